@@ -1,0 +1,130 @@
+// The event log as the services see it: an append-only, partitioned log that is durable before it says yes.
+// Adapters: kafka.ts (Kafka, Redpanda) and sqlite.ts (one process). test/support/eventlog-contract.ts holds both to this page.
+
+/** A record on its way to the log. The adapter chooses the partition by `key` (murmur2, as Kafka's Java client does). */
+export interface AppendRecord {
+  key: Uint8Array;
+  value: Uint8Array;
+  /** W3C trace context of the request that brought it; kept beside the value, empty or absent when tracing is off. */
+  traceparent?: string | undefined;
+}
+
+/** Offsets are int64 on the wire and safe integers here: 2^53 records a partition outlive any deployment. */
+export interface Position {
+  partition: number;
+  offset: number;
+}
+
+export interface StoredRecord {
+  offset: number;
+  /** When the log took the record (Kafka: LogAppendTime), milliseconds since 1970. */
+  appendTimeMs: number;
+  key: Uint8Array;
+  value: Uint8Array;
+  traceparent?: string | undefined;
+}
+
+/** `offset` names the next record to process, as in Kafka. */
+export interface Commit {
+  offset: number;
+  metadata: string;
+}
+
+export interface PartitionBounds {
+  partition: number;
+  /** Offset of the oldest record still on the log; equals `end` when there is none. */
+  start: number;
+  /** Offset that the next record will get. */
+  end: number;
+}
+
+export interface ReadOptions {
+  /** First offset wanted. */
+  from: number;
+  maxRecords: number;
+  /** Bound on the sum of key and value bytes; one record is returned even if it alone exceeds it. */
+  maxBytes: number;
+  /** How long to wait for a first record; an empty array after that. */
+  maxWaitMs: number;
+}
+
+/**
+ * One partition handed to this process, until `lost` fires. All of its methods reject with AssignmentLostError after
+ * that: what was read under one assignment can never be committed under another.
+ */
+export interface Assignment {
+  readonly topic: string;
+  readonly partition: number;
+  /** Fires when the partition was revoked, or may have been. */
+  readonly lost: AbortSignal;
+  committed(): Promise<Commit | undefined>;
+  commit(commit: Commit): Promise<void>;
+  bounds(): Promise<PartitionBounds>;
+  /** Records with consecutive offsets beginning exactly at `from`. Rejects with OffsetOutOfRangeError, never skips. */
+  read(options: ReadOptions): Promise<StoredRecord[]>;
+}
+
+export interface ConsumeOptions {
+  topic: string;
+  group: string;
+  /**
+   * Called once for each assigned partition; several run side by side. Resolves after `lost` fired and everything in
+   * flight has ended: the adapter waits for it (bounded) before it lets the partition go. A rejection other than
+   * AssignmentLostError ends `consume` with it.
+   */
+  onAssigned(assignment: Assignment): Promise<void>;
+  /** Leaves the group, revokes every assignment and resolves `consume`. */
+  signal: AbortSignal;
+}
+
+export interface EventLog {
+  /**
+   * Resolves with one position per record, in their order, when all are durable. Records with equal keys keep their
+   * order within a partition. On rejection nothing is known about any of them (LogUnavailableError: try again later;
+   * RecordTooLargeError: never).
+   */
+  append(topic: string, records: readonly AppendRecord[], signal?: AbortSignal): Promise<Position[]>;
+  consume(options: ConsumeOptions): Promise<void>;
+  /** Reads without a group and without committing, for audits; also while another process consumes. */
+  tail(topic: string, partition: number, options: ReadOptions): Promise<StoredRecord[]>;
+  bounds(topic: string): Promise<PartitionBounds[]>;
+  /** By partition; a partition without a commit is absent. */
+  committed(topic: string, group: string): Promise<Map<number, Commit>>;
+  /** Creates missing topics and says which of them it made; idempotent, safe to run in parallel. */
+  createTopics(topics: readonly TopicSpec[]): Promise<string[]>;
+  /** Removes records below `before`. */
+  trim(topic: string, partition: number, before: number): Promise<void>;
+  /**
+   * Identity of this incarnation of the log, if the log itself keeps one (SQLite: made with the file). Undefined: the
+   * epoch is recorded in ClickHouse when the topic is created (Kafka).
+   */
+  epoch(): Promise<string | undefined>;
+  /** Resolves when an append can succeed right now; rejects with LogUnavailableError and the reason. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface TopicSpec {
+  topic: string;
+  partitions: number;
+}
+
+/** The log is away, slow or refused for now: retry. Carries a remedy a person can act on in its message. */
+export class LogUnavailableError extends Error {
+  override readonly name = "LogUnavailableError";
+}
+
+/** One record is larger than the log takes. */
+export class RecordTooLargeError extends Error {
+  override readonly name = "RecordTooLargeError";
+}
+
+/** The partition belongs, or may belong, to another process now. */
+export class AssignmentLostError extends Error {
+  override readonly name = "AssignmentLostError";
+}
+
+/** The wanted offset is no longer, or not yet, on the log: it was trimmed, wiped or refilled. */
+export class OffsetOutOfRangeError extends Error {
+  override readonly name = "OffsetOutOfRangeError";
+}
