@@ -1,0 +1,193 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type EventRecord, EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
+
+/** An accepted event on its way to the log: EventRecord's fields as plain data. See log.proto for units. */
+export interface LogEvent {
+  id: Uint8Array;
+  idFromCaller: boolean;
+  event: string;
+  distinctId: string;
+  source: string;
+  value: number | undefined;
+  timeUs: number;
+  receivedUs: number;
+  propertiesJson: string;
+  checkStored: boolean;
+  originalTime: string;
+  apiKey: string;
+  ip: string;
+  userAgent: string;
+  sessionId: string;
+  windowId: string;
+  elementsChain: string;
+  currentUrl: string;
+  host: string;
+  anonDistinctId: string;
+  deviceId: string;
+}
+
+/** The bytes are no event record and never will be. */
+export class PoisonRecordError extends Error {
+  override readonly name = "PoisonRecordError";
+}
+
+/** Throws PoisonRecordError for bytes that cannot become a row. */
+export function decodeRecord(value: Uint8Array): EventRecord {
+  let record: EventRecord;
+  try {
+    record = fromBinary(EventRecordSchema, value);
+  } catch (error) {
+    throw new PoisonRecordError("the value is no EventRecord message", { cause: error });
+  }
+  if (record.id.length !== 16) throw new PoisonRecordError(`the id has ${record.id.length} bytes, not 16`);
+  if (!isOneObject(record.propertiesJson))
+    throw new PoisonRecordError("the properties are not one JSON object on one line");
+  return record;
+}
+
+/**
+ * True when the bytes open with a brace that closes with the last byte. The row mapper splices them into a row, so they
+ * must not be able to end it early; whether what is between the braces is JSON, ClickHouse says, for that row alone.
+ */
+function isOneObject(json: Uint8Array): boolean {
+  if (json[0] !== 0x7b) return false;
+  let depth = 0;
+  for (let i = 0; i < json.length; i++) {
+    const byte = json[i] as number;
+    if (byte === 0x22) {
+      i = closingQuote(json, i + 1);
+    } else if (byte === 0x7b || byte === 0x5b) {
+      depth++;
+    } else if (byte === 0x7d || byte === 0x5d) {
+      if (--depth === 0) return byte === 0x7d && i === json.length - 1;
+    } else if (byte === 0x0a || byte === 0x0d) {
+      return false;
+    }
+  }
+  return false;
+}
+
+/** Index of the quote that ends the string, or the length when there is none. */
+function closingQuote(json: Uint8Array, from: number): number {
+  for (let i = json.indexOf(0x22, from); i >= 0; i = json.indexOf(0x22, i + 1)) {
+    let slashes = 0;
+    while (json[i - 1 - slashes] === 0x5c) slashes++;
+    if (slashes % 2 === 0) return i;
+  }
+  return json.length;
+}
+
+/** The plain path: what `createRecordEncoder` must agree with, byte for byte. */
+export function encodeRecordPlain(event: LogEvent): Uint8Array {
+  return toBinary(
+    EventRecordSchema,
+    create(EventRecordSchema, {
+      ...event,
+      timeUs: BigInt(event.timeUs),
+      receivedUs: BigInt(event.receivedUs),
+      propertiesJson: Buffer.from(event.propertiesJson),
+      value: event.value as number,
+    }),
+  );
+}
+
+const SLAB_BYTES = 256 * 1024;
+/** A string of at most this many UTF-16 units has at most 127 UTF-8 bytes, so that its length takes one byte. */
+const SHORT_STRING = 42;
+
+/**
+ * Encoder of LogEvents as EventRecord bytes, about four times as fast as the generated one: it writes into a slab
+ * shared by many records instead of assembling each from pieces. A returned view is never written again.
+ */
+export function createRecordEncoder(): (event: LogEvent) => Uint8Array {
+  let slab = Buffer.allocUnsafe(SLAB_BYTES);
+  let at = 0;
+
+  function varint(n: number): void {
+    while (n > 0x7f) {
+      slab[at++] = (n % 128) | 0x80;
+      n = Math.floor(n / 128);
+    }
+    slab[at++] = n;
+  }
+
+  function tag(field: number, wireType: number): void {
+    varint(field * 8 + wireType);
+  }
+
+  function text(field: number, value: string): void {
+    if (value === "") return;
+    tag(field, 2);
+    if (value.length <= SHORT_STRING) {
+      const length = slab.write(value, at + 1);
+      slab[at] = length;
+      at += length + 1;
+    } else {
+      varint(Buffer.byteLength(value));
+      at += slab.write(value, at);
+    }
+  }
+
+  function integer(field: number, value: number): void {
+    if (value === 0) return;
+    tag(field, 0);
+    varint(value);
+  }
+
+  return (event) => {
+    const bound = 200 + 3 * textLength(event);
+    if (at + bound > slab.length) {
+      slab = Buffer.allocUnsafe(Math.max(SLAB_BYTES, bound));
+      at = 0;
+    }
+    const start = at;
+    tag(1, 2);
+    slab[at++] = 16;
+    slab.set(event.id, at);
+    at += 16;
+    if (event.idFromCaller) integer(2, 1);
+    text(3, event.event);
+    text(4, event.distinctId);
+    text(5, event.source);
+    if (event.value !== undefined) {
+      tag(6, 1);
+      at = slab.writeDoubleLE(event.value, at);
+    }
+    integer(7, event.timeUs);
+    integer(8, event.receivedUs);
+    text(9, event.propertiesJson);
+    if (event.checkStored) integer(10, 1);
+    text(11, event.originalTime);
+    text(12, event.apiKey);
+    text(13, event.ip);
+    text(14, event.userAgent);
+    text(15, event.sessionId);
+    text(16, event.windowId);
+    text(17, event.elementsChain);
+    text(18, event.currentUrl);
+    text(19, event.host);
+    text(20, event.anonDistinctId);
+    text(21, event.deviceId);
+    return slab.subarray(start, at);
+  };
+}
+
+function textLength(e: LogEvent): number {
+  return (
+    e.event.length +
+    e.distinctId.length +
+    e.source.length +
+    e.propertiesJson.length +
+    e.originalTime.length +
+    e.apiKey.length +
+    e.ip.length +
+    e.userAgent.length +
+    e.sessionId.length +
+    e.windowId.length +
+    e.elementsChain.length +
+    e.currentUrl.length +
+    e.host.length +
+    e.anonDistinctId.length +
+    e.deviceId.length
+  );
+}

@@ -1,0 +1,14 @@
+/** Why an event was refused, in the terms of RejectionCode; never retryable. */
+export type RuleCode = "missing" | "invalid" | "too_large" | "too_complex";
+
+export interface RuleFault {
+  fault: RuleCode;
+  /** Path of the field as the caller spells it. */
+  field: string;
+  /** Continues the field's name: "must be a string, not a number". */
+  message: string;
+}
+
+export function fault(code: RuleCode, field: string, message: string): RuleFault {
+  return { fault: code, field, message };
+}

@@ -1,0 +1,128 @@
+// The rules of an event, the same for every dialect. Pure: no clock, no I/O, no settings but those passed in.
+import { parseUuid } from "./ids.ts";
+import type { EventLimits } from "./limits.ts";
+import { checkProperties, type PropertiesInput, type PropertyObject } from "./properties.ts";
+import type { LogEvent } from "./record.ts";
+import { fault, type RuleFault } from "./rule-fault.ts";
+import { clampEventTime } from "./time.ts";
+
+/** An event as a dialect has read it: types are right, nothing else is known. */
+export interface EventInput {
+  /** "" or a UUID. */
+  id: string;
+  event: string;
+  distinctId: string;
+  source: string;
+  value: number | undefined;
+  /** Undefined: the receive time. */
+  time: EventTime | undefined;
+  properties: PropertiesInput;
+}
+
+export interface EventTime {
+  us: number;
+  /** As the caller gave it; asked for only when the time has to be moved. */
+  text(): string;
+}
+
+/** What the gateway knows of the request. */
+export interface RequestFacts {
+  receivedUs: number;
+  apiKey: string;
+  ip: string;
+  userAgent: string;
+  checkStored: boolean;
+}
+
+/** How a dialect spells the fields in its errors. */
+export interface FieldNames {
+  id: string;
+  event: string;
+  distinctId: string;
+  source: string;
+  value: string;
+  properties: string;
+}
+
+/**
+ * Checks one event and completes it: id, event time, lifted properties. An unpaired surrogate in a string is stored as
+ * U+FFFD, which is what encoding it as UTF-8 makes of it.
+ */
+export function checkEvent(
+  input: EventInput,
+  facts: RequestFacts,
+  names: FieldNames,
+  limits: EventLimits,
+  newId: () => Uint8Array,
+): LogEvent | RuleFault {
+  const text = checkTexts(input, names, limits);
+  if (text) return text;
+  const id = input.id === "" ? newId() : parseUuid(input.id);
+  if (!id) return fault("invalid", names.id, `must be a UUID like 0192f0c1-2345-7abc-8def-0123456789ab`);
+  if (input.value !== undefined && !Number.isFinite(input.value)) {
+    return fault("invalid", names.value, `must be a finite number, not ${input.value}`);
+  }
+  const properties = checkProperties(input.properties, names.properties, limits);
+  if ("fault" in properties) return properties;
+  const bytes = Buffer.byteLength(properties.json);
+  if (bytes > limits.eventBytes) {
+    return fault("too_large", names.properties, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
+  }
+  const timeUs = input.time === undefined ? facts.receivedUs : clampEventTime(input.time.us, facts.receivedUs);
+  const lifted = properties.object;
+  return {
+    id,
+    idFromCaller: input.id !== "",
+    event: input.event,
+    distinctId: input.distinctId,
+    source: input.source,
+    value: input.value,
+    timeUs,
+    receivedUs: facts.receivedUs,
+    propertiesJson: properties.json,
+    checkStored: facts.checkStored,
+    originalTime: input.time === undefined || timeUs === input.time.us ? "" : input.time.text(),
+    apiKey: facts.apiKey,
+    ip: facts.ip,
+    userAgent: facts.userAgent,
+    sessionId: textProperty(lifted, "$session_id", "session_id"),
+    windowId: textProperty(lifted, "$window_id", "window_id"),
+    elementsChain: textProperty(lifted, "$elements_chain", "elements_chain"),
+    currentUrl: textProperty(lifted, "$current_url", "current_url"),
+    host: textProperty(lifted, "$host", "host"),
+    anonDistinctId: textProperty(lifted, "$anon_distinct_id", "anon_distinct_id"),
+    deviceId: textProperty(lifted, "$device_id"),
+  };
+}
+
+function checkTexts(input: EventInput, names: FieldNames, limits: EventLimits): RuleFault | undefined {
+  if (input.event.trim() === "") return fault("missing", names.event, "must not be blank: it is the event's name");
+  return (
+    tooLong(input.event, names.event, limits.eventNameBytes) ??
+    tooLong(input.distinctId, names.distinctId, limits.distinctIdBytes) ??
+    tooLong(input.source, names.source, limits.sourceBytes)
+  );
+}
+
+function tooLong(value: string, field: string, maxBytes: number): RuleFault | undefined {
+  if (value.length * 3 <= maxBytes) return undefined;
+  const bytes = Buffer.byteLength(value);
+  if (bytes <= maxBytes) return undefined;
+  return fault("too_large", field, `has ${bytes} bytes; at most ${maxBytes} are allowed`);
+}
+
+/** First non-blank string among the named properties, untrimmed; "" when there is none. */
+function textProperty(object: PropertyObject, name: string, plainName?: string): string {
+  const value = object[name];
+  if (typeof value === "string" && value.trim() !== "") return value;
+  return plainName === undefined ? "" : textProperty(object, plainName);
+}
+
+/**
+ * Routing key: events of one device stay in one partition, in order, before and after its user is known
+ * (docs/design.md, invariant 2).
+ */
+export function routingKey(event: LogEvent): Buffer {
+  const text = event.deviceId || event.anonDistinctId || event.distinctId;
+  return text === "" ? Buffer.from(event.id) : Buffer.from(text);
+}
