@@ -1,0 +1,116 @@
+// Where values come from: command line, environment, configuration file. Reads them into one shape and finds what does
+// not belong; whether a value is any good is for config.ts and the schema.
+import { parse as parseYaml } from "yaml";
+import { didYouMean } from "./suggest.ts";
+
+/** A value as somebody gave it. */
+export interface Given {
+  /** Schema key or alias name. */
+  name: string;
+  value: unknown;
+  /** How that person wrote it, value included: `--port=80`, `PORT=80`, `port: 80 (in millrace.yaml)`. */
+  spell(value: string): string;
+}
+
+export interface Source {
+  given: Given[];
+  faults: string[];
+}
+
+export interface KnownName {
+  /** camelCase. */
+  name: string;
+  isFlag: boolean;
+}
+
+export function flagName(name: string): string {
+  return `--${kebabCase(name)}`;
+}
+
+export function envName(name: string): string {
+  return kebabCase(name).replaceAll("-", "_").toUpperCase();
+}
+
+export function kebabCase(name: string): string {
+  return name.replaceAll(/([a-z0-9])([A-Z])/g, "$1-$2").toLowerCase();
+}
+
+/** `--name value`, `--name=value`, `--flag`, `--no-flag`. The last of several wins, so that wrappers can be overruled. */
+export function readArguments(argv: readonly string[], known: readonly KnownName[]): Source {
+  const byFlag = new Map(known.map((each) => [flagName(each.name), each]));
+  const given = new Map<string, Given>();
+  const faults: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const argument = argv[i] ?? "";
+    if (!argument.startsWith("--")) {
+      faults.push(`${argument}: unexpected argument; settings are written --name value or --name=value`);
+      continue;
+    }
+    const equals = argument.indexOf("=");
+    const flag = equals < 0 ? argument : argument.slice(0, equals);
+    const negated = flag.startsWith("--no-") ? byFlag.get(`--${flag.slice(5)}`) : undefined;
+    const setting = byFlag.get(flag) ?? (negated?.isFlag ? negated : undefined);
+    if (!setting) {
+      faults.push(`${flag}: unknown setting.${didYouMean(flag.slice(2), flagsWithoutDashes(known), "--")}`);
+      // What follows is most likely its value: no second fault, and not to be shown, it may be a password.
+      if (equals < 0 && argv[i + 1]?.startsWith("--") === false) i++;
+      continue;
+    }
+    let value: unknown = argument.slice(equals + 1);
+    if (equals < 0 && setting.isFlag) value = setting !== negated;
+    else if (equals < 0) {
+      value = argv[i + 1];
+      if (value === undefined || String(value).startsWith("--")) {
+        faults.push(`${flag}: needs a value (${flag} value or ${flag}=value)`);
+        continue;
+      }
+      i++;
+    } else if (setting === negated) {
+      faults.push(`${flag}: takes no value; write ${flag} or ${flagName(setting.name)}=true`);
+      continue;
+    }
+    given.set(setting.name, { name: setting.name, value, spell: (shown) => `${flag}=${shown}` });
+  }
+  return { given: [...given.values()], faults };
+}
+
+function flagsWithoutDashes(known: readonly KnownName[]): string[] {
+  return known.map((each) => kebabCase(each.name));
+}
+
+/** Looks only at the variables of known names. A variable set to nothing counts as unset. */
+export function readEnvironment(env: Record<string, string | undefined>, known: readonly KnownName[]): Source {
+  const given = known.flatMap(({ name }): Given[] => {
+    const variable = envName(name);
+    const value = env[variable];
+    return value ? [{ name, value, spell: (shown) => `${variable}=${shown}` }] : [];
+  });
+  return { given, faults: [] };
+}
+
+/** JSON or YAML with kebab-case keys. `null` counts as unset. */
+export function readConfigFile(path: string, readFile: (path: string) => string, known: readonly KnownName[]): Source {
+  let content: unknown;
+  try {
+    // YAML reads JSON too, and its complaints do not quote the file, which may hold passwords.
+    content = parseYaml(readFile(path));
+  } catch (error) {
+    const reason = (error instanceof Error ? error.message : String(error)).trim().split("\n")[0]?.replace(/:$/, "");
+    return { given: [], faults: [`${path}: the configuration file cannot be read: ${reason}`] };
+  }
+  if (content === null || content === undefined) return { given: [], faults: [] };
+  if (typeof content !== "object" || Array.isArray(content)) {
+    return { given: [], faults: [`${path}: expected a mapping of settings, such as "poll-interval: 60"`] };
+  }
+  const byKey = new Map(known.map(({ name }) => [kebabCase(name), name]));
+  const source: Source = { given: [], faults: [] };
+  for (const [key, value] of Object.entries(content)) {
+    const name = byKey.get(key);
+    if (name === undefined) {
+      source.faults.push(`${key} (in ${path}): unknown setting.${didYouMean(key, [...byKey.keys()])}`);
+    } else if (value !== null) {
+      source.given.push({ name, value, spell: (shown) => `${key}: ${shown} (in ${path})` });
+    }
+  }
+  return source;
+}

@@ -1,0 +1,104 @@
+// Logs: JSON lines for machines, plain lines when a person watches the terminal.
+import { type DestinationStream, type Logger, pino } from "pino";
+
+export type { Logger } from "pino";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+
+export interface LoggerOptions {
+  level: (typeof LOG_LEVELS)[number];
+  /** Appears in each line. */
+  service: string;
+  /** Default stdout: JSON, or plain lines on a terminal. */
+  stream?: DestinationStream;
+}
+
+/**
+ * Log errors as `logger.error({ err }, "constant message")`: `err` is written with its whole chain of causes. Fields that
+ * hold credentials in our configurations are hidden, should one ever be logged.
+ */
+export function createLogger({ level, service, stream }: LoggerOptions): Logger {
+  // Synchronous on purpose: the last line before a crash is the one that matters.
+  const destination = stream ?? (process.stdout.isTTY ? plainLines(process.stdout) : pino.destination({ sync: true }));
+  return pino(
+    {
+      level,
+      base: { service },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      messageKey: "message",
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: (error: unknown) => describeError(error) },
+      redact: { paths: SECRET_PATHS, censor: "<redacted>" },
+    },
+    destination,
+  );
+}
+
+const SECRET_FIELDS = [
+  "password",
+  "clickhousePassword",
+  "kafkaSaslPassword",
+  "publicApiKeys",
+  "secretApiKeys",
+  "authorization",
+  "token",
+];
+const SECRET_PATHS = SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]);
+
+interface DescribedError {
+  type: string;
+  message: string;
+  code?: string | number;
+  stack?: string;
+  cause?: unknown;
+  errors?: unknown[];
+}
+
+const CAUSES_MAX = 10;
+
+/** The error and its causes as plain data; only the outermost and AggregateError members keep their stack. */
+export function describeError(error: unknown, depth = 0): unknown {
+  if (!(error instanceof Error)) return error;
+  const { code } = error as { code?: unknown };
+  const described: DescribedError = { type: error.name, message: error.message };
+  if (typeof code === "string" || typeof code === "number") described.code = code;
+  if (depth === 0 && error.stack) described.stack = error.stack;
+  if (depth >= CAUSES_MAX) return described;
+  if (error.cause !== undefined) described.cause = describeError(error.cause, depth + 1);
+  if (error instanceof AggregateError) described.errors = error.errors.map((each) => describeError(each, depth + 1));
+  return described;
+}
+
+interface PlainLine {
+  time: string;
+  level: string;
+  service: string;
+  message?: string;
+  err?: DescribedError;
+}
+
+/** `12:00:00.000 INFO gateway: listening port=8080`; an error's stack and causes follow on lines of their own. */
+export function plainLines(out: { write(text: string): unknown }): DestinationStream {
+  return {
+    write(json) {
+      const { time, level, service, message, err, ...fields } = JSON.parse(json) as PlainLine;
+      const pairs = Object.entries(fields).map(([key, value]) => ` ${key}=${plainValue(value)}`);
+      out.write(`${time.slice(11, 23)} ${level.toUpperCase()} ${service}: ${message ?? ""}${pairs.join("")}\n`);
+      if (err) out.write(plainError(err));
+    },
+  };
+}
+
+function plainValue(value: unknown): string {
+  return typeof value === "string" && !/[\s"]/.test(value) ? value : JSON.stringify(value);
+}
+
+function plainError(error: DescribedError): string {
+  const lines = [error.stack ?? `${error.type}: ${error.message}`];
+  for (let cause = error.cause; cause; cause = (cause as DescribedError).cause) {
+    const { type, message } = cause as DescribedError;
+    lines.push(`caused by ${type === undefined ? String(cause) : `${type}: ${message}`}`);
+  }
+  for (const each of error.errors ?? []) lines.push(`one of several: ${plainValue((each as DescribedError).message)}`);
+  return `${lines.join("\n").replaceAll(/^/gm, "    ")}\n`;
+}

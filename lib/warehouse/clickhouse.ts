@@ -1,0 +1,169 @@
+// The warehouse over ClickHouse's HTTP interface; the only importer of @clickhouse/client.
+import { Readable } from "node:stream";
+import { ClickHouseError, type ClickHouseSettings, createClient } from "@clickhouse/client";
+import { type InsertOptions, type QueryOptions, type Warehouse, WarehouseError } from "./warehouse.ts";
+import { classify, type Operation } from "./warehouse-errors.ts";
+
+export interface ClickHouseOptions {
+  url: string;
+  user: string;
+  password: string;
+  database: string;
+  /** Bound on one insert or command, milliseconds; a query has its maxSeconds and a grace period. Default 60,000. */
+  requestTimeoutMs?: number | undefined;
+}
+
+const REQUEST_TIMEOUT_MS = 60_000;
+const QUERY_SECONDS = 60;
+const QUERY_GRACE_MS = 5_000;
+const PING_TIMEOUT_MS = 5_000;
+const CONNECTIONS_MAX = 16;
+/** ClickHouseLogLevel.OFF: errors reach the caller, who decides what is logged. */
+const LOG_OFF = 127;
+
+// One insert must be one block, or its token does not cover it: a replay would then be taken twice.
+const INSERT_SETTINGS: ClickHouseSettings = {
+  async_insert: 0,
+  insert_deduplicate: 1,
+  deduplicate_blocks_in_dependent_materialized_views: 1,
+  input_format_parallel_parsing: 0,
+  max_insert_threads: "1",
+  max_insert_block_size: "1048576",
+  // Timestamps are written as ISO 8601; a raw JSON object in a String column is kept as the text it is.
+  date_time_input_format: "best_effort",
+  input_format_json_read_objects_as_strings: 1,
+  input_format_json_read_arrays_as_strings: 1,
+  input_format_json_read_numbers_as_strings: 1,
+  // Without this, an exception after the first byte would arrive under status 200.
+  wait_end_of_query: 1,
+};
+
+const READ_SETTINGS: ClickHouseSettings = { output_format_json_quote_64bit_integers: 1, wait_end_of_query: 1 };
+
+/** Nothing is sent until the first call. Methods reject with WarehouseError, or with the reason of a fired signal. */
+export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse {
+  const requestTimeoutMs = options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
+  const client = createClient({
+    url: options.url,
+    username: options.user,
+    password: options.password,
+    database: options.database,
+    application: "millrace",
+    max_open_connections: CONNECTIONS_MAX,
+    // Timeouts are kept per call below; the client's own one would end a query that its caller gave more time.
+    request_timeout: 2 ** 31 - 1,
+    log: { level: LOG_OFF },
+  });
+
+  async function call<T>(
+    operation: Operation,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+    send: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    signal?.throwIfAborted();
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const either = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
+    try {
+      return await raceAbort(send(either), either);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (timeout.aborted) {
+        throw new WarehouseError(`ClickHouse did not finish the ${operation} in ${timeoutMs} ms`, "transient");
+      }
+      throw warehouseError(operation, error);
+    }
+  }
+
+  return {
+    database: options.database,
+    query<Row>(sql: string, { params, signal, maxSeconds = QUERY_SECONDS }: QueryOptions = {}): Promise<Row[]> {
+      return call("query", maxSeconds * 1000 + QUERY_GRACE_MS, signal, async (abort_signal) => {
+        const result = await client.query({
+          query: sql,
+          format: "JSONEachRow",
+          abort_signal,
+          clickhouse_settings: { ...READ_SETTINGS, max_execution_time: maxSeconds },
+          ...(params === undefined ? {} : { query_params: params }),
+        });
+        const close = () => result.close();
+        abort_signal.addEventListener("abort", close, { once: true });
+        try {
+          return await result.json<Row>();
+        } finally {
+          abort_signal.removeEventListener("abort", close);
+        }
+      });
+    },
+    command(sql: string, { params, signal, maxSeconds }: QueryOptions = {}): Promise<void> {
+      const timeoutMs = maxSeconds === undefined ? requestTimeoutMs : maxSeconds * 1000 + QUERY_GRACE_MS;
+      return call("command", timeoutMs, signal, async (abort_signal) => {
+        await client.command({
+          query: sql,
+          abort_signal,
+          clickhouse_settings: {
+            wait_end_of_query: 1,
+            ...(maxSeconds === undefined ? {} : { max_execution_time: maxSeconds }),
+          },
+          ...(params === undefined ? {} : { query_params: params }),
+        });
+      });
+    },
+    insert({ table, columns, rows, token, signal }: InsertOptions): Promise<void> {
+      const names = columns.map(quoteName).join(", ");
+      return call("insert", requestTimeoutMs, signal, async (abort_signal) => {
+        // exec, not insert: the client's insert would encode rows that already are bytes once more.
+        const { stream } = await client.exec({
+          query: `INSERT INTO ${quoteName(table)} (${names}) FORMAT JSONCompactEachRow`,
+          values: Readable.from([rows], { objectMode: false }),
+          abort_signal,
+          clickhouse_settings: { ...INSERT_SETTINGS, insert_deduplication_token: token },
+        });
+        const body = await readText(stream);
+        // An insert answers with nothing; a proxy or an older server may still put an exception under status 200.
+        if (body.trim() !== "") throw new Error(body.slice(0, 2_000));
+      });
+    },
+    ping(signal?: AbortSignal): Promise<void> {
+      return call("ping", PING_TIMEOUT_MS, signal, async (abort_signal) => {
+        // A SELECT rather than /ping: it also tells a wrong password and a missing database.
+        await client.command({ query: "SELECT 1", abort_signal });
+      });
+    },
+    close: () => client.close(),
+  };
+}
+
+function warehouseError(operation: Operation, error: unknown): WarehouseError {
+  const message = error instanceof Error ? error.message : String(error);
+  const code =
+    error instanceof ClickHouseError ? Number(error.code) : Number(/^Code: (\d+)\. /.exec(message)?.[1] ?? Number.NaN);
+  if (Number.isNaN(code)) {
+    const reason = (error as NodeJS.ErrnoException).code ?? "no exception code";
+    return new WarehouseError(`ClickHouse ${operation} failed (${reason})`, "transient", undefined, { cause: error });
+  }
+  const kind = classify(operation, code, message);
+  return new WarehouseError(`ClickHouse refused the ${operation} with code ${code}`, kind, code, { cause: error });
+}
+
+/** The client stops listening to its signal once the head of the response is there; this does not. */
+function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+    if (signal.aborted) onAbort();
+  });
+}
+
+async function readText(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/** Table and column names come from code; the check turns a slip into an error instead of SQL. */
+function quoteName(name: string): string {
+  if (!/^\w+$/.test(name)) throw new TypeError(`not a table or column name: ${name}`);
+  return `\`${name}\``;
+}

@@ -1,0 +1,74 @@
+// `millrace <command>`: looks up the command and hands its arguments on. Only the wanted service is loaded.
+import { exitWith } from "#lib/runtime/lifecycle.ts";
+import { didYouMean } from "#lib/runtime/suggest.ts";
+import { packageVersion } from "#lib/runtime/version.ts";
+
+/** What each service's main.ts exports: arguments after the command and the environment to an exit code. */
+interface CommandModule {
+  main(argv: string[], env: NodeJS.ProcessEnv): Promise<number>;
+}
+
+interface Command {
+  summary: string;
+  load(): Promise<CommandModule>;
+}
+
+const COMMANDS: Record<string, Command> = {
+  start: {
+    summary: "everything in one process: gateway, consumer and ClickHouse; nothing else to install",
+    load: () => import("./standalone/main.ts"),
+  },
+  gateway: {
+    summary: "takes events in over HTTP and RPC and puts them on the log",
+    load: () => import("./gateway/main.ts"),
+  },
+  consumer: { summary: "brings events from the log into ClickHouse", load: () => import("./consumer/main.ts") },
+  clickhouse: {
+    summary: "the standalone's ClickHouse endpoint alone, for development",
+    load: () => import("./standalone/clickhouse-main.ts"),
+  },
+  migrate: { summary: "brings tables and topics up to date", load: () => import("./migrate/main.ts") },
+  verify: { summary: "proves that nothing on the log was lost or doubled", load: () => import("./verify/main.ts") },
+  import: { summary: "sends the rows of a file as events", load: () => import("./import/main.ts") },
+};
+
+function usage(): string {
+  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
+  return [
+    "millrace: events in, stored once each in ClickHouse",
+    "",
+    "Usage: millrace <command> [settings]",
+    "",
+    ...Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`),
+    "",
+    `millrace <command> --help lists a command's settings; millrace --version tells the version.`,
+    "",
+  ].join("\n");
+}
+
+async function run(argv: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === "--help" || name === "-h" || name === "help") {
+    process.stdout.write(usage());
+    return 0;
+  }
+  if (name === "--version" || name === "-v") {
+    process.stdout.write(`${packageVersion()}\n`);
+    return 0;
+  }
+  const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command) return (await command.load()).main(rest, env);
+  const fault =
+    name === undefined ? "no command" : `unknown command ${name}.${didYouMean(name, Object.keys(COMMANDS))}`;
+  process.stderr.write(`millrace: ${fault}\n\n${usage()}`);
+  return 2;
+}
+
+// A reader that has seen enough, as in `millrace verify | head`, is no failure; the exit code still tells the result.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+}
+
+exitWith(await run(process.argv.slice(2), process.env));

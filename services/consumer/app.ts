@@ -1,0 +1,134 @@
+// Composition root of the consumer, and the life of its partitions.
+import { once } from "node:events";
+import { setTimeout as pause } from "node:timers/promises";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import { type Assignment, AssignmentLostError, type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { type Clock, systemClock } from "#lib/runtime/clock.ts";
+import type { HealthCheck } from "#lib/runtime/health.ts";
+import { readEpoch } from "#lib/warehouse/epochs.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import type { BatchConfig } from "./config.ts";
+import { PartitionHaltedError } from "./flush.ts";
+import { createConsumerMetrics } from "./metrics.ts";
+import { consumePartition, type PartitionDeps } from "./partition.ts";
+import { createProgressKeeper } from "./progress.ts";
+
+export interface ConsumerParts {
+  log: EventLog;
+  warehouse: Warehouse;
+  registry: Registry;
+  logger: Logger;
+  clock?: Clock;
+}
+
+export interface Consumer extends AsyncDisposable {
+  readonly checks: readonly HealthCheck[];
+  /** Rejects when consuming has ended by itself; never resolves. */
+  readonly failed: Promise<never>;
+}
+
+/** Time for the batches under way to be stored and committed when the process is to stop. */
+const STOP_MS_MAX = 5000;
+const RESTART_MS = 1000;
+
+/** Consumes until disposed. Closes neither log nor warehouse, which it was handed. */
+export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consumer {
+  const { log, warehouse, registry, logger } = parts;
+  const metrics = createConsumerMetrics(registry);
+  const progress = createProgressKeeper(warehouse, logger);
+  const stopping = new AbortController();
+  const leaving = new AbortController();
+  const halted = new Map<number, string>();
+  const running = new Set<Promise<void>>();
+  const deps: PartitionDeps = {
+    warehouse,
+    metrics,
+    clock: parts.clock ?? systemClock,
+    logger,
+    batch: { recordsMax: config.batchSize, bytesMax: config.batchBytes, ageMsMax: config.flushInterval },
+    idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
+    epoch: () => currentEpoch(log, warehouse),
+    onProgress: progress.note,
+    stopping: stopping.signal,
+  };
+
+  async function live(assignment: Assignment): Promise<void> {
+    while (!assignment.lost.aborted && !stopping.signal.aborted) {
+      try {
+        return await consumePartition(assignment, deps);
+      } catch (error) {
+        if (assignment.lost.aborted || error instanceof AssignmentLostError) return;
+        if (error instanceof PartitionHaltedError) return await halt(assignment, error);
+        if (!(error instanceof LogUnavailableError)) throw error;
+        // What was in flight is known to the marker, so starting over is safe.
+        logger.warn(
+          { partition: assignment.partition, err: error },
+          "event log unavailable, starting the partition over",
+        );
+        await pause(RESTART_MS);
+      }
+    }
+  }
+
+  /** Holds the partition without touching it, so that no other consumer runs into the same wall. */
+  async function halt(assignment: Assignment, error: PartitionHaltedError): Promise<void> {
+    const { partition, lost } = assignment;
+    const labels = { partition: String(partition) };
+    halted.set(partition, error.message);
+    metrics.halted.set(labels, 1);
+    logger.error({ err: error, partition }, "partition halted");
+    await Promise.race([lost, stopping.signal].map((signal) => signal.aborted || once(signal, "abort")));
+    halted.delete(partition);
+    metrics.halted.set(labels, 0);
+  }
+
+  const consuming = log.consume({
+    topic: EVENTS_TOPIC,
+    group: CONSUMER_GROUP,
+    signal: leaving.signal,
+    onAssigned(assignment) {
+      const life = live(assignment).finally(() => running.delete(life));
+      running.add(life);
+      return life;
+    },
+  });
+  const failed = consuming.then(() => new Promise<never>(() => {}));
+
+  let stopped: Promise<void> | undefined;
+  async function stop(): Promise<void> {
+    stopping.abort();
+    // What fails now has been reported by `failed`, and the marker covers it.
+    await Promise.race([Promise.allSettled(running), pause(STOP_MS_MAX)]);
+    leaving.abort();
+    await consuming.catch(() => {});
+    await progress[Symbol.asyncDispose]();
+    logger.info("consumer stopped");
+  }
+  return {
+    checks: [
+      { name: "clickhouse", check: (signal) => warehouse.ping(signal) },
+      {
+        name: "partitions",
+        async check() {
+          const [reason] = halted.values();
+          if (reason !== undefined) throw new Error(reason);
+        },
+      },
+    ],
+    failed,
+    [Symbol.asyncDispose]() {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+async function currentEpoch(log: EventLog, warehouse: Warehouse): Promise<string> {
+  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, EVENTS_TOPIC));
+  if (epoch !== undefined) return epoch;
+  throw new PartitionHaltedError(
+    `no epoch is recorded for topic ${EVENTS_TOPIC}: run \`millrace migrate\`, then restart`,
+  );
+}

@@ -1,0 +1,54 @@
+import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { createHealth, serveHealth } from "#lib/runtime/health.ts";
+import { runService } from "#lib/runtime/lifecycle.ts";
+import { createLogger } from "#lib/runtime/log.ts";
+import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
+import { startTelemetry } from "#lib/runtime/telemetry.ts";
+import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
+import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+import { startConsumer } from "./app.ts";
+import { consumerSchema } from "./config.ts";
+
+const STOP_MS_MAX = 15_000;
+
+export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const outcome = parseConfig(consumerSchema, {
+    argv,
+    env,
+    command: "millrace consumer",
+    summary: "Moves events from Kafka into ClickHouse, each exactly once. Run as many as there are partitions.",
+  });
+  if (outcome.kind !== "config") {
+    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
+    return outcome.exitCode;
+  }
+  const { config } = outcome;
+  const logger = createLogger({ level: config.logLevel, service: "consumer" });
+  return runService({
+    name: "consumer",
+    logger,
+    stopTimeoutMs: STOP_MS_MAX,
+    async start() {
+      await using stack = new AsyncDisposableStack();
+      stack.use(await startTelemetry({ service: "consumer", env, logger }));
+      const log = createKafkaLog(kafkaOptions(config, "millrace-consumer", logger));
+      stack.defer(() => log.close());
+      const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+      stack.defer(() => warehouse.close());
+      if (config.migrateOnStart) await prepareStores({ config, log, warehouse, logger, newEpoch: false });
+      const registry = createMetricsRegistry("consumer");
+      const consumer = stack.use(startConsumer(config, { log, warehouse, registry, logger }));
+      const health = createHealth({
+        checks: [{ name: "log", check: () => log.check() }, ...consumer.checks],
+        registry,
+      });
+      const { host, consumerPort } = config;
+      stack.use(await serveHealth({ host, port: consumerPort, setting: "CONSUMER_PORT", health, logger }));
+      const owned = stack.move();
+      return { failed: consumer.failed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+    },
+  });
+}

@@ -1,0 +1,75 @@
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { Prepared } from "./prepare.ts";
+
+export interface ConsumerMetrics {
+  insertSeconds: Histogram;
+  insertErrors: Counter<"kind">;
+  batchRows: Histogram;
+  batchAgeSeconds: Histogram;
+  lagRecords: Gauge<"partition">;
+  lagSeconds: Gauge<"partition">;
+  halted: Gauge<"partition">;
+  /** Counts a range once it is committed: what may still be retried is not counted. */
+  countStored(prepared: Prepared): void;
+}
+
+export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
+  const registers = [registry];
+  const rows = new Counter({ name: "millrace_rows_stored_total", help: "Rows stored in ClickHouse.", registers });
+  const flushes = new Counter({ name: "millrace_flushes_total", help: "Ranges stored and committed.", registers });
+  const outcomes = new Counter({
+    name: "millrace_outcomes_total",
+    help: "Records that became no row: duplicate, dead_letter.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  return {
+    insertSeconds: new Histogram({
+      name: "millrace_insert_seconds",
+      help: "Time of the inserts of one range.",
+      buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+      registers,
+    }),
+    insertErrors: new Counter({
+      name: "millrace_insert_errors_total",
+      help: "Failed inserts: transient ones are retried, rejected and too_many_partitions ones split.",
+      labelNames: ["kind"],
+      registers,
+    }),
+    batchRows: new Histogram({
+      name: "millrace_batch_records",
+      help: "Records in one flushed range.",
+      buckets: [1, 10, 100, 500, 1000, 5000, 10_000, 25_000, 50_000],
+      registers,
+    }),
+    batchAgeSeconds: new Histogram({
+      name: "millrace_batch_age_seconds",
+      help: "Age of a range's oldest record, from its append to its commit.",
+      buckets: [0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600],
+      registers,
+    }),
+    lagRecords: new Gauge({
+      name: "millrace_lag_records",
+      help: "Records on the log not yet stored.",
+      labelNames: ["partition"],
+      registers,
+    }),
+    lagSeconds: new Gauge({
+      name: "millrace_lag_seconds",
+      help: "Age of the oldest record not yet stored; 0 when there is none.",
+      labelNames: ["partition"],
+      registers,
+    }),
+    halted: new Gauge({
+      name: "millrace_partition_halted",
+      help: "1 while the partition waits for somebody's decision; the log says for which.",
+      labelNames: ["partition"],
+      registers,
+    }),
+    countStored(prepared) {
+      flushes.inc();
+      rows.inc(prepared.rowCount);
+      for (const { outcome } of prepared.outcomes) outcomes.inc({ outcome });
+    },
+  };
+}

@@ -1,0 +1,243 @@
+// One partition from its assignment to its loss: find out where it stands, finish what was in flight, then batch after
+// batch. docs/design.md, "Exactly once", gives the reason for each step.
+import type { Logger } from "pino";
+import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
+import type { RowOrigin } from "#lib/events/row.ts";
+import type { Clock } from "#lib/runtime/clock.ts";
+import { retryForever } from "#lib/runtime/retry.ts";
+import { contextFrom, linksTo, withSpan } from "#lib/runtime/telemetry.ts";
+import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { type BatchBounds, createBatcher } from "./batch.ts";
+import { createFlusher, type Flusher, PartitionHaltedError } from "./flush.ts";
+import { createIdWindow, type IdWindow, type IdWindowBounds, windowId } from "./id-window.ts";
+import { createMarkerKeeper, decodeCommit, type Marker } from "./marker.ts";
+import type { ConsumerMetrics } from "./metrics.ts";
+import { createPreparer } from "./prepare.ts";
+import { createStoredOffsets, type StoredOffsets } from "./stored.ts";
+
+export interface PartitionDeps {
+  warehouse: Warehouse;
+  metrics: ConsumerMetrics;
+  clock: Clock;
+  logger: Logger;
+  batch: BatchBounds;
+  idWindow: IdWindowBounds;
+  /** Epoch of the topic's log. */
+  epoch(): Promise<string>;
+  /** The next offset to process, each time it moves. */
+  onProgress(origin: RowOrigin, next: number): void;
+  /** Fires when the process is to stop: the batch under way is finished, then the partition is let go. */
+  stopping: AbortSignal;
+}
+
+const IDLE_MS = 500;
+const LAG_INTERVAL_MS = 2000;
+const RESET_REMEDY =
+  "if the topic was deleted or recreated, run `millrace migrate --new-epoch` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it";
+
+/** Resolves when the process stops; rejects with PartitionHaltedError, or with what `assignment.lost` brings. */
+export async function consumePartition(assignment: Assignment, deps: PartitionDeps): Promise<void> {
+  const origin: RowOrigin = {
+    epoch: await patiently(() => deps.epoch(), assignment, deps),
+    topic: assignment.topic,
+    partition: assignment.partition,
+  };
+  const logger = deps.logger.child({ topic: origin.topic, partition: origin.partition });
+  const stored = createStoredOffsets(deps.warehouse, origin);
+  const window = createIdWindow(deps.idWindow);
+  const flusher = createFlusher({
+    assignment,
+    origin,
+    warehouse: deps.warehouse,
+    stored,
+    preparer: createPreparer(origin, window, stored),
+    window,
+    markers: createMarkerKeeper(assignment, origin.epoch, deps.clock),
+    metrics: deps.metrics,
+    clock: deps.clock,
+    logger,
+  });
+  try {
+    const partition = { assignment, deps, origin, logger, stored, window, flusher };
+    const next = await recover(partition);
+    await runBatches(partition, next);
+  } catch (error) {
+    if (!(error instanceof OffsetOutOfRangeError)) throw error;
+    const message = `${origin.topic}/${origin.partition}: ${error.message}; ${RESET_REMEDY}`;
+    throw new PartitionHaltedError(message, { cause: error });
+  }
+}
+
+interface Partition {
+  assignment: Assignment;
+  deps: PartitionDeps;
+  origin: RowOrigin;
+  logger: Logger;
+  stored: StoredOffsets;
+  window: IdWindow;
+  flusher: Flusher;
+}
+
+/** Brings the partition to a state in which nothing is in flight; resolves with the next offset to process. */
+async function recover(partition: Partition): Promise<number> {
+  const { assignment, deps, origin, stored, flusher, logger } = partition;
+  const bounds = await assignment.bounds();
+  const progress = await patiently(() => stored.progress(), assignment, deps);
+  const head = await patiently(() => stored.head(progress ?? 0), assignment, deps);
+  await refuseReset(partition, bounds, head);
+
+  const commit = await assignment.committed();
+  const state = commit && decodeCommit(commit);
+  const own = state?.epoch === origin.epoch ? state : undefined;
+  // Without a commit of this epoch (expired, or never made): from the first offset not known to be accounted for.
+  let next = own && commit ? commit.offset : (progress ?? bounds.start);
+  if (next < bounds.start || next > bounds.end) {
+    throw new PartitionHaltedError(
+      `${origin.topic}/${origin.partition}: offset ${next} is next, but the log has ${bounds.start} to ${bounds.end}; ` +
+        RESET_REMEDY,
+    );
+  }
+  await rebuildWindow(partition, next, bounds.end);
+  const marker = own?.marker;
+  if (marker) {
+    logger.info({ ...marker }, "a range was in flight, replaying it");
+    const records = await readRange(assignment, marker);
+    if (marker.partial) await flusher.reconcile(records);
+    else await flusher.flush(records, true);
+    next = marker.to + 1;
+    deps.onProgress(origin, next);
+  }
+  // Stored beyond what is committed, with no marker to say how it was cut: the commits were lost.
+  while (head && next <= head.offset) {
+    const to = Math.min(head.offset, next + deps.batch.recordsMax - 1);
+    logger.warn({ from: next, to }, "rows without a commit, storing what is missing of the range");
+    const records = await readRange(assignment, { from: next, to }, deps.batch.bytesMax);
+    await flusher.reconcile(records);
+    next += records.length;
+    deps.onProgress(origin, next);
+  }
+  logger.info({ next, end: bounds.end }, "partition assigned");
+  return next;
+}
+
+/** A log that was wiped begins at 0 again: its records would be swallowed by the old records' tokens. */
+async function refuseReset(
+  { assignment, origin }: Partition,
+  bounds: PartitionBounds,
+  head: { offset: number; appendTimeMs: number } | undefined,
+): Promise<void> {
+  if (!head) return;
+  const where = `${origin.topic}/${origin.partition}`;
+  if (bounds.end <= head.offset) {
+    throw new PartitionHaltedError(
+      `${where}: the log ends at offset ${bounds.end}, but offset ${head.offset} of this epoch is stored: the log was reset; ${RESET_REMEDY}`,
+    );
+  }
+  if (head.offset < bounds.start) return;
+  const [record] = await readRange(assignment, { from: head.offset, to: head.offset });
+  if (record?.appendTimeMs !== head.appendTimeMs) {
+    throw new PartitionHaltedError(
+      `${where}: the record at offset ${head.offset} is not the one stored from there (append times ${record?.appendTimeMs} and ` +
+        `${head.appendTimeMs}): the log was reset and refilled; ${RESET_REMEDY}`,
+    );
+  }
+}
+
+/** The window is as old as the next record allows: the same rows are in it that were when it was first decided. */
+async function rebuildWindow(partition: Partition, next: number, end: number): Promise<void> {
+  const { assignment, deps, stored, window } = partition;
+  const from = Math.max(0, next - deps.idWindow.offsetsMax);
+  const [record] = next < end ? await readRange(assignment, { from: next, to: next }) : [];
+  // No record yet: one that comes later than now can only see less of the window.
+  const since = (record?.appendTimeMs ?? deps.clock.nowMs()) - deps.idWindow.ageMsMax - CLOCK_MARGIN_MS;
+  for (let at = from; at < next; at += IDS_PER_QUERY) {
+    const to = Math.min(next, at + IDS_PER_QUERY);
+    const rows = await patiently(() => stored.callerIds(at, to, since), assignment, deps);
+    for (const row of rows) window.add(windowId(row.uuid, row.apiKey), row.offset, row.appendTimeMs);
+  }
+}
+
+/** The log's clock may be behind this process' one. */
+const CLOCK_MARGIN_MS = 600_000;
+const IDS_PER_QUERY = 250_000;
+
+async function runBatches({ assignment, deps, origin, logger, flusher }: Partition, start: number): Promise<void> {
+  const batcher = createBatcher(assignment, deps.batch, deps.clock);
+  const isStopping = () => deps.stopping.aborted || assignment.lost.aborted;
+  let next = start;
+  let lagSeenAt = Number.NEGATIVE_INFINITY;
+  while (!isStopping()) {
+    const records = await batcher.gather(next, IDLE_MS, isStopping);
+    if (records.length > 0) {
+      await flushTraced(origin, records, () => flusher.flush(records, false));
+      next += records.length;
+      deps.onProgress(origin, next);
+      const ageSeconds = (deps.clock.nowMs() - (records[0] as StoredRecord).appendTimeMs) / 1000;
+      deps.metrics.batchRows.observe(records.length);
+      deps.metrics.batchAgeSeconds.observe(ageSeconds);
+      logger.debug({ from: next - records.length, to: next - 1, records: records.length, ageSeconds }, "batch stored");
+    }
+    const now = deps.clock.monotonicMs();
+    if (now - lagSeenAt < LAG_INTERVAL_MS) continue;
+    lagSeenAt = now;
+    const { end } = await assignment.bounds();
+    const labels = { partition: String(origin.partition) };
+    const newest = records.at(-1);
+    deps.metrics.lagRecords.set(labels, end - next);
+    deps.metrics.lagSeconds.set(labels, end > next && newest ? (deps.clock.nowMs() - newest.appendTimeMs) / 1000 : 0);
+  }
+}
+
+/** In the trace of the first traced request, with links to all of them. */
+function flushTraced(origin: RowOrigin, records: readonly StoredRecord[], flush: () => Promise<void>): Promise<void> {
+  const attributes = {
+    "messaging.operation.name": "process",
+    "messaging.operation.type": "process",
+    "messaging.destination.name": origin.topic,
+    "messaging.destination.partition.id": String(origin.partition),
+    "messaging.batch.message_count": records.length,
+  };
+  const traceparents = records.map((record) => record.traceparent);
+  const links = linksTo(traceparents);
+  const parent = contextFrom(traceparents.find((traceparent) => traceparent));
+  return withSpan(`process ${origin.topic}`, { kind: "consumer", parent, links, attributes }, flush);
+}
+
+/** All records of the range, or as many of them as `bytesMax` takes; at least one. */
+async function readRange(
+  assignment: Assignment,
+  range: Marker,
+  bytesMax = Number.POSITIVE_INFINITY,
+): Promise<StoredRecord[]> {
+  const records: StoredRecord[] = [];
+  let bytes = 0;
+  while (records.length <= range.to - range.from && (bytes < bytesMax || records.length === 0)) {
+    const read = await assignment.read({
+      from: range.from + records.length,
+      maxRecords: range.to - range.from + 1 - records.length,
+      maxBytes: READ_BYTES,
+      maxWaitMs: IDLE_MS,
+    });
+    for (const record of read) bytes += record.value.length;
+    records.push(...read);
+  }
+  return records;
+}
+
+const READ_BYTES = 4 * 1024 * 1024;
+
+/** Questions to ClickHouse on assignment wait for it as inserts do. */
+function patiently<T>(ask: () => Promise<T>, assignment: Assignment, { logger }: PartitionDeps): Promise<T> {
+  return retryForever(ask, {
+    signal: assignment.lost,
+    baseMs: 200,
+    capMs: 15_000,
+    isTransient: (error) => error instanceof WarehouseError && error.kind === "transient",
+    onRetry({ attempt, delayMs, error }) {
+      logger.warn(
+        { partition: assignment.partition, attempt, delayMs, err: error },
+        "ClickHouse unavailable, retrying",
+      );
+    },
+  });
+}

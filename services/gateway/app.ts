@@ -1,0 +1,115 @@
+// Composition root of the gateway.
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import type { EventLog } from "#lib/eventlog/log.ts";
+import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { createHealth, describeListenError, type HealthCheck } from "#lib/runtime/health.ts";
+import { createAdmission } from "./admission.ts";
+import { createKeys } from "./auth.ts";
+import type { IngressConfig } from "./config.ts";
+import { registerEventService } from "./dialects/connect.ts";
+import { registerHealthService } from "./dialects/health.ts";
+import { createRpcHandler } from "./dialects/rpc-handler.ts";
+import { createGroupCommit } from "./group-commit.ts";
+import { createIngest } from "./ingest.ts";
+import { createGatewayMetrics } from "./metrics.ts";
+import { createRoutes } from "./routes.ts";
+import { listen, type Server } from "./server.ts";
+
+/** Group commit: a request waits this long for company when nothing is in flight. */
+const LINGER_MS = 2;
+const GROUP_RECORDS_MAX = 2000;
+/** Below Kafka's default message.max.bytes, because a group may fall into one partition whole. */
+const GROUP_BYTES_MAX = 950_000;
+/** A caller hears of an unavailable log within this time plus one append's own limit. */
+const APPEND_WAIT_MS_MAX = 10_000;
+const HTTP_IDLE_MS = 72_000;
+
+export interface GatewayParts {
+  log: EventLog;
+  registry: Registry;
+  logger: Logger;
+  /** What else has to work for the process to be ready; the standalone adds its consumer and ClickHouse. */
+  checks?: readonly HealthCheck[];
+  nowMs?: () => number;
+}
+
+export interface Gateway extends AsyncDisposable {
+  readonly port: number;
+}
+
+/** Serves until disposed; then finishes what was accepted. Does not close the log, which it was handed. */
+export async function startGateway(config: IngressConfig, parts: GatewayParts): Promise<Gateway> {
+  const { log, registry, logger } = parts;
+  const nowMs = parts.nowMs ?? Date.now;
+  const limits = { ...DEFAULT_LIMITS, eventBytes: config.maxEventBytes };
+  const admission = createAdmission(config.maxBytesInFlight);
+  const metrics = createGatewayMetrics(registry, () => admission.inFlightBytes);
+  const groupCommit = createGroupCommit({
+    lingerMs: LINGER_MS,
+    maxRecords: GROUP_RECORDS_MAX,
+    maxBytes: GROUP_BYTES_MAX,
+    waitMsMax: APPEND_WAIT_MS_MAX,
+    append: (records) => log.append(EVENTS_TOPIC, records),
+    onAppend: metrics.countAppend,
+  });
+  const ingest = createIngest(groupCommit, limits, metrics);
+  const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
+  const health = createHealth({ checks, registry });
+  const stopping = new AbortController();
+  const rpc = createRpcHandler({
+    maxMessageBytes: config.maxBatchBytes,
+    shutdownSignal: stopping.signal,
+    logger,
+    routes(router) {
+      registerEventService(router, { ingest, maxEvents: config.maxEventsPerBatch, nowMs });
+      registerHealthService(router, () => health.isReady());
+    },
+  });
+  const keys = createKeys([...config.publicApiKeys, ...config.secretApiKeys]);
+  const routes = createRoutes({
+    ingest,
+    rpc,
+    admission,
+    keys,
+    health,
+    metrics,
+    maxBodyBytes: config.maxBatchBytes,
+    nowMs,
+    logger,
+  });
+
+  let server: Server;
+  try {
+    server = await listen({
+      host: config.host,
+      port: config.port,
+      maxConnections: config.maxConnections,
+      headersTimeoutMs: config.headersTimeout,
+      requestTimeoutMs: config.requestTimeout,
+      idleTimeoutMs: HTTP_IDLE_MS,
+      handle: routes,
+      logger,
+    });
+  } catch (error) {
+    throw describeListenError(error, { host: config.host, port: config.port, setting: "PORT" });
+  }
+  logger.info({ host: config.host, port: server.port }, "gateway listening");
+
+  let stopped: Promise<void> | undefined;
+  async function stop(): Promise<void> {
+    health.setDraining();
+    stopping.abort(new Error("the gateway is stopping"));
+    await server.close(config.stopTimeout);
+    await groupCommit.drained();
+    logger.info("gateway stopped");
+  }
+  return {
+    port: server.port,
+    [Symbol.asyncDispose]() {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import { z } from "zod";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
+import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
+import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { bytes, count, csv, duration, flag, oneOf, port, text } from "#lib/runtime/settings.ts";
+
+/** What a gateway needs, whoever starts it. */
+export const ingressSettings = {
+  port: port(8080).describe("Port for HTTP/1.1 and HTTP/2: Connect, gRPC, gRPC-Web, POST /events, health, metrics."),
+  maxBatchBytes: bytes(20_971_520, { min: 1024 }).describe("Largest request body, decoded."),
+  maxEventsPerBatch: count(10_000, { min: 1 }).describe("Most events in one request."),
+  maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(
+    "Largest event as stored on the log; below Kafka's default message.max.bytes.",
+  ),
+  maxBytesInFlight: bytes("32MiB", { min: 65_536 }).describe(
+    "Body bytes of unanswered requests; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
+  ),
+  maxConnections: count(10_000, { min: 1 }).describe("Most open connections."),
+  publicApiKeys: csv([], { secret: true }).describe("Keys that may write, comma-separated."),
+  secretApiKeys: csv([], { secret: true }).describe("Keys that may write and administer, comma-separated."),
+  allowAnonymous: flag(false).describe("Listen beyond loopback without any key."),
+  headersTimeout: duration("10s", { min: 100 }).describe("Time for a request's head to arrive."),
+  requestTimeout: duration("60s", { min: 100 }).describe("Time for a whole HTTP/1.1 request to arrive."),
+  stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to end when the process is told to stop."),
+};
+
+export type IngressConfig = z.output<z.ZodObject<typeof ingressSettings>> & { host: string };
+
+export const gatewaySchema = z
+  .object({
+    host: text("0.0.0.0").describe("Address to listen on."),
+    ...ingressSettings,
+    ...kafkaSettings,
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+  })
+  .superRefine(refuseOpenIngress)
+  .superRefine(requireBrokers);
+
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
+
+/** Closed by default: beyond loopback a key is asked for, unless anonymous callers are allowed in so many words. */
+export function refuseOpenIngress(
+  config: Pick<IngressConfig, "host" | "publicApiKeys" | "secretApiKeys" | "allowAnonymous">,
+  context: z.RefinementCtx,
+): void {
+  const keys = config.publicApiKeys.length + config.secretApiKeys.length;
+  if (LOOPBACK.test(config.host) || keys > 0 || config.allowAnonymous) return;
+  context.addIssue({
+    code: "custom",
+    path: ["host"],
+    message:
+      "listens beyond loopback, but no key is set: set PUBLIC_API_KEYS or SECRET_API_KEYS, or HOST=127.0.0.1, or ALLOW_ANONYMOUS=true",
+  });
+}

@@ -1,0 +1,24 @@
+import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { Lease } from "../admission.ts";
+
+/** What the HTTP edge knows of an RPC. */
+export interface RpcCall {
+  /** Why the call must not be served; the gate answers it before the body is read. */
+  refusal: "unauthenticated" | "busy" | undefined;
+  /** Present unless refused. */
+  lease: Lease | undefined;
+  apiKey: string;
+  ip: string;
+  userAgent: string;
+  /** Protocol as metrics call it: connect, grpc, grpc-web. */
+  dialect: string;
+  traceparent: string | undefined;
+}
+
+export const RPC_CALL = createContextKey<RpcCall | undefined>(undefined);
+
+export function callOf(context: HandlerContext): RpcCall {
+  const call = context.values.get(RPC_CALL);
+  if (!call) throw new ConnectError("the call has no edge facts", Code.Internal);
+  return call;
+}

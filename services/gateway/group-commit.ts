@@ -1,0 +1,159 @@
+// Requests that arrive together share one append. One append is in flight at a time: while the log makes it durable, the
+// next group gathers, so groups grow with load by themselves and an idle gateway waits only `lingerMs`.
+import type { AppendRecord } from "#lib/eventlog/log.ts";
+import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
+
+export interface GroupCommitOptions {
+  lingerMs: number;
+  maxRecords: number;
+  /**
+   * Bytes of one append, records and their framing. Kafka bounds the bytes that one append brings one partition
+   * (message.max.bytes, 1,048,588 by default), and all records may share a partition.
+   */
+  maxBytes: number;
+  /** How long records may wait for their append to begin. */
+  waitMsMax: number;
+  append(records: AppendRecord[]): Promise<unknown>;
+  onAppend?(records: number, bytes: number, seconds: number, failed: boolean): void;
+}
+
+/** Records [from, to) of a submission that are not known to be durable. */
+export interface FailedRange {
+  from: number;
+  to: number;
+  error: Error;
+}
+
+export interface GroupCommit {
+  /** Resolves when the fate of every record is known; an empty array: all are durable. */
+  submit(records: readonly AppendRecord[]): Promise<FailedRange[]>;
+  /** Resolves when nothing is waiting or in flight. */
+  drained(): Promise<void>;
+}
+
+interface Submission {
+  records: readonly AppendRecord[];
+  next: number;
+  unsettled: number;
+  submittedAt: number;
+  failed: FailedRange[];
+  resolve(failed: FailedRange[]): void;
+}
+
+interface Slice {
+  submission: Submission;
+  from: number;
+  to: number;
+}
+
+/** Key, value, headers and varints of one record in a Kafka batch, beyond its key and value bytes. */
+const RECORD_OVERHEAD_BYTES = 100;
+
+export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
+  const waiting: Submission[] = [];
+  let running: Promise<void> | undefined;
+
+  function submit(records: readonly AppendRecord[]): Promise<FailedRange[]> {
+    if (records.length === 0) return Promise.resolve([]);
+    return new Promise((resolve) => {
+      waiting.push({
+        records,
+        next: 0,
+        unsettled: records.length,
+        submittedAt: performance.now(),
+        failed: [],
+        resolve,
+      });
+      running ??= run();
+    });
+  }
+
+  async function run(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, options.lingerMs));
+    while (waiting.length > 0) {
+      expireLate();
+      const slices = takeGroup();
+      if (slices.length > 0) await appendGroup(slices);
+    }
+    running = undefined;
+  }
+
+  function expireLate(): void {
+    const oldest = performance.now() - options.waitMsMax;
+    while (waiting[0] && waiting[0].submittedAt < oldest) {
+      const submission = waiting.shift() as Submission;
+      const error = new LogUnavailableError(`the event log did not take the event within ${options.waitMsMax} ms`);
+      settle({ submission, from: submission.next, to: submission.records.length }, error);
+    }
+  }
+
+  function takeGroup(): Slice[] {
+    const slices: Slice[] = [];
+    let records = 0;
+    let bytes = 0;
+    for (let first = waiting[0]; first; first = waiting[0]) {
+      const from = first.next;
+      let to = from;
+      for (; to < first.records.length && records < options.maxRecords; to++, records++) {
+        const record = first.records[to] as AppendRecord;
+        bytes += record.key.length + record.value.length + RECORD_OVERHEAD_BYTES;
+        if (bytes > options.maxBytes && records > 0) break;
+      }
+      if (to > from) slices.push({ submission: first, from, to });
+      first.next = to;
+      if (to < first.records.length) break;
+      waiting.shift();
+    }
+    return slices;
+  }
+
+  async function appendGroup(slices: Slice[]): Promise<void> {
+    const records: AppendRecord[] = [];
+    let bytes = 0;
+    for (const { submission, from, to } of slices) {
+      for (let i = from; i < to; i++) {
+        const record = submission.records[i] as AppendRecord;
+        bytes += record.value.length;
+        records.push(record);
+      }
+    }
+    const begun = performance.now();
+    let error: Error | undefined;
+    try {
+      await options.append(records);
+    } catch (cause) {
+      error = appendError(cause, records.length);
+    }
+    options.onAppend?.(records.length, bytes, (performance.now() - begun) / 1000, error !== undefined);
+    for (const slice of slices) settle(slice, error);
+  }
+
+  function settle({ submission, from, to }: Slice, error: Error | undefined): void {
+    if (error) submission.failed.push({ from, to, error });
+    submission.unsettled -= to - from;
+    if (submission.unsettled === 0) submission.resolve(submission.failed);
+  }
+
+  return {
+    submit,
+    async drained() {
+      while (running !== undefined) await running;
+    },
+  };
+}
+
+/**
+ * A group is smaller than any log takes by default, so a group refused for its size meets a log set lower than that. Its
+ * records are not at fault one by one, and appending them again in parts could store some twice.
+ */
+function appendError(cause: unknown, records: number): Error {
+  if (cause instanceof RecordTooLargeError && records > 1) {
+    return new LogUnavailableError(
+      "the topic takes smaller batches than Kafka's default: raise its max.message.bytes to 1048588",
+      {
+        cause,
+      },
+    );
+  }
+  return cause instanceof Error ? cause : new Error("append failed", { cause });
+}

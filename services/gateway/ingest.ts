@@ -1,0 +1,122 @@
+// The story of a request, whatever its dialect: check each event, encode it, append it, say what became of it.
+import type { AppendRecord } from "#lib/eventlog/log.ts";
+import { RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { createUuidV7 } from "#lib/events/ids.ts";
+import type { EventLimits } from "#lib/events/limits.ts";
+import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
+import type { RuleCode, RuleFault } from "#lib/events/rule-fault.ts";
+import { checkEvent, type EventInput, type FieldNames, type RequestFacts, routingKey } from "#lib/events/validate.ts";
+import type { FailedRange, GroupCommit } from "./group-commit.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+
+/** Why one event is not stored. `unavailable` may be sent again unchanged, the rules' codes may not. */
+export interface Rejection {
+  index: number;
+  code: RuleCode | "unavailable";
+  field: string;
+  message: string;
+  retryable: boolean;
+}
+
+export interface Verdict {
+  /** Events that are durable. */
+  accepted: number;
+  /** All others, by index. */
+  rejected: Rejection[];
+}
+
+/** Every event that passed the rules met an event log that did not take it: the whole request may be sent again. */
+export class IngestUnavailableError extends Error {
+  override readonly name = "IngestUnavailableError";
+}
+
+export interface IngestRequest {
+  /** Events as the dialect read them; a RuleFault where it could not. */
+  events: readonly (EventInput | RuleFault)[];
+  names: FieldNames;
+  facts: RequestFacts;
+  dialect: string;
+  traceparent: string | undefined;
+}
+
+export interface Ingest {
+  /** Rejects with IngestUnavailableError when events were valid and none of them is known to be durable. */
+  publish(request: IngestRequest): Promise<Verdict>;
+}
+
+export function createIngest(groupCommit: GroupCommit, limits: EventLimits, metrics: GatewayMetrics): Ingest {
+  const newId = createUuidV7();
+  const encode = createRecordEncoder();
+
+  async function publish(request: IngestRequest): Promise<Verdict> {
+    const { events, names, facts } = request;
+    const rejected: Rejection[] = [];
+    const records: AppendRecord[] = [];
+    const indexOf: number[] = [];
+    let clamped = 0;
+    for (let index = 0; index < events.length; index++) {
+      const input = events[index] as EventInput | RuleFault;
+      const checked = "fault" in input ? input : checkEvent(input, facts, names, limits, newId);
+      if ("fault" in checked) {
+        rejected.push(ruleRejection(index, checked));
+        continue;
+      }
+      if (checked.originalTime !== "") clamped++;
+      const record = toRecord(checked, request.traceparent);
+      if (record.value.length + record.key.length > limits.eventBytes) {
+        rejected.push(tooLargeRejection(index, record, limits));
+        continue;
+      }
+      records.push(record);
+      indexOf.push(index);
+    }
+    metrics.clampedTimes.inc(clamped);
+    const failed = await groupCommit.submit(records);
+    const verdict = settle(rejected, records.length, indexOf, failed);
+    metrics.countVerdict(request.dialect, verdict);
+    if (
+      records.length > 0 &&
+      verdict.accepted === 0 &&
+      failed.every((f) => !(f.error instanceof RecordTooLargeError))
+    ) {
+      throw new IngestUnavailableError("the event log is unavailable; send the request again with the same ids", {
+        cause: failed[0]?.error,
+      });
+    }
+    return verdict;
+  }
+
+  function toRecord(event: LogEvent, traceparent: string | undefined): AppendRecord {
+    return { key: routingKey(event), value: encode(event), traceparent };
+  }
+
+  return { publish };
+}
+
+function settle(rejected: Rejection[], sent: number, indexOf: number[], failed: FailedRange[]): Verdict {
+  let accepted = sent;
+  for (const { from, to, error } of failed) {
+    accepted -= to - from;
+    for (let i = from; i < to; i++) rejected.push(appendRejection(indexOf[i] as number, error));
+  }
+  if (failed.length > 0) rejected.sort((a, b) => a.index - b.index);
+  return { accepted, rejected };
+}
+
+function ruleRejection(index: number, found: RuleFault): Rejection {
+  return { index, code: found.fault, field: found.field, message: found.message, retryable: false };
+}
+
+function tooLargeRejection(index: number, record: AppendRecord, limits: EventLimits): Rejection {
+  const bytes = record.value.length + record.key.length;
+  const message = `has ${bytes} bytes as stored; one event may have ${limits.eventBytes}`;
+  return { index, code: "too_large", field: "event", message, retryable: false };
+}
+
+function appendRejection(index: number, error: Error): Rejection {
+  if (error instanceof RecordTooLargeError) {
+    return { index, code: "too_large", field: "event", message: error.message, retryable: false };
+  }
+  const message = "the event log did not take the event; send it again with the same id";
+  return { index, code: "unavailable", field: "", message, retryable: true };
+}

@@ -1,0 +1,41 @@
+import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { runService } from "#lib/runtime/lifecycle.ts";
+import { createLogger } from "#lib/runtime/log.ts";
+import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
+import { startTelemetry } from "#lib/runtime/telemetry.ts";
+import { startGateway } from "./app.ts";
+import { gatewaySchema } from "./config.ts";
+
+/** Beyond STOP_TIMEOUT: the last append and the log's own closing. */
+const STOP_MARGIN_MS = 10_000;
+
+export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const outcome = parseConfig(gatewaySchema, {
+    argv,
+    env,
+    command: "millrace gateway",
+    summary: "Takes events over Connect, gRPC, gRPC-Web and JSON and makes them durable in Kafka before it says yes.",
+  });
+  if (outcome.kind !== "config") {
+    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
+    return outcome.exitCode;
+  }
+  const { config } = outcome;
+  const logger = createLogger({ level: config.logLevel, service: "gateway" });
+  return runService({
+    name: "gateway",
+    logger,
+    stopTimeoutMs: config.stopTimeout + STOP_MARGIN_MS,
+    async start() {
+      await using stack = new AsyncDisposableStack();
+      stack.use(await startTelemetry({ service: "gateway", env, logger }));
+      const log = createKafkaLog(kafkaOptions(config, "millrace-gateway", logger));
+      stack.defer(() => log.close());
+      stack.use(await startGateway(config, { log, registry: createMetricsRegistry("gateway"), logger }));
+      const owned = stack.move();
+      return { [Symbol.asyncDispose]: () => owned.disposeAsync() };
+    },
+  });
+}

@@ -1,0 +1,145 @@
+// HTTP/1.1 and cleartext HTTP/2 on one port. Node has no such server: the first bytes of a connection decide which of
+// two servers gets it (HTTP/2 begins with a fixed 24-byte preface).
+import http from "node:http";
+import http2 from "node:http2";
+import net from "node:net";
+import type { Logger } from "pino";
+import type { HttpRequest, HttpResponse } from "./http-request.ts";
+import { guardUnreadBody } from "./unread-body.ts";
+
+const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+
+export interface ServerOptions {
+  host: string;
+  port: number;
+  maxConnections: number;
+  /** Time for a connection to show its protocol, and for a request's head to be complete. */
+  headersTimeoutMs: number;
+  /** Time for a whole HTTP/1.1 request. */
+  requestTimeoutMs: number;
+  /** Idle time after which a connection is closed. */
+  idleTimeoutMs: number;
+  handle(request: HttpRequest, response: HttpResponse): void;
+  logger: Logger;
+}
+
+export interface Server {
+  readonly port: number;
+  readonly connections: number;
+  /**
+   * Stops accepting, tells HTTP/2 peers to go away, lets open requests end, and cuts what is left at the deadline.
+   * Resolves when every connection is closed.
+   */
+  close(deadlineMs: number): Promise<void>;
+}
+
+export async function listen(options: ServerOptions): Promise<Server> {
+  const sockets = new Set<net.Socket>();
+  const sessions = new Set<http2.ServerHttp2Session>();
+  let closing = false;
+
+  const handle = (request: HttpRequest, response: HttpResponse) => {
+    if (closing && request.httpVersionMajor === 1) response.setHeader("connection", "close");
+    guardUnreadBody(request, response);
+    options.handle(request, response);
+  };
+  const h1 = createH1(options, handle);
+  const h2 = createH2(options, handle, sessions);
+  const listener = net.createServer({ noDelay: true, keepAlive: true }, (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    // Resets and half-closed writes belong to the peer; the server that has the socket hears of them as well.
+    socket.on("error", () => socket.destroy());
+    dispatchByPreface(socket, options.headersTimeoutMs, (isH2) => (isH2 ? h2 : h1).emit("connection", socket));
+  });
+  listener.maxConnections = options.maxConnections;
+
+  await new Promise<void>((resolve, reject) => {
+    listener.once("error", reject);
+    listener.listen({ host: options.host, port: options.port, backlog: 1024 }, resolve);
+  });
+
+  return {
+    port: (listener.address() as net.AddressInfo).port,
+    get connections() {
+      return sockets.size;
+    },
+    async close(deadlineMs) {
+      closing = true;
+      const closed = new Promise((resolve) => listener.close(resolve));
+      for (const session of sessions) session.close();
+      // A keep-alive connection becomes idle only after its last answer, hence again and again.
+      const sweep = setInterval(() => h1.closeIdleConnections(), 20);
+      h1.closeIdleConnections();
+      const cut = setTimeout(() => {
+        for (const session of sessions) session.destroy();
+        for (const socket of sockets) socket.destroy();
+      }, deadlineMs);
+      await closed;
+      clearInterval(sweep);
+      clearTimeout(cut);
+      h1.close();
+    },
+  };
+}
+
+function createH1(options: ServerOptions, handle: http.RequestListener): http.Server {
+  const server = http.createServer(
+    {
+      headersTimeout: options.headersTimeoutMs,
+      requestTimeout: options.requestTimeoutMs,
+      keepAliveTimeout: options.idleTimeoutMs,
+      connectionsCheckingInterval: Math.min(1000, options.headersTimeoutMs),
+      maxHeaderSize: 16 * 1024,
+    },
+    handle,
+  );
+  // It never listens itself, and without this event it neither tracks its connections nor enforces its timeouts.
+  server.emit("listening");
+  return server;
+}
+
+function createH2(
+  options: ServerOptions,
+  handle: (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => void,
+  sessions: Set<http2.ServerHttp2Session>,
+): http2.Http2Server {
+  const server = http2.createServer(
+    {
+      settings: { maxConcurrentStreams: 256, initialWindowSize: 256 * 1024, maxHeaderListSize: 16 * 1024 },
+      maxSessionMemory: 64,
+    },
+    handle,
+  );
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.once("close", () => sessions.delete(session));
+    session.setTimeout(options.idleTimeoutMs, () => session.close());
+    // Garbage after the preface ends the session; Node has closed it already, and other sessions are not concerned.
+    session.on("error", (err) => options.logger.debug({ err }, "http2 session failed"));
+  });
+  server.on("sessionError", (err) => options.logger.debug({ err }, "http2 session failed"));
+  server.on("stream", (stream) => stream.on("error", (err) => options.logger.debug({ err }, "http2 stream failed")));
+  return server;
+}
+
+/** Reads until the bytes differ from the preface or complete it, puts them back and says which protocol it is. */
+function dispatchByPreface(socket: net.Socket, timeoutMs: number, decide: (isH2: boolean) => void): void {
+  let seen: Buffer = Buffer.alloc(0);
+  const timer = setTimeout(() => socket.destroy(), timeoutMs);
+  const onClose = () => clearTimeout(timer);
+  const onReadable = () => {
+    for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) seen = Buffer.concat([seen, chunk]);
+    if (seen.length === 0) return;
+    const compared = Math.min(seen.length, PREFACE.length);
+    const matches = seen.subarray(0, compared).equals(PREFACE.subarray(0, compared));
+    if (matches && seen.length < PREFACE.length) return;
+    clearTimeout(timer);
+    socket.off("readable", onReadable);
+    socket.off("close", onClose);
+    socket.unshift(seen);
+    decide(matches);
+  };
+  socket.on("close", onClose);
+  socket.on("readable", onReadable);
+}

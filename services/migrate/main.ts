@@ -1,0 +1,47 @@
+import { z } from "zod";
+import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { createLogger, LOG_LEVELS } from "#lib/runtime/log.ts";
+import { flag, oneOf } from "#lib/runtime/settings.ts";
+import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
+import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+
+const migrateSchema = z
+  .object({
+    ...clickhouseSettings,
+    ...kafkaSettings,
+    newEpoch: flag(false).describe(
+      "The topic was deleted and made again: store its offsets beside those of the old one.",
+    ),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+  })
+  .superRefine(requireBrokers);
+
+export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const outcome = parseConfig(migrateSchema, {
+    argv,
+    env,
+    command: "millrace migrate",
+    summary: "Creates what is missing of tables and topics. Idempotent; running it in parallel is harmless.",
+  });
+  if (outcome.kind !== "config") {
+    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
+    return outcome.exitCode;
+  }
+  const { config } = outcome;
+  const logger = createLogger({ level: config.logLevel, service: "migrate" });
+  const log = createKafkaLog(kafkaOptions(config, "millrace-migrate", logger));
+  const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+  try {
+    await prepareStores({ config, log, warehouse, logger, newEpoch: config.newEpoch });
+    return 0;
+  } catch (error) {
+    logger.fatal({ err: error }, "migration failed; run it again when the cause is gone");
+    return 1;
+  } finally {
+    await log.close();
+    await warehouse.close();
+  }
+}

@@ -1,0 +1,30 @@
+import { z } from "zod";
+import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { duration, flag, identifier, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
+import { batchSettings } from "../consumer/config.ts";
+import { ingressSettings, refuseOpenIngress } from "../gateway/config.ts";
+
+/** Settings of the ClickHouse endpoint, alone or within the standalone. */
+export const endpointSettings = {
+  host: text("127.0.0.1").describe("Address to listen on; beyond loopback keys and CLICKHOUSE_PASSWORD are asked for."),
+  clickhouseHttpPort: port(8123).describe("Port of ClickHouse's HTTP interface."),
+  clickhouseUser: text("default").describe("ClickHouse user."),
+  clickhousePassword: secret("").describe("ClickHouse password; without one it listens on loopback only."),
+  dataDir: text("./.millrace").describe("Directory of all data."),
+  logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+};
+
+export const endpointSchema = z.object(endpointSettings);
+
+export const standaloneSchema = z
+  .object({
+    ...endpointSettings,
+    ...ingressSettings,
+    ...batchSettings,
+    clickhouseDatabase: identifier("millrace").describe("Database of all tables."),
+    logRetention: duration("7d", { min: 60_000 }).describe("How long stored records stay on the event log."),
+    migrateOnStart: flag(true).describe("Create what is missing of the tables."),
+  })
+  .superRefine(refuseOpenIngress);
+
+export type StandaloneConfig = z.output<typeof standaloneSchema>;

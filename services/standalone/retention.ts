@@ -1,0 +1,57 @@
+// Trims the standalone's event log: what is stored in ClickHouse and older than LOG_RETENTION. (Kafka trims itself.)
+import type { Logger } from "pino";
+import type { EventLog } from "#lib/eventlog/log.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+
+const INTERVAL_MS = 60_000;
+
+export function startRetention(log: EventLog, retentionMs: number, logger: Logger): AsyncDisposable {
+  let running: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    running = running.then(() =>
+      trimOnce(log, Date.now() - retentionMs).catch((error: unknown) => {
+        logger.warn({ err: error }, "event log not trimmed; it is tried again in a minute");
+      }),
+    );
+  }, INTERVAL_MS);
+  return {
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
+
+/** Removes records appended before `olderThanMs`, never one that is not committed as stored. */
+export async function trimOnce(log: EventLog, olderThanMs: number): Promise<void> {
+  const committed = await log.committed(EVENTS_TOPIC, CONSUMER_GROUP);
+  for (const { partition, start } of await log.bounds(EVENTS_TOPIC)) {
+    const stored = committed.get(partition)?.offset ?? start;
+    const before = await firstAtOrAfter(log, partition, start, stored, olderThanMs);
+    if (before > start) await log.trim(EVENTS_TOPIC, partition, before);
+  }
+}
+
+/** First offset in [from, to] appended at or after the time; append times never decrease. */
+async function firstAtOrAfter(
+  log: EventLog,
+  partition: number,
+  from: number,
+  to: number,
+  timeMs: number,
+): Promise<number> {
+  let low = from;
+  let high = to;
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const [record] = await log.tail(EVENTS_TOPIC, partition, {
+      from: middle,
+      maxRecords: 1,
+      maxBytes: 1,
+      maxWaitMs: 0,
+    });
+    if (record && record.appendTimeMs < timeMs) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,216 @@
+// The audit: every offset of the log is exactly one of a row in events_raw or a line in log_outcomes. It reads what is
+// stored and what the log says about itself; no counter of a service takes part in it.
+
+import type { EventLog, PartitionBounds } from "#lib/eventlog/log.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import {
+  type BlockSum,
+  blockOffsets,
+  createStoredLog,
+  type DoubledOffset,
+  type DuplicateId,
+  type Extent,
+  type OffsetRange,
+  type StoredLog,
+} from "./stored.ts";
+
+export interface AuditOptions {
+  log: EventLog;
+  warehouse: Warehouse;
+  topic: string;
+  group: string;
+}
+
+export interface PartitionAudit {
+  partition: number;
+  /** First offset that is claimed. Those below it are on the log no longer, and in the tables no longer or never. */
+  from: number;
+  /** First offset that is not claimed, because it is not committed. */
+  to: number;
+  /** Where `to` comes from; none: nothing is committed or noted, so nothing is claimed. */
+  source: "committed" | "progress" | "none";
+  rows: number;
+  duplicates: number;
+  deadLetters: number;
+  erased: number;
+  /** Ranges may list less than `count` offsets when there are very many gaps. */
+  missing: { count: number; ranges: OffsetRange[] };
+  doubled: { count: number; examples: DoubledOffset[] };
+  /** Set when more is stored or committed than the log has: it was emptied or replaced. */
+  beyondEnd: { end: number; stored: number; highest: number } | undefined;
+}
+
+export interface Audit {
+  topic: string;
+  epoch: string;
+  /** Earlier incarnations of the topic with rows or outcomes; their log is gone, so nothing is claimed of them. */
+  olderEpochs: { epoch: string; stored: number }[];
+  partitions: PartitionAudit[];
+  duplicateIds: { count: number; examples: DuplicateId[] };
+}
+
+/** The audit cannot be run; the message names the remedy. */
+export class AuditImpossibleError extends Error {
+  override readonly name = "AuditImpossibleError";
+}
+
+/** Totals over partitions. */
+export interface AuditTotals {
+  accounted: number;
+  missing: number;
+  doubled: number;
+  beyondEnd: number;
+  duplicateIds: number;
+}
+
+export function totalsOf({ partitions, duplicateIds }: Audit): AuditTotals {
+  const totals = { accounted: 0, missing: 0, doubled: 0, beyondEnd: 0, duplicateIds: duplicateIds.count };
+  for (const { from, to, missing, doubled, beyondEnd } of partitions) {
+    totals.accounted += to - from - missing.count;
+    totals.missing += missing.count;
+    totals.doubled += doubled.count;
+    totals.beyondEnd += beyondEnd === undefined ? 0 : 1;
+  }
+  return totals;
+}
+
+export function isClean(audit: Audit): boolean {
+  const { missing, doubled, beyondEnd, duplicateIds } = totalsOf(audit);
+  return missing + doubled + beyondEnd + duplicateIds === 0;
+}
+
+/**
+ * Safe beside a running consumer: only committed offsets are claimed. Rejects with AuditImpossibleError,
+ * LogUnavailableError or WarehouseError.
+ */
+export async function auditLog({ log, warehouse, topic, group }: AuditOptions): Promise<Audit> {
+  const epoch = await currentEpoch(log, warehouse, topic);
+  const stored = createStoredLog(warehouse, { epoch, topic });
+  // The order matters while a consumer works: commits first, because everything below them is stored by then; the log's
+  // ends last, because whatever was stored until then is below them.
+  const committed = await log.committed(topic, group);
+  const progress = await stored.progress();
+  const extents = await stored.extents();
+  const expires = await stored.expires();
+  const bounds = new Map((await log.bounds(topic)).map((each) => [each.partition, each]));
+
+  const partitions: PartitionAudit[] = [];
+  for (const partition of [...new Set([...bounds.keys(), ...extents.keys()])].sort((a, b) => a - b)) {
+    const claim = claimOf(committed.get(partition)?.offset, progress.get(partition));
+    const known = bounds.get(partition) ?? { partition, start: 0, end: 0 };
+    partitions.push(await auditPartition(stored, known, claim, extents.get(partition), expires));
+  }
+  return {
+    topic,
+    epoch,
+    olderEpochs: await olderEpochs(warehouse, topic, epoch),
+    partitions,
+    duplicateIds: await stored.duplicateIds(),
+  };
+}
+
+async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string): Promise<string> {
+  const own = await log.epoch();
+  if (own !== undefined) return own;
+  const [newest] = await warehouse.query<{ epoch: string }>(
+    "SELECT log_epoch AS epoch FROM log_epochs WHERE log_topic = {topic:String} ORDER BY created_at DESC LIMIT 1",
+    { params: { topic } },
+  );
+  if (newest !== undefined) return newest.epoch;
+  throw new AuditImpossibleError(
+    `ClickHouse database ${warehouse.database} has no epoch of topic ${topic}: run millrace migrate, or name the right CLICKHOUSE_DATABASE`,
+  );
+}
+
+async function olderEpochs(warehouse: Warehouse, topic: string, epoch: string): Promise<Audit["olderEpochs"]> {
+  const count = (table: string) =>
+    `SELECT log_epoch AS epoch, count() AS n FROM ${table} WHERE log_topic = {topic:String} AND log_epoch != {epoch:String} GROUP BY epoch`;
+  const rows = await warehouse.query<{ epoch: string; stored: string }>(
+    `SELECT epoch, toString(sum(n)) AS stored FROM (${count("events_raw")} UNION ALL ${count("log_outcomes")})
+     GROUP BY epoch ORDER BY epoch`,
+    { params: { topic, epoch } },
+  );
+  return rows.map((row) => ({ epoch: row.epoch, stored: Number(row.stored) }));
+}
+
+function claimOf(committed: number | undefined, progress: number | undefined): Pick<PartitionAudit, "to" | "source"> {
+  // A group's commits expire after days without a consumer; the consumer's own note stays.
+  if (committed !== undefined) return { to: committed, source: "committed" };
+  return progress === undefined ? { to: 0, source: "none" } : { to: progress, source: "progress" };
+}
+
+async function auditPartition(
+  stored: StoredLog,
+  bounds: PartitionBounds,
+  claim: Pick<PartitionAudit, "to" | "source">,
+  extent: Extent | undefined,
+  expires: boolean,
+): Promise<PartitionAudit> {
+  const { partition } = bounds;
+  const to = claim.to;
+  const from = Math.min(to, lowestClaimed(bounds, extent, expires, to));
+  const audit: PartitionAudit = {
+    partition,
+    from,
+    ...claim,
+    rows: 0,
+    duplicates: 0,
+    deadLetters: 0,
+    erased: 0,
+    missing: { count: 0, ranges: [] },
+    doubled: { count: 0, examples: [] },
+    beyondEnd: undefined,
+  };
+  const highest = Math.max(extent?.highest ?? -1, to - 1);
+  if (highest >= bounds.end) {
+    audit.beyondEnd = { end: bounds.end, stored: await stored.countFrom(partition, bounds.end), highest };
+  }
+  if (from < to) await examine(stored, audit);
+  return audit;
+}
+
+/**
+ * Without a TTL, what the log still has must be stored, and so must everything above the lowest offset that is. With
+ * one, records on the log may have left the tables by right, and only what is stored says where that ends.
+ */
+function lowestClaimed(bounds: PartitionBounds, extent: Extent | undefined, expires: boolean, to: number): number {
+  if (expires) return extent?.lowest ?? to;
+  return Math.min(bounds.start, extent?.lowest ?? bounds.start);
+}
+
+async function examine(stored: StoredLog, audit: PartitionAudit): Promise<void> {
+  const { partition, from, to } = audit;
+  const blocks = await stored.blocks(partition, from, to);
+  const byBlock = new Map<number, BlockSum>(blocks.stored.map((sum) => [sum.block, sum]));
+  for (const sum of blocks.stored) {
+    audit.rows += sum.rows;
+    audit.duplicates += sum.duplicates;
+    audit.deadLetters += sum.deadLetters;
+    audit.erased += sum.erased;
+  }
+  for (const [block, expected] of [...blocks.expected].sort(([a], [b]) => a - b)) {
+    const sum = byBlock.get(block);
+    if (sum?.count === expected.count && sum.hash === expected.hash) continue;
+    const blockFrom = Math.max(from, block * blockOffsets);
+    const blockTo = Math.min(to, (block + 1) * blockOffsets);
+    const missing =
+      sum === undefined
+        ? { count: expected.count, ranges: [{ from: blockFrom, to: blockTo - 1 }] }
+        : await stored.missing(partition, blockFrom, blockTo);
+    audit.missing.count += missing.count;
+    appendRanges(audit.missing.ranges, missing.ranges);
+    if (sum === undefined) continue;
+    const doubled = await stored.doubled(partition, blockFrom, blockTo);
+    audit.doubled.count += doubled.count;
+    audit.doubled.examples.push(...doubled.examples);
+  }
+}
+
+/** A gap that runs over the edge of a block is one gap. */
+function appendRanges(ranges: OffsetRange[], more: readonly OffsetRange[]): void {
+  for (const range of more) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.to + 1 === range.from) last.to = range.to;
+    else ranges.push({ ...range });
+  }
+}

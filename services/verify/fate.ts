@@ -1,0 +1,120 @@
+// What becomes of a record that is missing from the tables: the same three ends that the consumer knows.
+
+import type { StoredRecord } from "#lib/eventlog/log.ts";
+import { formatUuid } from "#lib/events/ids.ts";
+import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
+import { createEventRows } from "#lib/events/row.ts";
+import { createTimeFormatter } from "#lib/events/time.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import type { LogIdentity } from "./stored.ts";
+
+export type FateKind = "row" | "duplicate" | "dead_letter";
+
+export interface Fate {
+  offset: number;
+  kind: FateKind;
+  /** JSONCompactEachRow line: of events_raw for a row, of log_outcomes otherwise. */
+  row: Uint8Array;
+  /** Line of dead_letters, for a dead letter. */
+  letter?: Uint8Array;
+  /** The fate of the same record when ClickHouse refuses its row. */
+  bury(errorClass: string, error: string): Fate;
+}
+
+export interface Classifier {
+  /** Takes consecutive records of the partition, everything below the first of which is accounted for or lost. */
+  classify(records: readonly StoredRecord[]): Promise<Fate[]>;
+}
+
+const positionColumns = ["log_epoch", "log_topic", "log_partition", "log_offset", "log_time"] as const;
+export const outcomeColumns = [...positionColumns, "outcome", "detail"];
+export const deadLetterColumns = [...positionColumns, "error_class", "error", "key_base64", "value_base64"];
+
+const errorCharactersMax = 2000;
+const idsPerQuery = 1000;
+
+/**
+ * A caller's id that is a row elsewhere makes the record a duplicate, however old that row is: it may be a retry whose
+ * outcome was lost, and counting an event twice cannot be taken back, while its row is there already.
+ */
+export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { partition: number }): Classifier {
+  const rows = createEventRows(origin);
+  const formatTime = createTimeFormatter();
+  const { epoch, topic, partition } = origin;
+  const line = ({ offset, appendTimeMs }: StoredRecord, ...values: readonly string[]): Uint8Array => {
+    const position = [epoch, topic, partition, offset, formatTime(appendTimeMs * 1000)];
+    return Buffer.from(`${JSON.stringify([...position, ...values])}\n`);
+  };
+
+  const outcome = (record: StoredRecord, kind: FateKind, detail: string): Fate => ({
+    offset: record.offset,
+    kind,
+    row: line(record, kind, detail),
+    bury: (errorClass, error) => bury(record, errorClass, error),
+  });
+  const bury = (record: StoredRecord, errorClass: string, error: string): Fate => {
+    const bytes = [record.key, record.value].map((each) => Buffer.from(each).toString("base64"));
+    const letter = line(record, errorClass, error.slice(0, errorCharactersMax), ...bytes);
+    return { ...outcome(record, "dead_letter", errorClass), letter };
+  };
+
+  return {
+    async classify(records) {
+      const decoded = records.map(decodeOrFault);
+      const ids = decoded.map((event) =>
+        event instanceof PoisonRecordError || !event.idFromCaller ? undefined : formatUuid(event.id),
+      );
+      const known = await positionsOf(
+        warehouse,
+        origin,
+        ids.filter((id) => id !== undefined),
+      );
+      return records.map((record, index) => {
+        const event = decoded[index];
+        if (event === undefined || event instanceof PoisonRecordError) {
+          return bury(record, "undecodable", event?.message ?? "");
+        }
+        const id = ids[index];
+        if (id !== undefined) {
+          const key = `${id} ${event.apiKey}`;
+          const here = `${partition}:${record.offset}`;
+          const first = known.get(key)?.find((place) => place !== here);
+          if (first !== undefined) return outcome(record, "duplicate", first);
+          known.set(key, [here]);
+        }
+        return {
+          offset: record.offset,
+          kind: "row",
+          // The mapper's view is valid until its next row.
+          row: Buffer.from(rows.row(event, record.offset, record.appendTimeMs)),
+          bury: (errorClass: string, error: string) => bury(record, errorClass, error),
+        };
+      });
+    },
+  };
+}
+
+function decodeOrFault(record: StoredRecord) {
+  try {
+    return decodeRecord(record.value);
+  } catch (error) {
+    if (error instanceof PoisonRecordError) return error;
+    throw error;
+  }
+}
+
+/** Places, as partition:offset, of the rows with these ids, by `id apiKey`. */
+async function positionsOf(warehouse: Warehouse, { epoch, topic }: LogIdentity, ids: readonly string[]) {
+  const places = new Map<string, string[]>();
+  for (let at = 0; at < ids.length; at += idsPerQuery) {
+    const rows = await warehouse.query<{ key: string; place: string }>(
+      `SELECT concat(toString(uuid), ' ', api_key) AS key, concat(toString(log_partition), ':', toString(log_offset)) AS place
+       FROM events_raw
+       WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}
+       ORDER BY log_partition, log_offset`,
+      { params: { epoch, topic, ids: ids.slice(at, at + idsPerQuery) } },
+    );
+    for (const { key, place } of rows) places.set(key, [...(places.get(key) ?? []), place]);
+  }
+  return places;
+}

@@ -1,0 +1,218 @@
+// What ClickHouse holds of a partition of the log, asked in ways whose cost does not grow with what is wrong.
+
+import type { QueryOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
+
+/** Offsets are examined in blocks of this many: one scan tells the good blocks, the others are looked into one by one. */
+export const blockOffsets = 1_000_000;
+
+// Bounds of one answer. What is beyond them is counted, not listed.
+const rangesListedMax = 10_000;
+const examplesMax = 20;
+/** Ids compared at a time: some hundred bytes each while they are grouped. */
+const idsPerPassMax = 2_000_000;
+
+const querySecondsMax = 600;
+
+/** One incarnation of one topic. */
+export interface LogIdentity {
+  epoch: string;
+  topic: string;
+}
+
+export interface OffsetRange {
+  from: number;
+  /** The last one. */
+  to: number;
+}
+
+export interface Extent {
+  lowest: number;
+  highest: number;
+}
+
+/** Sums over one block. `hash` is that of its set of offsets; equal counts and hashes are equal sets. */
+export interface BlockSum {
+  block: number;
+  count: number;
+  hash: string;
+  rows: number;
+  duplicates: number;
+  deadLetters: number;
+  erased: number;
+}
+
+export interface DoubledOffset {
+  offset: number;
+  /** What it is: "row" or an outcome, one entry for each. */
+  kinds: string[];
+}
+
+export interface DuplicateId {
+  apiKey: string;
+  id: string;
+  times: number;
+  /** Two of the places: partition:offset. */
+  first: string;
+  last: string;
+}
+
+export interface StoredLog {
+  /** By partition, of the rows and outcomes that no TTL is about to remove. */
+  extents(): Promise<Map<number, Extent>>;
+  /** True when a TTL removes rows or outcomes, so that low offsets may be gone by right. */
+  expires(): Promise<boolean>;
+  /** First offset not known to be accounted for, by partition, as the consumer last noted it. */
+  progress(): Promise<Map<number, number>>;
+  /** What is stored of [from, to), block by block, and what would be if nothing were wrong. */
+  blocks(
+    partition: number,
+    from: number,
+    to: number,
+  ): Promise<{ stored: BlockSum[]; expected: Map<number, BlockHash> }>;
+  missing(partition: number, from: number, to: number): Promise<{ count: number; ranges: OffsetRange[] }>;
+  doubled(partition: number, from: number, to: number): Promise<{ count: number; examples: DoubledOffset[] }>;
+  countFrom(partition: number, from: number): Promise<number>;
+  /** Caller-made ids that are more than one row. */
+  duplicateIds(): Promise<{ count: number; examples: DuplicateId[] }>;
+}
+
+export type BlockHash = Pick<BlockSum, "count" | "hash">;
+
+const ofLog = "log_epoch = {epoch:String} AND log_topic = {topic:String}";
+const ofPartition = `${ofLog} AND log_partition = {partition:UInt32}`;
+const inRange = `${ofPartition} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64}`;
+
+/** Rows and outcomes together: the offset of each and what it is. */
+function accounted(where: string): string {
+  return `(SELECT log_offset AS o, 'row' AS kind FROM events_raw WHERE ${where}
+    UNION ALL SELECT log_offset AS o, outcome AS kind FROM log_outcomes WHERE ${where})`;
+}
+
+export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredLog {
+  const ask = <Row>(sql: string, params: Record<string, unknown> = {}, options: QueryOptions = {}): Promise<Row[]> =>
+    warehouse.query<Row>(sql, { maxSeconds: querySecondsMax, ...options, params: { ...log, ...params } });
+
+  const expiries = async (): Promise<string[]> => {
+    const tables = await ask<{ count: string; unit: string }>(
+      `SELECT extract(engine_full, 'TTL .*?toInterval[A-Z][a-z]+\\\\(([0-9]+)\\\\)') AS count,
+              extract(engine_full, 'TTL .*?toInterval([A-Z][a-z]+)\\\\([0-9]+\\\\)') AS unit
+       FROM system.tables WHERE database = {database:String} AND name IN ('events_raw', 'log_outcomes') AND count != ''`,
+      { database: warehouse.database },
+    );
+    // An hour's margin: what expires during the audit must not be claimed.
+    return tables.map(({ count, unit }) => `log_time >= now64(3) - toInterval${unit}(${count}) + toIntervalHour(1)`);
+  };
+
+  return {
+    expires: async () => (await expiries()).length > 0,
+    async extents() {
+      const where = [ofLog, ...(await expiries())].join(" AND ");
+      const select = (table: string) =>
+        `SELECT log_partition AS p, min(log_offset) AS lo, max(log_offset) AS hi FROM ${table} WHERE ${where} GROUP BY p`;
+      const rows = await ask<{ p: number; lowest: string; highest: string }>(
+        `SELECT p, toString(min(lo)) AS lowest, toString(max(hi)) AS highest
+         FROM (${select("events_raw")} UNION ALL ${select("log_outcomes")}) GROUP BY p`,
+      );
+      return new Map(
+        rows.map(({ p, lowest, highest }) => [Number(p), { lowest: Number(lowest), highest: Number(highest) }]),
+      );
+    },
+    async progress() {
+      const rows = await ask<{ p: number; next: string }>(
+        `SELECT log_partition AS p, toString(max(next_offset)) AS next FROM log_progress WHERE ${ofLog} GROUP BY p`,
+      );
+      return new Map(rows.map(({ p, next }) => [Number(p), Number(next)]));
+    },
+    async blocks(partition, from, to) {
+      const params = { partition, from, to, size: blockOffsets };
+      type Row = Record<keyof BlockSum, string>;
+      const stored = await ask<Row>(
+        `SELECT toString(intDiv(o, {size:UInt64})) AS block, toString(count()) AS count,
+                toString(sum(cityHash64(o))) AS hash, toString(countIf(kind = 'row')) AS rows,
+                toString(countIf(kind = 'duplicate')) AS duplicates, toString(countIf(kind = 'erased')) AS erased,
+                toString(countIf(kind = 'dead_letter')) AS deadLetters
+         FROM ${accounted(inRange)} GROUP BY intDiv(o, {size:UInt64})`,
+        params,
+      );
+      const expected = await ask<Record<keyof BlockHash | "block", string>>(
+        `SELECT toString(intDiv(number, {size:UInt64})) AS block, toString(count()) AS count,
+                toString(sum(cityHash64(number))) AS hash
+         FROM numbers({from:UInt64}, {length:UInt64}) GROUP BY intDiv(number, {size:UInt64})`,
+        { ...params, length: to - from },
+      );
+      return {
+        stored: stored.map(({ hash, ...sums }) => ({ hash, ...numbersOf(sums) })),
+        expected: new Map(expected.map(({ block, count, hash }) => [Number(block), { count: Number(count), hash }])),
+      };
+    },
+    async missing(partition, from, to) {
+      const params = { partition, from, to };
+      const [sum] = await ask<{ n: string }>(`SELECT toString(uniqExact(o)) AS n FROM ${accounted(inRange)}`, params);
+      // The end is added as an offset of its own, so that a gap at the end is a gap before something.
+      const ranges = await ask<{ first: string; last: string }>(
+        `SELECT toString(previous + 1) AS first, toString(o - 1) AS last
+         FROM (
+           SELECT o, lagInFrame(o, 1, {before:Int64}) OVER (ORDER BY o ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS previous
+           FROM (SELECT DISTINCT toInt64(o) AS o FROM ${accounted(inRange)} UNION ALL SELECT {to:Int64} AS o)
+         )
+         WHERE o > previous + 1 ORDER BY o LIMIT {limit:UInt32}`,
+        { ...params, before: from - 1, limit: rangesListedMax },
+      );
+      return {
+        count: to - from - Number(sum?.n ?? 0),
+        ranges: ranges.map(({ first, last }) => ({ from: Number(first), to: Number(last) })),
+      };
+    },
+    async doubled(partition, from, to) {
+      const rows = await ask<{ offset: string; kinds: string[]; total: string }>(
+        `SELECT toString(o) AS offset, kinds, toString(count() OVER ()) AS total
+         FROM (SELECT o, arraySort(groupArray(10)(kind)) AS kinds FROM ${accounted(inRange)} GROUP BY o HAVING count() > 1)
+         ORDER BY o LIMIT {limit:UInt32}`,
+        { partition, from, to, limit: examplesMax },
+      );
+      const examples = rows.map(({ offset, kinds }) => ({ offset: Number(offset), kinds }));
+      return { count: Number(rows[0]?.total ?? 0), examples };
+    },
+    async countFrom(partition, from) {
+      const where = `${ofPartition} AND log_offset >= {from:UInt64}`;
+      const [row] = await ask<{ n: string }>(`SELECT toString(count()) AS n FROM ${accounted(where)}`, {
+        partition,
+        from,
+      });
+      return Number(row?.n ?? 0);
+    },
+    duplicateIds: () => duplicateIds(ask),
+  };
+}
+
+function numbersOf<K extends string>(texts: Record<K, string>): Record<K, number> {
+  return Object.fromEntries(Object.entries(texts).map(([key, text]) => [key, Number(text)])) as Record<K, number>;
+}
+
+/** In as many passes over the ids as it takes to hold one pass's groups in memory. */
+async function duplicateIds(ask: <Row>(sql: string, params?: Record<string, unknown>) => Promise<Row[]>) {
+  const where = `${ofLog} AND uuid_from_caller`;
+  const [sum] = await ask<{ n: string }>(`SELECT toString(count()) AS n FROM events_raw WHERE ${where}`);
+  const passes = Math.ceil(Number(sum?.n ?? 0) / idsPerPassMax);
+  const examples: DuplicateId[] = [];
+  let count = 0;
+  for (let pass = 0; pass < passes; pass += 1) {
+    // One offset stored twice is no second event; it is reported as doubled.
+    const rows = await ask<{ apiKey: string; id: string; times: string; first: string; last: string; total: string }>(
+      `SELECT api_key AS apiKey, toString(uuid) AS id, toString(n) AS times, toString(count() OVER ()) AS total,
+              concat(toString(a.1), ':', toString(a.2)) AS first, concat(toString(b.1), ':', toString(b.2)) AS last
+       FROM (
+         SELECT api_key, uuid, count() AS n, min((log_partition, log_offset)) AS a, max((log_partition, log_offset)) AS b
+         FROM events_raw WHERE ${where} AND cityHash64(uuid) % {passes:UInt32} = {pass:UInt32}
+         GROUP BY api_key, uuid HAVING a != b
+       )
+       ORDER BY a, id LIMIT {limit:UInt32}`,
+      { passes, pass, limit: examplesMax },
+    );
+    count += Number(rows[0]?.total ?? 0);
+    for (const { apiKey, id, times, first, last } of rows.slice(0, examplesMax - examples.length)) {
+      examples.push({ apiKey, id, times: Number(times), first, last });
+    }
+  }
+  return { count, examples };
+}

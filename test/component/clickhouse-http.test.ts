@@ -1,0 +1,278 @@
+// The endpoint as curl, drivers and @clickhouse/client see it.
+import { request } from "node:http";
+import { Readable } from "node:stream";
+import {
+  brotliDecompressSync,
+  deflateSync,
+  gunzipSync,
+  gzipSync,
+  zstdCompressSync,
+  zstdDecompressSync,
+} from "node:zlib";
+import { createClient } from "@clickhouse/client";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { startClickHouse } from "../../services/standalone/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+
+let clickhouse: TestClickHouse;
+const auth = { "X-ClickHouse-User": "default", "X-ClickHouse-Key": "secret" };
+
+beforeAll(async () => {
+  clickhouse = await startTestClickHouse({ password: "secret" });
+}, 60_000);
+
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+interface Call {
+  method?: string;
+  path?: string;
+  headers?: Record<string, string>;
+  body?: string | Buffer;
+  signal?: AbortSignal;
+}
+
+/** fetch sets Host and decodes bodies by itself; this does neither. */
+function call({ method = "POST", path = "/", headers = auth, body, signal }: Call) {
+  return new Promise<{ status: number; headers: Record<string, unknown>; body: Buffer; text: string }>(
+    (resolve, reject) => {
+      const sent = request(new URL(path, clickhouse.url), { method, headers, signal }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("error", reject);
+        response.on("end", () => {
+          const bytes = Buffer.concat(chunks);
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, body: bytes, text: bytes.toString() });
+        });
+      });
+      sent.on("error", reject);
+      sent.end(body);
+    },
+  );
+}
+
+const sql = (query: string, parameters: Record<string, string> = {}) =>
+  call({ path: `/?${new URLSearchParams(parameters)}`, body: query });
+
+describe("requests", () => {
+  it.each([
+    ["in the body", { body: "SELECT 1" }],
+    ["in the URL of a GET", { method: "GET", path: "/?query=SELECT%201" }],
+    ["in both, joined", { path: "/?query=SELECT", body: "1" }],
+    ["in a form", multipart({ query: "SELECT {a:UInt8}", param_a: "1" })],
+    ["in chunks", { headers: { ...auth, "Transfer-Encoding": "chunked" }, body: "SELECT 1" }],
+  ] as [string, Call][])("take SQL %s", async (_, given) => {
+    const { status, text, headers } = await call(given);
+    expect([status, text, headers["x-clickhouse-format"]]).toEqual([200, "1\n", "TabSeparated"]);
+  });
+
+  it("answer /ping without a password, and nothing else", async () => {
+    expect((await call({ method: "GET", path: "/ping", headers: {} })).text).toBe("Ok.\n");
+    expect((await call({ method: "GET", path: "/play" })).status).toBe(404);
+    expect((await call({ method: "PUT" })).status).toBe(405);
+  });
+
+  it("read only, with GET", async () => {
+    for (const query of ["CREATE TABLE x (a Int8) ENGINE = Memory", "KILL QUERY WHERE 1", "SET max_threads = 1"]) {
+      const { status, text } = await call({ method: "GET", path: `/?${new URLSearchParams({ query })}` });
+      expect([status, text]).toEqual([403, expect.stringContaining("Code: 164")]);
+    }
+    const smuggled = "WITH 1 AS x SELECT x SETTINGS readonly = 0";
+    expect((await call({ method: "GET", path: `/?${new URLSearchParams({ query: smuggled })}` })).text).toContain(
+      "Code: 164",
+    );
+  });
+
+  it("say what they did", async () => {
+    await sql("CREATE TABLE summary (a UInt32) ENGINE = MergeTree ORDER BY a");
+    const { headers } = await sql("INSERT INTO summary FORMAT CSV\n1\n2\n3\n", { query_id: "mine" });
+    expect(headers["x-clickhouse-query-id"]).toBe("mine");
+    expect(JSON.parse(String(headers["x-clickhouse-summary"]))).toMatchObject({ written_rows: "3" });
+  });
+
+  it("share no setting, parameter, database or temporary table", async () => {
+    await sql("CREATE DATABASE elsewhere");
+    await sql("SELECT {a:UInt8}", { param_a: "1", max_threads: "1", database: "elsewhere" });
+    await sql("CREATE TEMPORARY TABLE mine (a UInt8)");
+    const results = await Promise.all(
+      ["SELECT {a:UInt8}", "SELECT currentDatabase(), getSetting('max_threads') = 1", "SELECT * FROM mine"].map((it) =>
+        sql(it),
+      ),
+    );
+    expect(results.map(({ status }) => status)).toEqual([400, 200, 404]);
+    expect(results[1]?.text).toBe("default\t0\n");
+  });
+});
+
+function multipart(fields: Record<string, string>): Call {
+  const parts = Object.entries(fields).map(
+    ([name, value]) => `--b\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`,
+  );
+  return {
+    headers: { ...auth, "Content-Type": "multipart/form-data; boundary=b" },
+    body: `${parts.join("")}--b--\r\n`,
+  };
+}
+
+describe("compression", () => {
+  it.each([
+    ["gzip", gzipSync],
+    ["deflate", deflateSync],
+    ["zstd", zstdCompressSync],
+  ] as const)("of a request body with %s", async (encoding, compress) => {
+    const headers = { ...auth, "Content-Encoding": encoding };
+    expect((await call({ headers, body: compress("SELECT 'é'") })).text).toBe("é\n");
+  });
+
+  it.each([
+    ["gzip", gunzipSync],
+    ["br", brotliDecompressSync],
+    ["zstd", zstdDecompressSync],
+  ] as const)("of a response with %s, when both sides ask for it", async (encoding, decompress) => {
+    const headers = { ...auth, "Accept-Encoding": encoding };
+    const given = { headers, body: "SELECT repeat('a', 1000)" };
+    const response = await call({ ...given, path: "/?enable_http_compression=1" });
+    expect(response.headers["content-encoding"]).toBe(encoding);
+    expect(decompress(response.body).toString()).toBe(`${"a".repeat(1000)}\n`);
+    expect((await call(given)).headers["content-encoding"]).toBeUndefined();
+  });
+
+  it.each([
+    ["a broken body", "gzip", 400],
+    ["an unknown encoding", "snappy", 415],
+  ] as const)("refuses %s", async (_, encoding, status) => {
+    expect((await call({ headers: { ...auth, "Content-Encoding": encoding }, body: "no" })).status).toBe(status);
+  });
+});
+
+describe("errors", () => {
+  it.each([
+    ["syntax", "SELEC 1", 400, 62],
+    ["no query", "", 400, 62],
+    ["an unknown table", "SELECT * FROM nowhere", 404, 60],
+    ["an unknown function", "SELECT nofunction()", 404, 46],
+    ["a thrown value", "SELECT throwIf(number = 3) FROM numbers(10)", 500, 395],
+    ["too little time", "SELECT sleep(3) SETTINGS max_execution_time = 1", 408, 159],
+    ["a row that cannot be parsed", "INSERT INTO FUNCTION null('a Int8') VALUES ('x')", 403, 497],
+  ])("of %s have their status, code and text", async (_, query, status, code) => {
+    const response = await sql(query);
+    expect([response.status, response.headers["x-clickhouse-exception-code"]]).toEqual([status, String(code)]);
+    expect(response.text).toMatch(new RegExp(`^Code: ${code}\\. DB::Exception: .*\\([A-Z_]+\\)`, "s"));
+  });
+
+  it("of an unknown setting and an unknown database are 404", async () => {
+    expect((await sql("SELECT 1", { nosuch: "1" })).text).toContain("Code: 115");
+    expect((await sql("SELECT 1", { database: "nowhere" })).text).toContain("Code: 81");
+  });
+});
+
+describe("who may ask", () => {
+  const basic = (text: string) => ({ Authorization: `Basic ${Buffer.from(text).toString("base64")}` });
+  it.each([
+    ["nothing", {}, 401],
+    ["a wrong password", basic("default:no"), 403],
+    ["a wrong user", basic("root:secret"), 403],
+    ["basic auth", basic("default:secret"), 200],
+    ["an Origin", { ...auth, Origin: "http://localhost:3000" }, 403],
+    ["a page's fetch metadata", { ...auth, "Sec-Fetch-Site": "cross-site" }, 403],
+    ["a foreign Host", { ...auth, Host: "evil.example" }, 403],
+    ["the name localhost", { ...auth, Host: "localhost:8123" }, 200],
+    ["the IPv6 loopback", { ...auth, Host: "[::1]:8123" }, 200],
+  ] as [string, Record<string, string>, number][])("%s gets %3$i", async (_, headers, status) => {
+    expect((await call({ headers, body: "SELECT 1" })).status).toBe(status);
+  });
+
+  it("takes credentials in the URL", async () => {
+    const path = "/?user=default&password=secret&query=SELECT%201";
+    expect((await call({ method: "GET", path, headers: {} })).text).toBe("1\n");
+  });
+
+  it("refuses to start on an open address without a password, naming the remedy", async () => {
+    const options = { host: "0.0.0.0", port: 0, dataDir: clickhouse.dataDir, user: "default", password: "" };
+    await expect(startClickHouse(options)).rejects.toThrow(/Set CLICKHOUSE_PASSWORD/);
+  });
+});
+
+describe("limits", () => {
+  it("refuse a body above the limit before and after decompression, and the connection stays usable", async () => {
+    const tooLarge = 64 * 1024 * 1024 + 1;
+    const declared = call({ headers: { ...auth, "Content-Length": String(tooLarge) }, body: "SELECT 1" });
+    expect((await declared).status).toBe(413);
+    const bomb = gzipSync(Buffer.alloc(tooLarge, " "));
+    expect((await call({ headers: { ...auth, "Content-Encoding": "gzip" }, body: bomb })).status).toBe(413);
+    expect((await sql("SELECT 1")).status).toBe(200);
+  });
+
+  it("stop a query whose caller has gone", async () => {
+    const controller = new AbortController();
+    const marker = "SELECT 'abandoned', count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))";
+    const running = "SELECT count() FROM system.processes WHERE query LIKE 'SELECT \\'abandoned\\'%'";
+    const abandoned = call({ body: marker, signal: controller.signal }).catch((error: Error) => error.name);
+    await expect.poll(async () => (await sql(running)).text, { timeout: 10_000 }).toBe("1\n");
+    controller.abort();
+    expect(await abandoned).toBe("AbortError");
+    await expect.poll(async () => (await sql(running)).text, { timeout: 10_000 }).toBe("0\n");
+  });
+});
+
+describe("@clickhouse/client", () => {
+  const connect = (compression = false) =>
+    createClient({
+      url: clickhouse.url,
+      password: "secret",
+      compression: { request: compression, response: compression },
+      log: { level: 127 },
+    });
+
+  it.each([false, true])("pings, commands, inserts, queries and execs (compression: %s)", async (compression) => {
+    await using client = connect(compression);
+    expect(await client.ping()).toEqual({ success: true });
+    expect(await client.ping({ select: true })).toEqual({ success: true });
+    await client.command({ query: "CREATE OR REPLACE TABLE c (id UInt64, s String) ENGINE = MergeTree ORDER BY id" });
+    await client.insert({ table: "c", values: [{ id: "18446744073709551615", s: "é\n'\\\t" }], format: "JSONEachRow" });
+    await client.insert({ table: "c", values: [[1, "x"]], columns: ["id", "s"], format: "JSONCompactEachRow" });
+    const values = Readable.from([Buffer.from("2\tfrom bytes\n")], { objectMode: false });
+    await client.exec({ query: "INSERT INTO c FORMAT TabSeparated", values }).then(({ stream }) => stream.resume());
+    const result = await client.query({ query: "SELECT * FROM c ORDER BY id", format: "JSONEachRow" });
+    expect(await result.json()).toEqual([
+      { id: "1", s: "x" },
+      { id: "2", s: "from bytes" },
+      { id: "18446744073709551615", s: "é\n'\\\t" },
+    ]);
+  });
+
+  it("binds parameters of all kinds, in the URL and in a form", async () => {
+    await using client = connect();
+    const query_params = {
+      s: "it's \\ a\ttab\nand é",
+      n: 42,
+      f: 1.5,
+      b: true,
+      d: new Date("2026-07-01T12:00:00Z"),
+      a: ["x'y", "z"],
+      m: { k: "v" },
+      u: null,
+    };
+    const query = `SELECT {s:String} AS s, {n:Int32} AS n, {f:Float64} AS f, {b:Bool} AS b,
+      toString({d:DateTime('UTC')}) AS d, {a:Array(String)} AS a, {m:Map(String, String)} AS m, {u:Nullable(String)} AS u`;
+    for (const use_multipart_params of [false, true]) {
+      const result = await client.query({ query, query_params, use_multipart_params, format: "JSONEachRow" });
+      expect(await result.json()).toEqual([{ ...query_params, d: "2026-07-01 12:00:00" }]);
+    }
+  });
+
+  it("tells exceptions by code", async () => {
+    await using client = connect();
+    await expect(client.query({ query: "SELECT * FROM nowhere" })).rejects.toMatchObject({ code: "60" });
+  });
+});
+
+it("rows keep every byte", async () => {
+  await sql("CREATE TABLE bytes (s String) ENGINE = MergeTree ORDER BY s");
+  const all = Buffer.from(
+    Array.from({ length: 256 }, (_, at) => at).filter((at) => ![0x22, 0x5c, 0x0a, 0x0d].includes(at)),
+  );
+  const body = Buffer.concat([Buffer.from('["'), all, Buffer.from('"]\n')]);
+  const path = `/?${new URLSearchParams({ query: "INSERT INTO bytes (s) FORMAT JSONCompactEachRow" })}`;
+  expect(await call({ path, body })).toMatchObject({ status: 200 });
+  expect((await sql("SELECT hex(s) FROM bytes")).text.trim().toLowerCase()).toBe(all.toString("hex"));
+});

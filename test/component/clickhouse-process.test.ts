@@ -1,0 +1,142 @@
+// The child process that owns the data: it comes back after kill -9 with every acknowledged row, and never outlives us.
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { startClickHouse } from "../../services/standalone/clickhouse.ts";
+
+let dataDir: string;
+const options = () => ({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "millrace-clickhouse-"));
+});
+afterEach(async () => {
+  await chmod(dataDir, 0o700);
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+it("has every acknowledged row once after kill -9 in the middle of inserts", { timeout: 120_000 }, async () => {
+  await using endpoint = await startClickHouse(options());
+  const { port } = endpoint;
+  const warehouse = createClickHouseWarehouse({
+    url: endpoint.url,
+    user: "default",
+    password: "",
+    database: "default",
+  });
+  await warehouse.command(`CREATE TABLE t (batch UInt32, row UInt32) ENGINE = MergeTree ORDER BY (batch, row)
+    SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1`);
+  let failures = 0;
+  let acknowledged = 0;
+  const kills = 3;
+  const insertAll = async (lane: number) => {
+    for (let batch = lane; acknowledged < 120 || endpoint.restarts < kills; batch += 2) {
+      const rows = Buffer.from(Array.from({ length: 500 }, (_, row) => `[${batch},${row}]\n`).join(""));
+      for (;;) {
+        try {
+          await warehouse.insert({ table: "t", columns: ["batch", "row"], rows, token: `batch-${batch}` });
+          acknowledged++;
+          break;
+        } catch (error) {
+          expect(error).toMatchObject({ kind: "transient" });
+          failures++;
+          // Refused connections come back at once; let the restarting process have the processor.
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+      }
+    }
+  };
+  const killAll = async () => {
+    for (let kill = 1; kill <= kills; kill++) {
+      const before = acknowledged;
+      await expect.poll(() => acknowledged, { timeout: 30_000, interval: 1 }).toBeGreaterThan(before + 10);
+      process.kill(endpoint.pid ?? 0, "SIGKILL");
+      await expect.poll(() => endpoint.restarts, { timeout: 30_000 }).toBe(kill);
+    }
+  };
+  await Promise.all([insertAll(0), insertAll(1), killAll()]);
+  const [counted] = await warehouse.query<Record<string, string>>(
+    "SELECT count() AS rows, uniqExact(batch, row) AS distinct_rows, uniqExact(batch) AS batches FROM t",
+  );
+  expect(failures).toBeGreaterThan(0);
+  expect(endpoint.port).toBe(port);
+  expect(counted).toEqual({
+    rows: String(acknowledged * 500),
+    distinct_rows: String(acknowledged * 500),
+    batches: String(acknowledged),
+  });
+  await warehouse.close();
+});
+
+it("ends with its parent, even when that is killed with -9", { timeout: 60_000 }, async () => {
+  const module = fileURLToPath(new URL("../../services/standalone/clickhouse.ts", import.meta.url));
+  const script = `const { startClickHouse } = await import(${JSON.stringify(module)});
+    const endpoint = await startClickHouse(${JSON.stringify(options())});
+    console.log(endpoint.pid);`;
+  const parent = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const pid = Number(await firstLine(parent));
+  expect(isAlive(pid)).toBe(true);
+  parent.kill("SIGKILL");
+  await expect.poll(() => isAlive(pid), { timeout: 20_000 }).toBe(false);
+});
+
+function firstLine(child: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    child.stdout?.once("data", (data: Buffer) => resolve(data.toString().trim()));
+    child.once("exit", (code) => reject(new Error(`ended with ${code} before it said anything`)));
+  });
+}
+
+it("keeps its data over a clean stop", { timeout: 60_000 }, async () => {
+  for (const expected of ["1\n", "2\n"]) {
+    await using endpoint = await startClickHouse(options());
+    const post = async (body: string) => (await fetch(endpoint.url, { method: "POST", body })).text();
+    await post("CREATE TABLE IF NOT EXISTS t (a UInt8) ENGINE = MergeTree ORDER BY a");
+    await post("INSERT INTO t VALUES (1)");
+    expect(await post("SELECT count() FROM t")).toBe(expected);
+  }
+});
+
+it("is gone when disposed, also with a query running", { timeout: 60_000 }, async () => {
+  const endpoint = await startClickHouse(options());
+  const pid = endpoint.pid ?? 0;
+  const sql = "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))";
+  const running = fetch(endpoint.url, { method: "POST", body: sql }).catch(() => undefined);
+  const processes = async () =>
+    (await fetch(endpoint.url, { method: "POST", body: "SELECT count() FROM system.processes" })).text();
+  await expect.poll(processes, { timeout: 10_000 }).toBe("2\n");
+  await endpoint[Symbol.asyncDispose]();
+  expect(isAlive(pid)).toBe(false);
+  await running;
+});
+
+it("says what to do about a second owner of the data, a taken port and a directory it cannot write", async () => {
+  await using endpoint = await startClickHouse(options());
+  await expect(startClickHouse(options())).rejects.toThrow(/locked: another process .* set DATA_DIR/);
+  const blocker = createServer();
+  await new Promise<void>((resolve) => blocker.listen(0, "127.0.0.1", resolve));
+  const address = blocker.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  await expect(startClickHouse({ ...options(), port, dataDir: join(dataDir, "other") })).rejects.toThrow(
+    new RegExp(`Port ${port} .* is taken.*CLICKHOUSE_HTTP_PORT`),
+  );
+  blocker.close();
+  expect(endpoint.restarts).toBe(0);
+  await expect(startClickHouse({ ...options(), dataDir: "/proc/millrace" })).rejects.toThrow(/Cannot write.*DATA_DIR/);
+}, 60_000);

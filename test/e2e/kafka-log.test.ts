@@ -1,0 +1,410 @@
+// The Kafka adapter against a real broker, including what a broker, a group and a process can do to it.
+
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import pino from "pino";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka.ts";
+import { createAssignment } from "#lib/eventlog/kafka-assignment.ts";
+import { createKafkaClient, openCluster } from "#lib/eventlog/kafka-client.ts";
+import {
+  AssignmentLostError,
+  type EventLog,
+  LogUnavailableError,
+  OffsetOutOfRangeError,
+  RecordTooLargeError,
+} from "#lib/eventlog/log.ts";
+import { partitionOf } from "#lib/eventlog/partitioner.ts";
+import { assigned, consuming, untilLost } from "../support/consuming.ts";
+import { describeEventLog } from "../support/eventlog-contract.ts";
+import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../support/eventlog-reading.ts";
+import { kafkaForTests, type TestBroker } from "../support/kafka.ts";
+
+const kafka = kafkaForTests();
+const skip = kafka.available ? undefined : kafka.reason;
+const logger = pino({ level: process.env.LOG_LEVEL ?? "silent" });
+
+let broker: AsyncDisposable & { readonly brokers: string[] };
+beforeAll(async () => {
+  if (kafka.available) broker = await kafka.start();
+}, 180_000);
+afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
+
+function openLog(options: Partial<KafkaLogOptions> = {}): EventLog & AsyncDisposable {
+  const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });
+  return Object.assign(log, { [Symbol.asyncDispose]: () => log.close() });
+}
+
+async function freshTopic(log: EventLog, partitions = 3): Promise<string> {
+  const topic = `e2e-${randomUUID()}`;
+  await log.createTopics([{ topic, partitions }]);
+  return topic;
+}
+
+describeEventLog(
+  "Kafka",
+  async () => {
+    const log = openLog();
+    return { log, partitions: 3, [Symbol.asyncDispose]: () => log.close() };
+  },
+  skip === undefined ? {} : { skip },
+);
+
+describe.skipIf(skip !== undefined)("Kafka: appending", { timeout: 60_000 }, () => {
+  it.each(["none", "gzip", "snappy", "lz4", "zstd"] as const)("what is appended with %s can be read", async (name) => {
+    await using log = openLog({ compression: name });
+    const topic = await freshTopic(log);
+    const records = Array.from({ length: 600 }, (_, i) => record(`key-${i % 50}`, `${i} `.repeat(1 + (i % 300))));
+    const positions = await log.append(topic, records);
+    const found = await everything(log, topic);
+    expect(found).toHaveLength(600);
+    const byPosition = new Map(found.map(({ partition, stored }) => [`${partition}@${stored.offset}`, stored]));
+    for (const [i, { partition, offset }] of positions.entries()) {
+      expect(partition).toBe(partitionOf(records[i]?.key as Uint8Array, 3));
+      expect(text(byPosition.get(`${partition}@${offset}`)?.value)).toBe(text(records[i]?.value));
+    }
+  });
+
+  it("more than one broker batch holds goes in several, in order and acknowledged at the right offsets", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    const records = Array.from({ length: 3_000 }, (_, i) => record("one", `${i}`.padEnd(1_000)));
+    const positions = await log.append(topic, records);
+    expect(positions.map(({ offset }) => offset)).toEqual(records.map((_, i) => i));
+    const found = await readRange(tailing(log, topic, 0), 0, 3_000);
+    expect(found.map(({ value }) => Number(text(value)))).toEqual(records.map((_, i) => i));
+  });
+
+  it("a record that is too large is refused as such, and the next append works", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log);
+    await expect(log.append(topic, [record("k", "x".repeat(1_100_000))])).rejects.toBeInstanceOf(RecordTooLargeError);
+    expect(await log.append(topic, [record("k", "small")])).toHaveLength(1);
+    expect(await everything(log, topic)).toHaveLength(1);
+  });
+
+  it("a missing topic is refused soon, with the remedy", async () => {
+    await using log = openLog();
+    const refused = log.append("no-such-topic", [record("k", "v")]);
+    await expect(refused).rejects.toThrow(/millrace migrate/);
+    await expect(refused).rejects.toBeInstanceOf(LogUnavailableError);
+  });
+
+  it("brokers that are not there are named within the timeout, and close does not hang", async () => {
+    const log = openLog({ brokers: ["127.0.0.1:1"], appendTimeoutMs: 1_000 });
+    const startedAt = performance.now();
+    await expect(log.append("t", [record("k", "v")])).rejects.toThrow(/127\.0\.0\.1:1 .*KAFKA_BROKERS/);
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    await expect(log.check()).rejects.toBeInstanceOf(LogUnavailableError);
+    await log.close();
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+  });
+});
+
+describe.skipIf(skip !== undefined)("Kafka: groups", { timeout: 60_000 }, () => {
+  it("two consumers share the partitions, and one gets all of them back when the other leaves", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 4);
+    await log.append(topic, keyed(40));
+    const alive = (consumer: ReturnType<typeof consuming>) =>
+      consumer.assignments.filter(({ lost }) => !lost.aborted).map(({ partition }) => partition);
+    await using first = consuming(log, topic, topic);
+    const before = await Promise.all([0, 1, 2, 3].map((partition) => assigned(first, partition)));
+    await before[0]?.commit({ offset: 3, metadata: '{"to":7}' });
+    const second = consuming(log, topic, topic);
+    await Promise.all(before.map(untilLost));
+    for (const old of before) {
+      await expect(old.commit({ offset: 9, metadata: "" })).rejects.toBeInstanceOf(AssignmentLostError);
+    }
+    await expect.poll(() => [...alive(first), ...alive(second)].sort(), { timeout: 30_000 }).toEqual([0, 1, 2, 3]);
+    expect(alive(first)).toHaveLength(2);
+    expect(await log.committed(topic, topic)).toEqual(new Map([[0, { offset: 3, metadata: '{"to":7}' }]]));
+    await second[Symbol.asyncDispose]();
+    await expect.poll(() => alive(first).sort(), { timeout: 30_000 }).toEqual([0, 1, 2, 3]);
+  });
+
+  it("a handler that ends after its assignment is lost has ended before another process is assigned", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    const order: string[] = [];
+    const leaving = new AbortController();
+    const held = Promise.withResolvers<void>();
+    const first = log.consume({
+      topic,
+      group: topic,
+      signal: leaving.signal,
+      async onAssigned(assignment) {
+        held.resolve();
+        await untilLost(assignment);
+        await log.append(topic, [record("k", "the last of the first")]);
+        order.push("first ended");
+      },
+    });
+    await held.promise;
+    const second = log.consume({
+      topic,
+      group: topic,
+      signal: leaving.signal,
+      async onAssigned(assignment) {
+        order.push("second assigned");
+        leaving.abort();
+        await untilLost(assignment);
+      },
+    });
+    // Whichever of the two gets the single partition next, the first holder must have ended before.
+    await expect.poll(() => order.length, { timeout: 30_000 }).toBeGreaterThan(0);
+    expect(order[0]).toBe("first ended");
+    leaving.abort();
+    await Promise.all([first, second]);
+  });
+
+  it("a frozen process cannot commit after its session has expired", async () => {
+    await using log = openLog({ sessionTimeoutMs: 2_000 });
+    const topic = await freshTopic(log, 1);
+    await appendToOne(log, topic, 5);
+    const script = fileURLToPath(new URL("../support/kafka-zombie.ts", import.meta.url));
+    const zombie = spawn(process.execPath, [script, broker.brokers.join(","), topic, topic, "2000"], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    try {
+      const lines = createInterface({ input: zombie.stdout })[Symbol.asyncIterator]();
+      expect((await lines.next()).value).toBe("assigned");
+      zombie.stdin.write("commit\n");
+      expect((await lines.next()).value).toBe("committed");
+      zombie.kill("SIGSTOP");
+      await using heir = consuming(log, topic, topic);
+      const assignment = await assigned(heir, 0);
+      expect(await assignment.committed()).toEqual({ offset: 1, metadata: "zombie" });
+      await assignment.commit({ offset: 4, metadata: "heir" });
+      zombie.stdin.write("commit\n");
+      zombie.kill("SIGCONT");
+      expect((await lines.next()).value).toBe("AssignmentLostError");
+      expect(await log.committed(topic, topic)).toEqual(new Map([[0, { offset: 4, metadata: "heir" }]]));
+    } finally {
+      zombie.kill("SIGKILL");
+    }
+  });
+
+  it("the broker itself refuses a commit of a member or generation that is not the group's", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    await using consumer = consuming(log, topic, topic);
+    await assigned(consumer, 0);
+    const client = createKafkaClient({ brokers: broker.brokers, clientId: "stranger", logger }, 5_000);
+    try {
+      const cluster = openCluster(client);
+      await cluster.connect();
+      await cluster.refreshMetadata();
+      const coordinator = await cluster.findGroupCoordinator({ groupId: topic });
+      const calls: string[] = [];
+      const { assignment } = createAssignment(topic, 0, {
+        group: topic,
+        membership: { memberId: "stranger", generationId: 1, coordinator, assigned: new Map() },
+        feed: { read: async () => [], bounds: () => Promise.reject(new Error("unused")), close: () => undefined },
+        leaseHolds: () => true,
+        fenced: () => calls.push("fenced"),
+        abandon: () => calls.push("abandon"),
+      });
+      await expect(assignment.commit({ offset: 1, metadata: "" })).rejects.toBeInstanceOf(AssignmentLostError);
+      expect(calls).toEqual(["fenced"]);
+      expect(await log.committed(topic, topic)).toEqual(new Map());
+    } finally {
+      client.kill();
+    }
+  });
+
+  it("metadata of 3,000 characters comes back", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    await using consumer = consuming(log, topic, topic);
+    const assignment = await assigned(consumer, 0);
+    const metadata = "m".repeat(3_000);
+    await assignment.commit({ offset: 0, metadata });
+    expect(await assignment.committed()).toEqual({ offset: 0, metadata });
+  });
+
+  it("a topic deleted and made again is a stop at the old offset, not a jump", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    await appendToOne(log, topic, 50);
+    const outcome = Promise.withResolvers<unknown>();
+    const leaving = new AbortController();
+    const ready = Promise.withResolvers<void>();
+    const consumed = log.consume({
+      topic,
+      group: topic,
+      signal: leaving.signal,
+      async onAssigned(assignment) {
+        ready.resolve();
+        for (;;) {
+          try {
+            const records = await assignment.read({ from: 50, maxRecords: 10, maxBytes: 1e6, maxWaitMs: 500 });
+            if (records.length > 0) outcome.resolve(records);
+          } catch (error) {
+            if (error instanceof AssignmentLostError) return;
+            outcome.resolve(error);
+            return;
+          }
+        }
+      },
+    });
+    await ready.promise;
+    const client = createKafkaClient({ brokers: broker.brokers, clientId: "deleter", logger }, 5_000);
+    const admin = client.kafka.admin();
+    await admin.connect();
+    await admin.deleteTopics({ topics: [topic] });
+    await expect.poll(() => log.createTopics([{ topic, partitions: 1 }]), { timeout: 20_000 }).toEqual([topic]);
+    client.kill();
+    await expect.poll(() => log.append(topic, [record("k", "new")]).catch((error) => error)).toHaveLength(1);
+    expect(await outcome.promise).toBeInstanceOf(OffsetOutOfRangeError);
+    leaving.abort();
+    await consumed;
+  });
+});
+
+describe.skipIf(kafka.available ? kafka.kind === "environment" : true)("Kafka: outages", { timeout: 120_000 }, () => {
+  const testBroker = () => broker as TestBroker;
+
+  it("through kill -9 and freezes of the broker every acknowledged record is on the topic exactly once", async () => {
+    await using log = openLog({ appendTimeoutMs: 3_000 });
+    await using patient = openLog({ appendTimeoutMs: 30_000 });
+    const topic = await freshTopic(log);
+    const acknowledged = new Map<string, string>();
+    const stop = new AbortController();
+    const failures: { error: unknown; ms: number }[] = [];
+    const produce = async (name: string, target: EventLog) => {
+      for (let call = 0; !stop.signal.aborted; call++) {
+        const records = Array.from({ length: 20 }, (_, i) => record(`key-${i}`, `${name}/${call}/${i}`));
+        const startedAt = performance.now();
+        try {
+          const positions = await target.append(topic, records);
+          for (const [i, { partition, offset }] of positions.entries()) {
+            acknowledged.set(`${partition}@${offset}`, text(records[i]?.value));
+          }
+        } catch (error) {
+          failures.push({ error, ms: performance.now() - startedAt });
+        }
+      }
+    };
+    const producing = Promise.all([produce("a", log), produce("b", log), produce("patient", patient)]);
+    const more = async () => {
+      const before = acknowledged.size;
+      await expect.poll(() => acknowledged.size, { timeout: 30_000 }).toBeGreaterThan(before + 500);
+    };
+    await more();
+    await testBroker().kill9(); // Long enough for the impatient to give up.
+    await expect.poll(() => failures.length, { timeout: 20_000 }).toBeGreaterThan(1);
+    await testBroker().restart();
+    await more();
+    await testBroker().kill9(); // Short enough for the patient to get through.
+    await testBroker().restart();
+    await more();
+    const failedBefore = failures.length;
+    testBroker().pause();
+    await expect.poll(() => failures.length, { timeout: 20_000 }).toBeGreaterThan(failedBefore + 1);
+    testBroker().resume();
+    await more();
+    stop.abort();
+    await producing;
+
+    for (const { error, ms } of failures) {
+      expect(error).toBeInstanceOf(LogUnavailableError);
+      expect(ms).toBeLessThan(4_000);
+    }
+    const found = await everything(log, topic);
+    const values = found.map(({ stored }) => text(stored.value));
+    expect(new Set(values).size).toBe(values.length);
+    const at = new Map(found.map(({ partition, stored }) => [`${partition}@${stored.offset}`, text(stored.value)]));
+    for (const [position, value] of acknowledged) expect(at.get(position)).toBe(value);
+    expect(values.filter((value) => value.startsWith("patient")).length % 20).toBe(0);
+  });
+
+  it("a consumer goes on after the broker was killed and came back", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    await appendToOne(log, topic, 3);
+    await using consumer = consuming(log, topic, topic);
+    await (await assigned(consumer, 0)).commit({ offset: 2, metadata: "before" });
+    await testBroker().kill9();
+    await testBroker().restart();
+    await log.append(topic, [record("one", "after")]);
+    const readOn = async () => {
+      const assignment = await assigned(consumer, 0);
+      try {
+        expect((await assignment.committed())?.metadata).toBe("before");
+        const records = await readRange((options) => assignment.read(options), 2, 2);
+        await assignment.commit({ offset: 4, metadata: "after" });
+        return records.map(({ value }) => text(value));
+      } catch (error) {
+        if (error instanceof AssignmentLostError) return error.name; // Lost with the broker's restart: assigned anew.
+        throw error;
+      }
+    };
+    await expect.poll(readOn, { timeout: 60_000 }).toEqual(["value-2", "after"]);
+    expect(await log.committed(topic, topic)).toEqual(new Map([[0, { offset: 4, metadata: "after" }]]));
+  });
+
+  it("close does not hang on a frozen broker", async () => {
+    const log = openLog();
+    const topic = await freshTopic(log, 1);
+    const consumer = consuming(log, topic, topic);
+    await assigned(consumer, 0);
+    testBroker().pause();
+    try {
+      const startedAt = performance.now();
+      await expect(log.check()).rejects.toBeInstanceOf(LogUnavailableError);
+      await log.close();
+      await consumer.ended;
+      expect(performance.now() - startedAt).toBeLessThan(10_000);
+    } finally {
+      testBroker().resume();
+    }
+  });
+});
+
+describe.skipIf(skip !== undefined)("Kafka: idle", { timeout: 60_000 }, () => {
+  it("a connected log with a consumer that reads nothing costs next to no CPU", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log);
+    await log.append(topic, keyed(3));
+    await using consumer = consuming(log, topic, topic);
+    await assigned(consumer, 0);
+    const idleMs = 2_000;
+    await new Promise((resolve) => setTimeout(resolve, 500)); // The join's own work and its garbage end here.
+    const before = process.cpuUsage();
+    await new Promise((resolve) => setTimeout(resolve, idleMs)); // What is measured is the time itself.
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1_000).toBeLessThan(idleMs * 0.03);
+  });
+
+  it("kafkajs alone wakes up hundreds of times a second, with the repairs never", async () => {
+    const wakeups = async (patched: boolean) => {
+      const script = `
+        import { createRequire } from "node:module";
+        const require = createRequire(process.cwd() + "/package.json");
+        const { Kafka } = require("kafkajs");
+        if (${patched}) (await import("./lib/eventlog/kafka-patches.ts")).patchKafkajs();
+        const queue = require("kafkajs/src/network/requestQueue/index.js").prototype;
+        let count = 0;
+        const check = queue.checkPendingRequests;
+        queue.checkPendingRequests = function () { count += 1; check.call(this); };
+        const admin = new Kafka({ brokers: ["${broker.brokers[0]}"], logLevel: 0 }).admin();
+        await admin.connect();
+        await admin.listTopics();
+        count = 0;
+        setTimeout(() => { console.log(count); process.exit(); }, 1000);`;
+      const root = fileURLToPath(new URL("../..", import.meta.url));
+      const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+        cwd: root,
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      let output = "";
+      for await (const chunk of child.stdout) output += chunk;
+      return Number(output);
+    };
+    expect(await wakeups(false)).toBeGreaterThan(100);
+    expect(await wakeups(true)).toBe(0);
+  });
+});
