@@ -1,6 +1,6 @@
 // Connections to a Kafka cluster through kafkajs, and what its errors mean to the rest of Millrace.
 
-import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTcp, isIP, Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import kafkajs from "kafkajs";
 import type { Logger } from "pino";
@@ -27,8 +27,8 @@ export interface KafkaConnection {
 export interface KafkaClient {
   readonly kafka: kafkajs.Kafka;
   /**
-   * Cuts every connection at once; whatever waits for an answer rejects. kafkajs's own disconnect waits for answers, for
-   * as long as a hung broker cares to take.
+   * Cuts every connection at once and for good: whatever waits for an answer rejects, and retries inside kafkajs get no
+   * new connection. kafkajs's own disconnect waits for answers, for as long as a hung broker cares to take.
    */
   kill(): void;
 }
@@ -40,6 +40,7 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
   patchKafkajs();
   registerCodecs();
   const sockets = new Set<Socket>();
+  let killed = false;
   const kafka = new kafkajs.Kafka({
     brokers: connection.brokers,
     clientId: connection.clientId,
@@ -56,6 +57,8 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
       connection.logger.debug({ kafkajs: { namespace: entry.namespace, ...fields } }, message);
     },
     socketFactory: ({ host, port, ssl, onConnect }) => {
+      // An error of the next tick, when kafkajs listens.
+      if (killed) return new Socket().destroy(new Error("the connection was given up"));
       const servername = isIP(host) === 0 ? { servername: host } : {};
       const socket = ssl
         ? connectTls({ host, port, ...servername, ...ssl }, onConnect)
@@ -70,6 +73,7 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
   return {
     kafka,
     kill() {
+      killed = true;
       // Without an error kafkajs would not notice: it listens for "error" and "end" and not for "close".
       for (const socket of sockets) socket.destroy(new Error("the connection was given up"));
     },

@@ -82,6 +82,7 @@ function createSession(connection: KafkaConnection, sessionTimeoutMs: number, op
   const { promise: ending, resolve: end } = Promise.withResolvers<Outcome>();
   const handlers = new Map<number, Handler>();
   let fetcher: Fetcher | undefined;
+  let joining: Promise<void> | undefined;
   let joined = false;
   let ended = false;
   let contactAt = performance.now();
@@ -177,13 +178,19 @@ function createSession(connection: KafkaConnection, sessionTimeoutMs: number, op
     await consumer.run({ autoCommit: false, eachBatch: async () => undefined });
   }
 
+  /** A join under way is waited for: a member that leaves before it knows its id stays until its session expires. */
+  async function sayGoodbye(): Promise<void> {
+    await joining;
+    await consumer.disconnect();
+  }
+
   async function leave(): Promise<void> {
     ended = true;
     await revokeAll(new Error("the consumer leaves the group"));
     fetcher?.close();
     const late = () => new Error(`no answer within ${DISCONNECT_MS} ms`);
     try {
-      await withTimeout(consumer.disconnect(), DISCONNECT_MS, late);
+      await withTimeout(sayGoodbye(), DISCONNECT_MS, late);
     } catch (err) {
       logger.debug({ topic, group, err }, "left the group without a goodbye; its session will expire");
     }
@@ -202,7 +209,7 @@ function createSession(connection: KafkaConnection, sessionTimeoutMs: number, op
       }, 500);
       try {
         if (cluster === undefined) throw new Error("kafkajs made a consumer without asking for its assigner");
-        join(cluster).catch(fail);
+        joining = join(cluster).catch(fail);
         return await ending;
       } finally {
         clearInterval(lease);

@@ -131,6 +131,7 @@ export function createFetcher(cluster: Cluster, hooks: FetcherHooks): Fetcher {
     failingSince ??= performance.now();
     const since = failingSince;
     hooks.onFailure(error, performance.now() - since);
+    for (const { waiter } of inboxes) if (waiter?.overdue) waiter.resolve();
     retryTimer = setTimeout(() => {
       const topics = [...new Set([...inboxes].map((inbox) => inbox.topic))];
       void Promise.all(topics.map((topic) => cluster.addTargetTopic(topic)))

@@ -22,7 +22,9 @@ export interface Inbox {
   lastReadAt: number;
   /** Since when fetches bring nothing although the partition has records. */
   emptySince: number | undefined;
-  waiter: { resolve(): void; reject(error: Error): void } | undefined;
+  /** Whether a fetch has said what is at `next`, be it nothing. */
+  answered: boolean;
+  waiter: { resolve(): void; reject(error: Error): void; overdue: boolean } | undefined;
 }
 
 export interface FetchedPartition {
@@ -41,6 +43,7 @@ export function createInbox(topic: string, partition: number): Inbox {
     end: 0,
     lastReadAt: Number.NEGATIVE_INFINITY,
     emptySince: undefined,
+    answered: false,
     waiter: undefined,
   };
 }
@@ -55,6 +58,7 @@ export function wantsRecords(inbox: Inbox): boolean {
 /** Adds what was fetched to the inbox and says how many bytes that was. */
 export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
   inbox.end = Number(fetched.highWatermark);
+  inbox.answered = true;
   let bytes = 0;
   for (const message of fetched.messages) {
     const offset = Number(message.offset);
@@ -72,7 +76,7 @@ export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
     bytes += record.key.length + record.value.length;
   }
   inbox.bytes += bytes;
-  if (inbox.records.length > 0) inbox.waiter?.resolve();
+  if (inbox.records.length > 0 || inbox.waiter?.overdue) inbox.waiter?.resolve();
   return bytes;
 }
 
@@ -103,6 +107,7 @@ export function position(inbox: Inbox, from: number): void {
   inbox.records = [];
   inbox.bytes = 0;
   inbox.end = 0;
+  inbox.answered = false;
   inbox.next = from;
 }
 
@@ -123,11 +128,18 @@ export function take(inbox: Inbox, maxRecords: number, maxBytes: number): Stored
   return all;
 }
 
-/** Waits until the inbox has records, at most `maxWaitMs`; rejects when fetching or `signal` says so. */
+/**
+ * Waits until the inbox has records, at most `maxWaitMs` or until the first fetch from here has an answer, if that takes
+ * longer: "nothing yet" must not be said of an offset that is not on the log. Rejects when fetching or `signal` says so.
+ */
 export async function arrival(inbox: Inbox, maxWaitMs: number, kick: () => void, signal?: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  inbox.waiter = { resolve, reject };
-  const timer = setTimeout(resolve, maxWaitMs);
+  const waiter = { resolve, reject, overdue: false };
+  inbox.waiter = waiter;
+  const timer = setTimeout(() => {
+    waiter.overdue = true;
+    if (inbox.answered) resolve();
+  }, maxWaitMs);
   const abort = () => reject(signal?.reason);
   signal?.addEventListener("abort", abort, { once: true });
   try {

@@ -38,10 +38,13 @@ export interface KafkaProducer {
   close(): void;
 }
 
-/** A connection with a producer identity: gone together at the first append that fails. */
-interface Line {
+interface Connected {
   client: KafkaClient;
   cluster: Cluster;
+}
+
+/** What the broker knows this producer by. It outlives connections, and ends with the first append that fails. */
+interface Identity {
   producerId: number;
   producerEpoch: number;
   /** Next sequence number by `topic/partition`. */
@@ -61,46 +64,37 @@ export function createKafkaProducer(
   options: { appendTimeoutMs: number; compression: Compression },
 ): KafkaProducer {
   const { appendTimeoutMs } = options;
-  const requestTimeoutMs = Math.max(500, Math.floor(appendTimeoutMs / 3));
-  let line: Line | undefined;
-  let opening: KafkaClient | undefined;
+  const requestTimeoutMs = Math.min(5_000, Math.max(500, Math.floor(appendTimeoutMs / 3)));
+  let connected: Connected | undefined;
+  let identity: Identity | undefined;
   let turn: Promise<unknown> = Promise.resolve();
   let closed = false;
 
-  async function openLine(): Promise<Line> {
-    const client = createKafkaClient(connection, requestTimeoutMs);
-    opening = client;
-    const cluster = openCluster(client);
-    await cluster.connect();
-    await cluster.refreshMetadata();
-    // Any broker hands out producer ids; kafkajs's types leave the request out.
-    const broker = (await cluster.findControllerBroker()) as Broker & {
-      initProducerId(request: { transactionTimeout: number }): Promise<{ producerId: number; producerEpoch: number }>;
-    };
-    const { producerId, producerEpoch } = await broker.initProducerId({ transactionTimeout: 60_000 });
-    return { client, cluster, producerId, producerEpoch, sequences: new Map() };
-  }
-
-  function retire(): void {
-    (line?.client ?? opening)?.kill();
-    line = undefined;
-    opening = undefined;
+  function disconnect(): void {
+    connected?.client.kill();
+    connected = undefined;
   }
 
   /** Tries until it succeeds, fails for good, or the deadline has passed. */
-  async function attempt<T>(deadline: number, work: () => Promise<T>): Promise<T> {
+  async function attempt<T>(deadline: number, work: (cluster: Cluster) => Promise<T>): Promise<T> {
     const late = () => new Error("no answer in time");
     const startedAt = performance.now();
     for (let retryMs = RETRY_MS_MIN; ; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
       let failure: unknown;
+      connected ??= openConnected(connection, requestTimeoutMs);
       try {
-        return await withTimeout(work(), deadline - performance.now(), late);
+        // Every try has its own bound and, unless a broker answered, the next one new connections: kafkajs's own way
+        // back from a broker's death can hang.
+        const boundMs = Math.min(requestTimeoutMs + 1_000, deadline - performance.now());
+        return await withTimeout(work(connected.cluster), boundMs, late);
       } catch (error) {
         failure = error;
       }
+      const refusal = protocolErrorOf(failure);
+      if (refusal === undefined) disconnect();
       const spentMs = performance.now() - startedAt;
-      const unknownTopic = protocolErrorOf(failure) === "UNKNOWN_TOPIC_OR_PARTITION";
-      const patienceMs = unknownTopic ? UNKNOWN_TOPIC_PATIENCE_MS : Number.POSITIVE_INFINITY;
+      const patienceMs =
+        refusal === "UNKNOWN_TOPIC_OR_PARTITION" ? UNKNOWN_TOPIC_PATIENCE_MS : Number.POSITIVE_INFINITY;
       if (closed || !isTransient(failure) || spentMs > patienceMs) throw failure;
       if (performance.now() + retryMs >= deadline) throw failure;
       await new Promise((resolve) => setTimeout(resolve, retryMs));
@@ -109,16 +103,9 @@ export function createKafkaProducer(
 
   async function appendNow(topic: string, records: readonly AppendRecord[], deadline: number): Promise<Position[]> {
     try {
-      line ??= await attempt(deadline, async () => {
-        try {
-          return await openLine();
-        } catch (error) {
-          retire();
-          throw error;
-        }
-      });
-      const current = line;
-      const partitions = await attempt(deadline, () => partitionCount(current.cluster, topic));
+      identity ??= await attempt(deadline, initIdentity);
+      const current = identity;
+      const partitions = await attempt(deadline, (cluster) => partitionCount(cluster, topic));
       const positions = new Array<Position>(records.length);
       for (const round of plan(current, topic, records, partitions)) {
         await sendRound(current, topic, round, positions, deadline);
@@ -128,7 +115,8 @@ export function createKafkaProducer(
       }
       return positions;
     } catch (error) {
-      retire();
+      identity = undefined;
+      disconnect(); // What is still under way must not land after the caller's next try if that can be helped.
       if (TOO_LARGE.has(protocolErrorOf(error) ?? "")) {
         const largest = records.reduce((most, record) => Math.max(most, record.key.length + record.value.length), 0);
         const what = `the brokers refuse a record for ${topic} by its size; the largest of these has ${largest} bytes`;
@@ -140,7 +128,7 @@ export function createKafkaProducer(
 
   /** Sends one batch a partition, side by side to their leaders; a retry repeats what is not acknowledged, unchanged. */
   async function sendRound(
-    current: Line,
+    current: Identity,
     topic: string,
     round: Batch[],
     positions: Position[],
@@ -148,13 +136,15 @@ export function createKafkaProducer(
   ): Promise<void> {
     const open = new Map(round.map((batch) => [batch.partition, batch]));
     let first = true;
-    await attempt(deadline, async () => {
-      if (first) await current.cluster.refreshMetadataIfNecessary();
-      else await current.cluster.refreshMetadata();
+    await attempt(deadline, async (cluster) => {
+      await cluster.connect(); // Returns at once when connected.
+      await cluster.addTargetTopic(topic);
+      if (first) await cluster.refreshMetadataIfNecessary();
+      else await cluster.refreshMetadata();
       first = false;
-      const leaders = Object.entries(current.cluster.findLeaderForPartitions(topic, [...open.keys()]));
+      const leaders = Object.entries(cluster.findLeaderForPartitions(topic, [...open.keys()]));
       const sent = leaders.map(async ([nodeId, partitions]) => {
-        const broker = await current.cluster.findBroker({ nodeId });
+        const broker = await cluster.findBroker({ nodeId });
         const batches = partitions.flatMap((partition) => open.get(partition) ?? []);
         const response = await broker.produce({
           acks: -1,
@@ -194,13 +184,30 @@ export function createKafkaProducer(
     },
     close() {
       closed = true;
-      retire();
+      disconnect();
     },
   };
 }
 
+function openConnected(connection: KafkaConnection, requestTimeoutMs: number): Connected {
+  const client = createKafkaClient(connection, requestTimeoutMs);
+  return { client, cluster: openCluster(client) };
+}
+
+async function initIdentity(cluster: Cluster): Promise<Identity> {
+  await cluster.connect();
+  await cluster.refreshMetadata();
+  // Any broker hands out producer ids; kafkajs's types leave the request out.
+  const broker = (await cluster.findControllerBroker()) as Broker & {
+    initProducerId(request: { transactionTimeout: number }): Promise<{ producerId: number; producerEpoch: number }>;
+  };
+  const { producerId, producerEpoch } = await broker.initProducerId({ transactionTimeout: 60_000 });
+  return { producerId, producerEpoch, sequences: new Map() };
+}
+
 /** Partition count of a topic by metadata at most 30 seconds old. */
 async function partitionCount(cluster: Cluster, topic: string): Promise<number> {
+  await cluster.connect();
   await cluster.addTargetTopic(topic);
   await cluster.refreshMetadataIfNecessary();
   const count = cluster.findTopicPartitionMetadata(topic).length;
@@ -210,7 +217,7 @@ async function partitionCount(cluster: Cluster, topic: string): Promise<number> 
 }
 
 /** Splits records into rounds of at most one batch a partition, which is what one produce request can carry. */
-function plan(line: Line, topic: string, records: readonly AppendRecord[], partitions: number): Batch[][] {
+function plan(identity: Identity, topic: string, records: readonly AppendRecord[], partitions: number): Batch[][] {
   const rounds: { bytes: number; batches: Map<number, Batch & { bytes: number }> }[] = [];
   const roundOf = new Map<number, number>();
   for (const [index, record] of records.entries()) {
@@ -240,7 +247,7 @@ function plan(line: Line, topic: string, records: readonly AppendRecord[], parti
     batch.indexes.push(index);
   }
   numberBatches(
-    line,
+    identity,
     topic,
     rounds.flatMap((round) => [...round.batches.values()]),
   );
@@ -248,12 +255,12 @@ function plan(line: Line, topic: string, records: readonly AppendRecord[], parti
 }
 
 /** Gives each batch, in the order of sending, the sequence numbers after those of its partition's batch before. */
-function numberBatches(line: Line, topic: string, batches: Batch[]): void {
+function numberBatches(identity: Identity, topic: string, batches: Batch[]): void {
   const next = new Map<number, number>();
   for (const batch of batches) {
-    const sequence = next.get(batch.partition) ?? line.sequences.get(`${topic}/${batch.partition}`) ?? 0;
+    const sequence = next.get(batch.partition) ?? identity.sequences.get(`${topic}/${batch.partition}`) ?? 0;
     const following = sequence + batch.messages.length;
-    // The line is retired with this error and the next append begins at zero under a new identity.
+    // The next append begins at zero under a new identity.
     if (following > SEQUENCE_MAX) throw new Error("the producer identity has used up its sequence numbers");
     batch.firstSequence = sequence;
     next.set(batch.partition, following);

@@ -20,7 +20,7 @@ const NAMES = {
   1001: "STD_EXCEPTION",
 } as const;
 
-export type EndpointCode = keyof typeof NAMES;
+type EndpointCode = keyof typeof NAMES;
 
 /** An answer other than 200. `message` is the body, in the form that ClickHouse's clients parse. */
 export class ClickHouseError extends Error {

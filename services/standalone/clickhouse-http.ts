@@ -9,7 +9,7 @@ import { type BodyBudget, readRequest } from "./clickhouse-request.ts";
 import type { Engine, StatementResult } from "./clickhouse-sessions.ts";
 import { READ_KEYWORDS, readStatement, type Statement } from "./clickhouse-statement.ts";
 
-export interface HttpOptions extends AccessOptions {
+interface HttpOptions extends AccessOptions {
   /** Bound on one body, after decompression. */
   maxBodyBytes: number;
 }

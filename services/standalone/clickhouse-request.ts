@@ -4,7 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import { endpointError } from "./clickhouse-errors.ts";
 
-export interface ClickHouseRequest {
+interface ClickHouseRequest {
   /** SQL, followed by rows when it is an INSERT that has them. */
   query: Buffer;
   queryId: string | undefined;

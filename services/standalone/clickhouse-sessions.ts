@@ -9,7 +9,7 @@ import { endpointError, engineError } from "./clickhouse-errors.ts";
 import { assertAllowed } from "./clickhouse-guard.ts";
 import { isRead, type Statement } from "./clickhouse-statement.ts";
 
-export interface StatementRequest {
+interface StatementRequest {
   statement: Statement;
   database: string | undefined;
   /** Output format when the SQL names none. */
@@ -33,7 +33,7 @@ export interface StatementResult {
 
 export interface Engine {
   run(request: StatementRequest): Promise<StatementResult>;
-  /** Takes no more statements, waits up to `graceMs` for those running. */
+  /** Takes no more statements, stops reads, waits up to `graceMs` for writes. */
   close(graceMs: number): Promise<void>;
 }
 
@@ -53,10 +53,10 @@ export function createEngine(path: string, connectionArgs: readonly string[]): E
   const keeper = open();
   const lanes = { read: createLane(READ_SLOTS), write: createLane(WRITE_SLOTS) };
   const running = new Set<Promise<unknown>>();
-  let closing = false;
+  const closing = new AbortController();
 
   async function run(request: StatementRequest): Promise<StatementResult> {
-    if (closing) throw endpointError(210, "The engine is shutting down. Try again shortly.");
+    if (closing.signal.aborted) throw endpointError(210, "The engine is shutting down. Try again shortly.");
     assertAllowed(request.statement, request.params);
     const read = isRead(request.statement);
     const release = await (read ? lanes.read : lanes.write).take(request.signal);
@@ -64,7 +64,7 @@ export function createEngine(path: string, connectionArgs: readonly string[]): E
     try {
       const id = randomUUID();
       await prepare(session, request, id, read);
-      const stop = read ? killWhenAbandoned(keeper, request.signal, id) : undefined;
+      const stop = read ? killWhenAbandoned(keeper, AbortSignal.any([request.signal, closing.signal]), id) : undefined;
       try {
         return await execute(session, request);
       } finally {
@@ -86,7 +86,7 @@ export function createEngine(path: string, connectionArgs: readonly string[]): E
       return promise;
     },
     async close(graceMs) {
-      closing = true;
+      closing.abort();
       await Promise.race([Promise.all(running), new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
       if (running.size === 0) keeper.close();
     },

@@ -2,7 +2,7 @@
 import { SqlSyntaxError, type SqlToken, scanSql } from "#lib/warehouse/sql.ts";
 import { endpointError } from "./clickhouse-errors.ts";
 
-export interface InsertTarget {
+interface InsertTarget {
   table: string;
   /** Absent: every column, in the table's order. */
   columns?: string[];
@@ -35,7 +35,7 @@ const RAW_FORMATS = [
   "TSVWithNames",
   "TabSeparatedWithNames",
 ] as const;
-export type RawFormat = (typeof RAW_FORMATS)[number];
+type RawFormat = (typeof RAW_FORMATS)[number];
 
 export const READ_KEYWORDS = new Set(["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM", "("]);
 

@@ -89,5 +89,9 @@ function explain(error: unknown, config: VerifyConfig): string | undefined {
   if (!(error instanceof WarehouseError)) return undefined;
   const { clickhouseUrl, clickhouseDatabase } = config;
   const remedy = "name it with CLICKHOUSE_URL and CLICKHOUSE_DATABASE; millrace migrate makes missing tables";
-  return `ClickHouse at ${clickhouseUrl}, database ${clickhouseDatabase}: ${error.message} (${remedy})`;
+  return `ClickHouse at ${clickhouseUrl}, database ${clickhouseDatabase}: ${error.message}${causeText(error)} (${remedy})`;
+}
+
+function causeText({ cause }: Error): string {
+  return cause instanceof Error ? `: ${cause.message.trim().split("\n")[0]}` : "";
 }

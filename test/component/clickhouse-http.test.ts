@@ -193,6 +193,15 @@ describe("who may ask", () => {
 });
 
 describe("limits", () => {
+  it("let no slow read hold an insert back", async () => {
+    await sql("CREATE TABLE lanes (a UInt8) ENGINE = MergeTree ORDER BY a");
+    let slow = 0;
+    const reads = Array.from({ length: 12 }, () => sql("SELECT sleep(1)").then(() => slow++));
+    expect((await sql("INSERT INTO lanes FORMAT CSV\n1\n")).status).toBe(200);
+    expect(slow).toBe(0);
+    await Promise.all(reads);
+  });
+
   it("refuse a body above the limit before and after decompression, and the connection stays usable", async () => {
     const tooLarge = 64 * 1024 * 1024 + 1;
     const declared = call({ headers: { ...auth, "Content-Length": String(tooLarge) }, body: "SELECT 1" });

@@ -24,7 +24,12 @@ export interface TestClickHouse extends AsyncDisposable {
 export async function startTestClickHouse(options: { password?: string } = {}): Promise<TestClickHouse> {
   const dataDir = await mkdtemp(join(tmpdir(), "millrace-clickhouse-"));
   const credentials = { user: "default", password: options.password ?? "" };
-  const endpoint = await startClickHouse({ host: "127.0.0.1", port: 0, dataDir, ...credentials });
+  const endpoint = await startClickHouse({ host: "127.0.0.1", port: 0, dataDir, ...credentials }).catch(
+    async (error) => {
+      await rm(dataDir, { recursive: true, force: true });
+      throw error;
+    },
+  );
   const connection = { url: endpoint.url, ...credentials };
   const warehouses: Warehouse[] = [];
   return {

@@ -1,0 +1,148 @@
+// The boundaries of docs/design.md as the linter holds them: each kind of bad code is refused, its allowed neighbour not.
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+interface Case {
+  path: string;
+  code: string;
+  /** Undefined: this is allowed. */
+  rule?: string;
+}
+
+const IMPORTS = "noRestrictedImports";
+const KAFKA = 'import { Kafka } from "kafkajs";\nexport const kafka = new Kafka({ brokers: [] });\n';
+const CLICKHOUSE = 'import { createClient } from "@clickhouse/client";\nexport const client = createClient();\n';
+const CHDB = 'import { Session } from "chdb";\nexport const session = new Session();\n';
+const ENV = "export const port = process.env.PORT;\n";
+const CONSOLE = 'console.log("hello");\n';
+const long = (lines: number) => `export function long(): void {\n${'  process.emit("exit", 0);\n'.repeat(lines)}}\n`;
+
+function importing(specifier: string): string {
+  return `import { thing } from "${specifier}";\nexport const other = thing;\n`;
+}
+
+const CASES: Record<string, Case> = {
+  "a service that imports another": {
+    path: "services/gateway/a.ts",
+    code: importing("../consumer/app.ts"),
+    rule: IMPORTS,
+  },
+  "a service that imports another from a folder of its own": {
+    path: "services/gateway/dialects/a.ts",
+    code: importing("../../consumer/app.ts"),
+    rule: IMPORTS,
+  },
+  "a service that imports its own parts": { path: "services/gateway/dialects/b.ts", code: importing("../ingest.ts") },
+  "a service that imports lib": { path: "services/gateway/b.ts", code: importing("#lib/eventlog/log.ts") },
+  "a service's test that imports what tests share": {
+    path: "services/gateway/b.test.ts",
+    code: importing("../../test/support/kafka.ts"),
+  },
+  "the standalone that imports services": { path: "services/standalone/a.ts", code: importing("../gateway/app.ts") },
+  "the command line that imports services": { path: "services/cli.ts", code: importing("./gateway/main.ts") },
+  "lib that imports a service": {
+    path: "lib/events/a.ts",
+    code: importing("../../services/gateway/app.ts"),
+    rule: IMPORTS,
+  },
+  "the Kafka adapter that imports a service": {
+    path: "lib/eventlog/kafka-a.ts",
+    code: importing("../../services/gateway/app.ts"),
+    rule: IMPORTS,
+  },
+  "kafkajs in its adapter": { path: "lib/eventlog/kafka.ts", code: KAFKA },
+  "kafkajs in a part of its adapter": { path: "lib/eventlog/kafka-producer.ts", code: KAFKA },
+  "kafkajs elsewhere in lib": { path: "lib/eventlog/sqlite.ts", code: KAFKA, rule: IMPORTS },
+  "kafkajs in a service": { path: "services/gateway/c.ts", code: KAFKA, rule: IMPORTS },
+  "a deep import of kafkajs in a service": {
+    path: "services/gateway/d.ts",
+    code: importing("kafkajs/src/network/requestQueue"),
+    rule: IMPORTS,
+  },
+  "kafkajs in the standalone": { path: "services/standalone/b.ts", code: KAFKA, rule: IMPORTS },
+  "the ClickHouse client in its adapter": { path: "lib/warehouse/clickhouse.ts", code: CLICKHOUSE },
+  "the ClickHouse client elsewhere in lib": { path: "lib/warehouse/migrate.ts", code: CLICKHOUSE, rule: IMPORTS },
+  "the ClickHouse client in a service": { path: "services/consumer/a.ts", code: CLICKHOUSE, rule: IMPORTS },
+  "chdb in the standalone": { path: "services/standalone/c.ts", code: CHDB },
+  "chdb in another service": { path: "services/consumer/b.ts", code: CHDB, rule: IMPORTS },
+  "chdb in lib": { path: "lib/warehouse/a.ts", code: CHDB, rule: IMPORTS },
+  "the environment in lib": { path: "lib/runtime/a.ts", code: ENV, rule: "noProcessEnv" },
+  "the environment in the command line": { path: "services/cli-env.ts", code: ENV },
+  "console in a service": { path: "services/gateway/e.ts", code: CONSOLE, rule: "noConsole" },
+  "console in lib": { path: "lib/runtime/b.ts", code: CONSOLE, rule: "noConsole" },
+  "console in a script": { path: "scripts/a.ts", code: CONSOLE },
+  "console in a benchmark": { path: "bench/a.ts", code: CONSOLE },
+  "a promise that nobody waits for": {
+    path: "lib/runtime/c.ts",
+    code: "async function work(): Promise<void> {}\nexport function start(): void {\n  work();\n}\n",
+    rule: "noFloatingPromises",
+  },
+  "an async callback where nobody waits for it": {
+    path: "lib/runtime/d.ts",
+    code: "export function wait(items: string[]): void {\n  items.forEach(async (item) => {\n    await item;\n  });\n}\n",
+    rule: "noMisusedPromises",
+  },
+  "an enum": { path: "lib/runtime/e.ts", code: "export enum Mode {\n  On,\n}\n", rule: "noEnum" },
+  "a parameter property": {
+    path: "lib/runtime/f.ts",
+    code: "export class Point {\n  constructor(readonly x: number) {}\n}\n",
+    rule: "noParameterProperties",
+  },
+  "a default export": { path: "lib/runtime/g.ts", code: "export default 1;\n", rule: "noDefaultExport" },
+  "a barrel": { path: "lib/runtime/h.ts", code: 'export * from "./a.ts";\n', rule: "noBarrelFile" },
+  "text that is thrown": {
+    path: "lib/runtime/i.ts",
+    code: 'export function fail(): never {\n  throw "text";\n}\n',
+    rule: "useThrowOnlyError",
+  },
+  "an import cycle": { path: "lib/runtime/j.ts", code: importing("./k.ts"), rule: "noImportCycles" },
+  "a function of 69 lines": { path: "lib/runtime/l.ts", code: long(69) },
+  "a function of 80 lines": { path: "lib/runtime/m.ts", code: long(80), rule: "noExcessiveLinesPerFunction" },
+};
+/** The other half of the cycle. */
+const BESIDE = { path: "lib/runtime/k.ts", code: 'import { other } from "./j.ts";\nexport const thing = other;\n' };
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+let project: string;
+let refusals: Map<string, string[]>;
+
+beforeAll(() => {
+  project = mkdtempSync(join(tmpdir(), "millrace-lint-"));
+  cpSync(join(root, "biome.json"), join(project, "biome.json"));
+  for (const { path, code } of [...Object.values(CASES), BESIDE]) {
+    mkdirSync(join(project, dirname(path)), { recursive: true });
+    writeFileSync(join(project, path), code);
+  }
+  refusals = lint(project);
+});
+afterAll(() => rmSync(project, { recursive: true, force: true }));
+
+/** Names of the violated rules by path. */
+function lint(directory: string): Map<string, string[]> {
+  const args = ["lint", "--reporter=json", "--max-diagnostics=none", "--colors=off"];
+  const { stdout, stderr } = spawnSync(join(root, "node_modules/.bin/biome"), args, {
+    cwd: directory,
+    encoding: "utf8",
+  });
+  const report = JSON.parse(stdout || `"${stderr}"`) as {
+    diagnostics: { category: string; severity: string; location: { path: string } }[];
+  };
+  const byPath = new Map<string, string[]>();
+  for (const { category, severity, location } of report.diagnostics) {
+    if (severity !== "error") continue;
+    byPath.set(location.path, [...(byPath.get(location.path) ?? []), category.split("/").at(-1) ?? ""]);
+  }
+  return byPath;
+}
+
+it.each(Object.entries(CASES).filter(([, { rule }]) => rule))("refuses %s", (_, { path, rule }) => {
+  expect(refusals.get(path)).toEqual([rule]);
+});
+
+it.each(Object.entries(CASES).filter(([, { rule }]) => !rule))("accepts %s", (_, { path }) => {
+  expect(refusals.get(path) ?? []).toEqual([]);
+});

@@ -1,0 +1,411 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { parseUuid } from "#lib/events/ids.ts";
+import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
+import { createEventRows, EVENT_COLUMNS } from "#lib/events/row.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createStoredLog } from "../../services/verify/stored.ts";
+import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+
+const mainUrl = new URL("../../services/verify/main.ts", import.meta.url).href;
+const runner = `import { main } from ${JSON.stringify(mainUrl)};
+process.exitCode = await main(process.argv.slice(2), process.env);`;
+
+let clickhouse: TestClickHouse;
+let databases = 0;
+
+beforeAll(async () => {
+  clickhouse = await startTestClickHouse();
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+/** Id of the event that is made for an offset. */
+function idOf(offset: number): string {
+  return `00000000-0000-4000-8000-${String(offset).padStart(12, "0")}`;
+}
+
+function record(id: string, offset: number): AppendRecord {
+  const text = { source: "", originalTime: "", apiKey: "k", ip: "", userAgent: "", sessionId: "", windowId: "" };
+  const more = { elementsChain: "", currentUrl: "", host: "", anonDistinctId: "", deviceId: "" };
+  const value = encodeRecordPlain({
+    ...{
+      ...text,
+      ...more,
+      id: parseUuid(id) ?? new Uint8Array(),
+      idFromCaller: true,
+      event: "seen",
+      distinctId: `d${offset}`,
+    },
+    ...{ value: offset, timeUs: 1e15 + offset, receivedUs: 1e15, checkStored: false },
+    propertiesJson: JSON.stringify({ n: offset, text: 'a "quoted" é' }),
+  });
+  return { key: Buffer.from(`d${offset}`), value };
+}
+
+const poison: AppendRecord = { key: Buffer.from("p"), value: Buffer.from("no event record") };
+
+interface System extends AsyncDisposable {
+  log: EventLog;
+  warehouse: Warehouse;
+  epoch: string;
+  /** Runs `millrace verify` in a process of its own while this one keeps the log open for writing. */
+  verify(...args: string[]): Promise<{ code: number; out: string; err: string }>;
+  /** Takes stored rows or outcomes away, as a broken disk or a person would. */
+  remove(table: string, where: string): Promise<void>;
+  /** Stores rows again under other values. */
+  copy(where: string, values: Record<string, string>): Promise<void>;
+  select(sql: string): Promise<Record<string, unknown>[]>;
+}
+
+/** A log with these records, all of them stored and committed as the consumer does it. */
+async function startSystem(records: readonly AppendRecord[]): Promise<System> {
+  databases += 1;
+  const database = `verify_${databases}`;
+  await clickhouse.migrate(database);
+  const warehouse = clickhouse.warehouse(database);
+  const directory = await mkdtemp(join(tmpdir(), "millrace-verify-"));
+  const program = join(directory, "verify.mjs");
+  await writeFile(program, runner);
+  const log = await createSqliteLog({ file: join(directory, "log.sqlite") });
+  await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
+  await log.append(EVENTS_TOPIC, records);
+  const epoch = (await log.epoch()) ?? "";
+  await store(log, warehouse, epoch);
+  await commit(log, records.length);
+  const env = { ...process.env, DATA_DIR: directory, CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: database };
+  return {
+    log,
+    warehouse,
+    epoch,
+    async verify(...args) {
+      const child = spawn(process.execPath, [program, ...args], { env });
+      let [out, err] = ["", ""];
+      child.stdout.on("data", (text) => {
+        out += text;
+      });
+      child.stderr.on("data", (text) => {
+        err += text;
+      });
+      const [code] = await once(child, "close");
+      return { code, out, err };
+    },
+    remove: (table, where) =>
+      warehouse.command(`ALTER TABLE ${table} DELETE WHERE ${where} SETTINGS mutations_sync = 2`),
+    copy(where, values) {
+      const columns = EVENT_COLUMNS.map((name) => values[name] ?? name).join(", ");
+      return warehouse.command(
+        `INSERT INTO events_raw (${EVENT_COLUMNS.join(", ")}) SELECT ${columns} FROM events_raw WHERE ${where}`,
+      );
+    },
+    select: (sql) => warehouse.query(sql),
+    async [Symbol.asyncDispose]() {
+      await log.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function store(log: EventLog, warehouse: Warehouse, epoch: string): Promise<void> {
+  const rows = createEventRows({ epoch, topic: EVENTS_TOPIC, partition: 0 });
+  const lines: Buffer[] = [];
+  const outcomes: string[] = [];
+  const letters: string[] = [];
+  const seen = new Set<string>();
+  const stored = await log.tail(EVENTS_TOPIC, 0, { from: 0, maxRecords: 10_000, maxBytes: 1e9, maxWaitMs: 0 });
+  for (const { offset, appendTimeMs, value } of stored) {
+    const place = [epoch, EVENTS_TOPIC, 0, offset, new Date(appendTimeMs).toISOString()];
+    try {
+      const event = decodeRecord(value);
+      const id = Buffer.from(event.id).toString("hex");
+      if (seen.has(id)) outcomes.push(JSON.stringify([...place, "duplicate", ""]));
+      else lines.push(Buffer.from(rows.row(event, offset, appendTimeMs)));
+      seen.add(id);
+    } catch (error) {
+      if (!(error instanceof PoisonRecordError)) throw error;
+      outcomes.push(JSON.stringify([...place, "dead_letter", "undecodable"]));
+      letters.push(JSON.stringify([...place, "undecodable", error.message, "", Buffer.from(value).toString("base64")]));
+    }
+  }
+  const place = ["log_epoch", "log_topic", "log_partition", "log_offset", "log_time"];
+  const token = `${epoch}:${EVENTS_TOPIC}:0:0-${stored.length - 1}`;
+  const insert = (table: string, columns: readonly string[], texts: readonly string[]) =>
+    texts.length > 0 && warehouse.insert({ table, columns, rows: Buffer.from(`${texts.join("\n")}\n`), token });
+  await warehouse.insert({ table: "events_raw", columns: EVENT_COLUMNS, rows: Buffer.concat(lines), token });
+  await insert("log_outcomes", [...place, "outcome", "detail"], outcomes);
+  await insert("dead_letters", [...place, "error_class", "error", "key_base64", "value_base64"], letters);
+}
+
+async function commit(log: EventLog, offset: number): Promise<void> {
+  const done = new AbortController();
+  await log.consume({
+    topic: EVENTS_TOPIC,
+    group: CONSUMER_GROUP,
+    signal: done.signal,
+    async onAssigned(assignment) {
+      await assignment.commit({ offset, metadata: "" });
+      done.abort();
+    },
+  });
+}
+
+const hundred = Array.from({ length: 100 }, (_, offset) => record(idOf(offset), offset));
+
+describe("a log that is accounted for", () => {
+  it("ends with 0 and says so", async () => {
+    await using system = await startSystem(hundred);
+    const { code, out, err } = await system.verify();
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out).toMatch(/verify: 100 offsets accounted for, 0 missing, 0 doubled\n$/);
+    expect(out).toContain(system.epoch);
+  });
+
+  it("counts dead letters and duplicates as accounted for", async () => {
+    await using system = await startSystem([...hundred.slice(0, 5), poison, record(idOf(3), 6)]);
+    const { code, out } = await system.verify("--json");
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      clean: true,
+      totals: { accounted: 7, missing: 0, doubled: 0 },
+      partitions: [{ partition: 0, from: 0, to: 7, rows: 5, duplicates: 1, deadLetters: 1, erased: 0 }],
+    });
+  });
+
+  it("claims nothing above the commit", async () => {
+    await using system = await startSystem(hundred);
+    await system.log.append(EVENTS_TOPIC, [record(idOf(100), 100)]);
+    expect(await system.verify()).toMatchObject({ code: 0, out: expect.stringContaining("verify: 100 offsets") });
+  });
+
+  it("with nothing in it is clean, and says that nothing is covered", async () => {
+    await using system = await startSystem(hundred.slice(0, 1));
+    await commit(system.log, 0);
+    await system.remove("events_raw", "1");
+    expect(await system.verify()).toMatchObject({ code: 0, out: expect.stringContaining("verify: 0 offsets") });
+  });
+});
+
+describe("a lost row", () => {
+  it("is named, and comes back as it was, however often it is lost", async () => {
+    await using system = await startSystem(hundred);
+    const everything = "SELECT * FROM events_raw ORDER BY log_offset";
+    const before = await system.select(everything);
+    for (let round = 1; round <= 2; round += 1) {
+      await system.remove("events_raw", "log_offset = 57");
+      const found = await system.verify();
+      expect(found.code).toBe(1);
+      expect(found.out).toContain("missing: partition 0, offset 57\n");
+      expect(found.out).toContain("verify: 99 offsets accounted for, 1 missing, 0 doubled");
+      const repaired = await system.verify("--repair");
+      expect(repaired.code).toBe(0);
+      expect(repaired.out).toContain("repaired 1 offsets");
+      expect(await system.select(everything)).toEqual(before);
+    }
+    expect((await system.verify("--repair")).out).not.toContain("repaired");
+  });
+
+  it("is found at the head, in the middle and at the tail", async () => {
+    await using system = await startSystem(hundred);
+    await system.remove("events_raw", "log_offset < 5 OR log_offset IN (50, 51, 53) OR log_offset >= 97");
+    const { code, out } = await system.verify();
+    expect(code).toBe(1);
+    for (const range of ["offsets 0 to 4", "offsets 50 to 51", "offset 53", "offsets 97 to 99"]) {
+      expect(out).toContain(`missing: partition 0, ${range}\n`);
+    }
+    expect(out).toContain("89 offsets accounted for, 11 missing");
+    expect((await system.verify("--repair")).code).toBe(0);
+  });
+
+  it("is stored once by four repairs at the same time", async () => {
+    await using system = await startSystem(hundred);
+    for (let round = 0; round < 2; round += 1) {
+      await system.remove("events_raw", "log_offset BETWEEN 20 AND 60");
+      const codes = await Promise.all([1, 2, 3, 4].map(async () => (await system.verify("--repair")).code));
+      expect(codes).toEqual([0, 0, 0, 0]);
+      expect(await system.verify()).toMatchObject({ code: 0, out: expect.stringContaining("verify: 100 offsets") });
+    }
+  });
+
+  it("that was the only one is found", async () => {
+    await using system = await startSystem(hundred.slice(0, 1));
+    await system.remove("events_raw", "1");
+    expect(await system.verify()).toMatchObject({
+      code: 1,
+      out: expect.stringContaining("missing: partition 0, offset 0"),
+    });
+  });
+
+  it("that the log has no longer stays missing and is named", async () => {
+    await using system = await startSystem(hundred);
+    await system.remove("events_raw", "log_offset IN (5, 70)");
+    await system.log.trim(EVENTS_TOPIC, 0, 50);
+    const { code, out } = await system.verify("--repair");
+    expect(code).toBe(1);
+    expect(out).toContain("not repaired: partition 0, offset 5: no longer on the log");
+    expect(out).toContain("repaired 1 offsets");
+    expect(out).toContain("1 missing");
+  });
+
+  it("below everything that log and tables have is not claimed, which is said", async () => {
+    await using system = await startSystem(hundred);
+    await system.remove("events_raw", "log_offset < 10");
+    await system.log.trim(EVENTS_TOPIC, 0, 50);
+    const { code, out } = await system.verify();
+    expect(code).toBe(0);
+    expect(out).toContain("not covered: partition 0, offsets 0 to 9");
+    expect(out).toContain("verify: 90 offsets accounted for");
+  });
+});
+
+describe("a lost outcome", () => {
+  const mixed = [...hundred.slice(0, 5), poison, record(idOf(3), 6), record(idOf(7), 7), poison];
+
+  it("comes back as what it was: no event is counted twice, no dead letter is kept twice", async () => {
+    await using system = await startSystem(mixed);
+    const outcomes = "SELECT log_offset, outcome FROM log_outcomes ORDER BY log_offset";
+    const letters = "SELECT log_offset, value_base64 FROM dead_letters ORDER BY log_offset";
+    const before = [await system.select(outcomes), await system.select(letters)];
+    await system.remove("log_outcomes", "1");
+    await system.remove("dead_letters", "log_offset = 8");
+    expect((await system.verify()).out).toContain("3 missing");
+    expect((await system.verify("--repair")).code).toBe(0);
+    expect([await system.select(outcomes), await system.select(letters)]).toEqual(before);
+  });
+
+  it("comes back with rows that were lost around it", async () => {
+    await using system = await startSystem(mixed);
+    await system.remove("log_outcomes", "1");
+    await system.remove("events_raw", "1");
+    const { code, out } = await system.verify("--repair", "--json");
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      partitions: [{ rows: 6, duplicates: 1, deadLetters: 2 }],
+      repair: { repaired: 9, lost: [] },
+    });
+  });
+
+  it("that says erased keeps the event away", async () => {
+    await using system = await startSystem(hundred);
+    await system.warehouse.command(
+      `INSERT INTO log_outcomes SELECT log_epoch, log_topic, log_partition, log_offset, 'erased', '', log_time
+       FROM events_raw WHERE log_offset = 9`,
+    );
+    expect((await system.verify()).out).toContain("doubled: partition 0, offset 9 is erased and row");
+    await system.remove("events_raw", "log_offset = 9");
+    expect((await system.verify("--repair")).code).toBe(0);
+    expect(await system.select("SELECT 1 FROM events_raw WHERE log_offset = 9")).toEqual([]);
+  });
+});
+
+describe("too much", () => {
+  it("is found when an offset is stored twice", async () => {
+    await using system = await startSystem(hundred);
+    await system.copy("log_offset = 7", {});
+    const { code, out } = await system.verify();
+    expect(code).toBe(1);
+    expect(out).toContain("doubled: partition 0, offset 7 is row and row");
+    expect(out).toContain("verify: 100 offsets accounted for, 0 missing, 1 doubled\n");
+  });
+
+  it("does not hide what is missing beside it", async () => {
+    await using system = await startSystem(hundred);
+    // As many rows as before, with the same sum of offsets.
+    await system.copy("log_offset IN (5, 7)", { log_offset: "toUInt64(6)" });
+    await system.remove("events_raw", "log_offset IN (5, 7)");
+    const { code, out } = await system.verify();
+    expect(code).toBe(1);
+    expect(out).toContain("2 missing, 1 doubled");
+    expect(out).toContain("offset 6 is row and row and row");
+  });
+
+  it("is found when one id is two events", async () => {
+    await using system = await startSystem(hundred);
+    await system.log.append(EVENTS_TOPIC, [record(idOf(5), 100)]);
+    await commit(system.log, 101);
+    await system.copy("log_offset = 5", { log_offset: "toUInt64(100)" });
+    const { code, out } = await system.verify();
+    expect(code).toBe(1);
+    expect(out).toContain(`stored twice: id ${idOf(5)} is 2 rows, at partition:offset 0:5 to 0:100`);
+    expect(out).toMatch(/0 missing, 0 doubled, 1 ids stored twice\n$/);
+  });
+
+  it("is found when the tables know more than the log", async () => {
+    await using system = await startSystem(hundred);
+    await system.copy("log_offset = 5", { log_offset: "toUInt64(500)" });
+    const { code, out } = await system.verify();
+    expect(code).toBe(1);
+    expect(out).toContain("the log ends at 100, but offsets up to 500");
+    expect(out).toContain("--new-epoch");
+  });
+});
+
+it("rows of an older epoch are named and not counted", async () => {
+  await using system = await startSystem(hundred);
+  await system.copy("log_offset < 10", { log_epoch: "'older'" });
+  const { code, out } = await system.verify();
+  expect(code).toBe(0);
+  expect(out).toContain("not covered: older epoch older with 10 rows");
+});
+
+it("rows that a TTL may take are not missing", async () => {
+  await using system = await startSystem(hundred);
+  await system.copy("log_offset BETWEEN 10 AND 19", { log_time: "now64(3) - toIntervalDay(30)" });
+  await system.remove("events_raw", "log_offset < 20 AND log_time > now() - toIntervalDay(1)");
+  await system.warehouse.command("ALTER TABLE events_raw MODIFY TTL toDateTime(log_time) + toIntervalWeek(1)");
+  expect(await system.verify()).toMatchObject({
+    code: 0,
+    out: expect.stringContaining("verify: 80 offsets accounted for"),
+  });
+  await system.remove("events_raw", "log_offset = 50");
+  expect(await system.verify()).toMatchObject({
+    code: 1,
+    out: expect.stringContaining("missing: partition 0, offset 50"),
+  });
+});
+
+describe("an audit that cannot be run", () => {
+  it("ends with 2 and names the setting", async () => {
+    await using system = await startSystem(hundred.slice(0, 1));
+    const noLog = await system.verify("--data-dir", "/nonexistent");
+    expect(noLog).toMatchObject({ code: 2, err: expect.stringContaining("DATA_DIR") });
+    const noServer = await system.verify("--clickhouse-url", "http://127.0.0.1:1");
+    expect(noServer).toMatchObject({ code: 2, err: expect.stringContaining("CLICKHOUSE_URL") });
+    const noTables = await system.verify("--clickhouse-database", "default");
+    expect(noTables).toMatchObject({ code: 2, err: expect.stringContaining("millrace migrate") });
+    expect(await system.verify("--jason")).toMatchObject({ code: 2, err: expect.stringContaining("--json") });
+  });
+});
+
+it("finds gaps at the edges of blocks of a million offsets", async () => {
+  await using system = await startSystem(hundred.slice(0, 1));
+  const log = { epoch: "large", topic: EVENTS_TOPIC };
+  await system.warehouse.command(
+    `INSERT INTO events_raw (uuid, log_epoch, log_topic, log_partition, log_offset, log_time)
+     SELECT generateUUIDv4(), 'large', {topic:String}, 3, number, now64(3) FROM numbers(2500000)
+     WHERE number NOT IN (999999, 1000000, 2000000, 2499999)`,
+    { params: { topic: EVENTS_TOPIC } },
+  );
+  const stored = createStoredLog(system.warehouse, log);
+  const { stored: sums, expected } = await stored.blocks(3, 0, 2_500_000);
+  expect(sums.map(({ count }) => count).sort()).toEqual([499_998, 999_999, 999_999]);
+  expect([...expected.values()].map(({ count }) => count).sort()).toEqual([1_000_000, 1_000_000, 500_000]);
+  expect(await stored.missing(3, 1_000_000, 2_000_000)).toEqual({
+    count: 1,
+    ranges: [{ from: 1_000_000, to: 1_000_000 }],
+  });
+  expect(await stored.missing(3, 2_000_000, 2_500_000)).toEqual({
+    count: 2,
+    ranges: [
+      { from: 2_000_000, to: 2_000_000 },
+      { from: 2_499_999, to: 2_499_999 },
+    ],
+  });
+  const clean = await stored.blocks(3, 100, 999_999);
+  expect(clean.stored.map(({ count, hash }) => ({ count, hash }))).toEqual([...clean.expected.values()]);
+});

@@ -1,0 +1,19 @@
+import { expect, it } from "vitest";
+import { kafkaForTests } from "../support/kafka.ts";
+import { runConsumerKills } from "./consumer-kills.ts";
+
+it.skipIf(!kafkaForTests().available)(
+  "loses and doubles nothing while consumers are killed with -9",
+  async () => {
+    const report = await runConsumerKills({
+      seconds: 40,
+      eventsPerSecond: 1500,
+      pauseMs: { min: 6000, max: 8000 },
+      report: () => {},
+    });
+    expect(report.kills.length).toBeGreaterThanOrEqual(3);
+    expect(report.kills.filter(({ inFlight }) => inFlight.length > 0).length).toBeGreaterThanOrEqual(1);
+    expect(report).toMatchObject({ lost: 0, doubled: 0, acked: 60_000, rows: 60_000, verifyExitCode: 0 });
+  },
+  300_000,
+);
