@@ -17,8 +17,9 @@
 
 import { setTimeout } from "node:timers/promises";
 import kafkajs from "kafkajs";
+import type { Logger } from "pino";
 import { createAssignment, type HeldAssignment } from "./kafka-assignment.ts";
-import { createKafkaClient, type KafkaConnection, unavailable, withTimeout } from "./kafka-client.ts";
+import { createKafkaClient, type KafkaClient, type KafkaConnection, unavailable, withTimeout } from "./kafka-client.ts";
 import { createFetcher, type Fetcher } from "./kafka-fetcher.ts";
 import { type Membership, onGroupJoins } from "./kafka-patches.ts";
 import { AssignmentLostError, type ConsumeOptions } from "./log.ts";
@@ -44,8 +45,7 @@ export async function consumeGroup(
   const { topic, group, signal } = options;
   let failures = 0;
   while (!signal.aborted) {
-    const session = createSession(connection, sessionTimeoutMs, options);
-    const outcome = await session.run();
+    const outcome = await new Session(connection, sessionTimeoutMs, options).run();
     if (outcome.kind === "stopped") return;
     if (outcome.kind === "fatal") throw outcome.error;
     failures = outcome.joined ? 1 : failures + 1;
@@ -65,40 +65,184 @@ type Outcome =
   | { kind: "fatal"; error: unknown }
   | { kind: "failed"; error: unknown; joined: boolean };
 
-interface Session {
-  /** Joins, serves assignments until something ends it, and has left and disconnected when it resolves. */
-  run(): Promise<Outcome>;
-}
-
 interface Handler {
   held: HeldAssignment;
   ended: Promise<void>;
 }
 
-function createSession(connection: KafkaConnection, sessionTimeoutMs: number, options: ConsumeOptions): Session {
-  const { topic, group, signal } = options;
-  const { logger } = connection;
-  const client = createKafkaClient(connection, REQUEST_TIMEOUT_MS);
-  const { promise: ending, resolve: end } = Promise.withResolvers<Outcome>();
-  const handlers = new Map<number, Handler>();
-  let fetcher: Fetcher | undefined;
-  let joining: Promise<void> | undefined;
-  let joined = false;
-  let ended = false;
-  let contactAt = performance.now();
-  let fencedAt: number | undefined;
+/** One membership of the group, from connecting to leaving. Whatever goes wrong ends it, and another one follows. */
+class Session {
+  readonly #options: ConsumeOptions;
+  readonly #logger: Logger;
+  readonly #sessionTimeoutMs: number;
+  readonly #client: KafkaClient;
+  readonly #consumer: kafkajs.Consumer;
+  readonly #fetcher: Fetcher;
+  readonly #outcome = Promise.withResolvers<Outcome>();
+  readonly #handlers = new Map<number, Handler>();
+  #joining: Promise<void> | undefined;
+  #joined = false;
+  #ended = false;
+  /** Since when the broker counts this member's silence; undefined while it waits for a join instead. */
+  #contactAt: number | undefined;
+  #fencedAt: number | undefined;
 
+  constructor(connection: KafkaConnection, sessionTimeoutMs: number, options: ConsumeOptions) {
+    this.#options = options;
+    this.#logger = connection.logger.child({ topic: options.topic, group: options.group });
+    this.#sessionTimeoutMs = sessionTimeoutMs;
+    this.#client = createKafkaClient(connection, REQUEST_TIMEOUT_MS);
+    const { consumer, cluster } = createMember(this.#client, options.group, sessionTimeoutMs);
+    this.#consumer = consumer;
+    this.#fetcher = createFetcher(cluster, {
+      onFailure: (error, sinceMs) => {
+        this.#logger.debug({ err: error }, "a fetch failed");
+        if (sinceMs > STALLED_MS) this.#abandon(new Error("fetching stands still", { cause: error }));
+      },
+    });
+    onGroupJoins(cluster, {
+      beforeJoin: () => {
+        this.#contactAt = undefined;
+        return this.#revokeAll(new Error("the group is rebalancing"));
+      },
+      joined: (membership) => this.#assign(membership),
+    });
+    consumer.on(consumer.events.HEARTBEAT, () => {
+      this.#contactAt = performance.now();
+    });
+    consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
+  }
+
+  /** Joins, serves assignments until something ends it, and has left and disconnected when it resolves. */
+  async run(): Promise<Outcome> {
+    const { signal } = this.#options;
+    const stop = () => this.#outcome.resolve({ kind: "stopped" });
+    signal.addEventListener("abort", stop, { once: true });
+    if (signal.aborted) stop();
+    const watchdog = setInterval(() => this.#watch(), 500);
+    this.#joining = this.#join().catch((error: unknown) => this.#fail(error));
+    const outcome = await this.#outcome.promise;
+    clearInterval(watchdog);
+    signal.removeEventListener("abort", stop);
+    await this.#leave();
+    return outcome;
+  }
+
+  async #join(): Promise<void> {
+    await this.#consumer.connect();
+    await this.#consumer.subscribe({ topics: [this.#options.topic] });
+    await this.#consumer.run({ autoCommit: false, eachBatch: async () => undefined });
+  }
+
+  #fail(error: unknown): void {
+    this.#outcome.resolve({ kind: "failed", error, joined: this.#joined });
+  }
+
+  #leaseHolds(): boolean {
+    return this.#contactAt !== undefined && performance.now() - this.#contactAt < this.#sessionTimeoutMs;
+  }
+
+  #watch(): void {
+    if (this.#contactAt !== undefined && !this.#leaseHolds()) {
+      this.#abandon(new Error(`no heartbeat was answered for ${this.#sessionTimeoutMs} ms`));
+    }
+    const fencedMs = performance.now() - (this.#fencedAt ?? performance.now());
+    if (fencedMs > STALLED_MS) this.#fail(new Error(`fenced ${Math.round(fencedMs)} ms ago and not rejoined since`));
+  }
+
+  #loseAll(reason: Error): void {
+    for (const { held } of this.#handlers.values()) held.lose(reason);
+  }
+
+  #fenced(reason: Error): void {
+    this.#fencedAt ??= performance.now();
+    this.#loseAll(reason);
+  }
+
+  #abandon(reason: Error): void {
+    this.#loseAll(reason);
+    this.#fail(reason);
+  }
+
+  async #revokeAll(reason: Error): Promise<void> {
+    this.#loseAll(reason);
+    const late = () => new Error(`handlers have not ended after ${DRAIN_MS} ms`);
+    const drained = Promise.all([...this.#handlers.values()].map((handler) => handler.ended));
+    try {
+      await withTimeout(drained, Math.min(DRAIN_MS, this.#sessionTimeoutMs / 2), late);
+    } catch (err) {
+      this.#logger.warn({ err }, "a partition is let go while its handler still runs; it can commit nothing");
+    }
+  }
+
+  #assign(membership: Membership): void {
+    this.#contactAt = performance.now();
+    this.#fencedAt = undefined;
+    this.#joined = true;
+    if (this.#ended) return;
+    const { topic, group } = this.#options;
+    const partitions = membership.assigned.get(topic) ?? [];
+    this.#logger.info({ generation: membership.generationId, partitions }, "partitions assigned");
+    for (const partition of partitions) {
+      const held = createAssignment(topic, partition, {
+        group,
+        membership,
+        feed: this.#fetcher.open(topic, partition),
+        leaseHolds: () => this.#leaseHolds(),
+        fenced: (reason) => this.#fenced(reason),
+        abandon: (reason) => this.#abandon(reason),
+      });
+      const previous = this.#handlers.get(partition)?.ended;
+      this.#handlers.set(partition, { held, ended: this.#handle(held, previous) });
+    }
+  }
+
+  async #handle(held: HeldAssignment, previous: Promise<void> | undefined): Promise<void> {
+    await previous; // One handler a partition at a time, even when the one before outlived its drain.
+    if (held.assignment.lost.aborted) return;
+    try {
+      await this.#options.onAssigned(held.assignment);
+    } catch (error) {
+      if (!(error instanceof AssignmentLostError)) this.#outcome.resolve({ kind: "fatal", error });
+    }
+  }
+
+  async #leave(): Promise<void> {
+    this.#ended = true;
+    await this.#revokeAll(new Error("the consumer leaves the group"));
+    this.#fetcher.close();
+    const late = () => new Error(`no answer within ${DISCONNECT_MS} ms`);
+    try {
+      await withTimeout(this.#disconnect(), DISCONNECT_MS, late);
+    } catch (err) {
+      this.#logger.debug({ err }, "left the group without a goodbye; its session will expire");
+    }
+    this.#client.kill();
+  }
+
+  /** A join under way is waited for: a member that leaves before it knows its id stays until its session expires. */
+  async #disconnect(): Promise<void> {
+    await this.#joining;
+    await this.#consumer.disconnect();
+  }
+}
+
+function createMember(
+  client: KafkaClient,
+  groupId: string,
+  sessionTimeout: number,
+): { consumer: kafkajs.Consumer; cluster: kafkajs.Cluster } {
   let cluster: kafkajs.Cluster | undefined;
   const consumer = client.kafka.consumer({
-    groupId: group,
-    sessionTimeout: sessionTimeoutMs,
-    rebalanceTimeout: Math.max(REBALANCE_TIMEOUT_MS, 2 * sessionTimeoutMs),
-    heartbeatInterval: Math.min(Math.floor(sessionTimeoutMs / 4), 1_500),
+    groupId,
+    sessionTimeout,
+    rebalanceTimeout: Math.max(REBALANCE_TIMEOUT_MS, 2 * sessionTimeout),
+    heartbeatInterval: Math.min(Math.floor(sessionTimeout / 4), 1_500),
     maxWaitTimeInMs: 250, // Everything is paused, so this is merely the pace of kafkajs's idle loop.
     metadataMaxAge: 30_000,
     allowAutoTopicCreation: false,
     readUncommitted: true,
-    // Restarting is the outer loop's, which also makes new connections.
+    // Restarting is consumeGroup's, which also makes new connections.
     retry: { retries: 4, initialRetryTime: 100, maxRetryTime: 1_000, restartOnFailure: async () => false },
     partitionAssigners: [
       (context) => {
@@ -107,117 +251,8 @@ function createSession(connection: KafkaConnection, sessionTimeoutMs: number, op
       },
     ],
   });
-
-  const leaseHolds = (): boolean => performance.now() - contactAt < sessionTimeoutMs;
-  const fail = (error: unknown): void => end({ kind: "failed", error, joined });
-
-  function fenced(reason: Error): void {
-    fencedAt ??= performance.now();
-    for (const { held } of handlers.values()) held.lose(reason);
-  }
-
-  function abandon(reason: Error): void {
-    for (const { held } of handlers.values()) held.lose(reason);
-    fail(reason);
-  }
-
-  async function revokeAll(reason: Error): Promise<void> {
-    const current = [...handlers.values()];
-    for (const { held } of current) held.lose(reason);
-    const late = () => new Error(`handlers have not ended after ${DRAIN_MS} ms`);
-    const drained = Promise.all(current.map((handler) => handler.ended));
-    try {
-      await withTimeout(drained, Math.min(DRAIN_MS, sessionTimeoutMs / 2), late);
-    } catch (err) {
-      logger.warn({ topic, group, err }, "a partition is let go while its handler still runs; it can commit nothing");
-    }
-  }
-
-  function assign(membership: Membership): void {
-    contactAt = performance.now();
-    fencedAt = undefined;
-    joined = true;
-    if (ended || cluster === undefined) return;
-    const partitions = membership.assigned.get(topic) ?? [];
-    logger.info({ topic, group, generation: membership.generationId, partitions }, "partitions assigned");
-    for (const partition of partitions) {
-      const previous = handlers.get(partition)?.ended;
-      const feed = (fetcher as Fetcher).open(topic, partition);
-      const held = createAssignment(topic, partition, { group, membership, feed, leaseHolds, fenced, abandon });
-      handlers.set(partition, { held, ended: handle(held, previous) });
-    }
-  }
-
-  async function handle(held: HeldAssignment, previous: Promise<void> | undefined): Promise<void> {
-    await previous; // One handler a partition at a time, even when the one before outlived its drain.
-    if (held.assignment.lost.aborted) return;
-    try {
-      await options.onAssigned(held.assignment);
-    } catch (error) {
-      if (!(error instanceof AssignmentLostError)) end({ kind: "fatal", error });
-    }
-  }
-
-  async function join(running: kafkajs.Cluster): Promise<void> {
-    fetcher = createFetcher(running, {
-      onFailure(error, sinceMs) {
-        logger.debug({ topic, group, err: error }, "a fetch failed");
-        if (sinceMs > STALLED_MS) abandon(new Error("fetching stands still", { cause: error }));
-      },
-    });
-    onGroupJoins(running, {
-      beforeJoin: () => revokeAll(new Error("the group is rebalancing")),
-      joined: assign,
-    });
-    consumer.on(consumer.events.HEARTBEAT, () => {
-      contactAt = performance.now();
-    });
-    consumer.on(consumer.events.CRASH, ({ payload }) => fail(payload.error));
-    await consumer.connect();
-    await consumer.subscribe({ topics: [topic] });
-    await consumer.run({ autoCommit: false, eachBatch: async () => undefined });
-  }
-
-  /** A join under way is waited for: a member that leaves before it knows its id stays until its session expires. */
-  async function sayGoodbye(): Promise<void> {
-    await joining;
-    await consumer.disconnect();
-  }
-
-  async function leave(): Promise<void> {
-    ended = true;
-    await revokeAll(new Error("the consumer leaves the group"));
-    fetcher?.close();
-    const late = () => new Error(`no answer within ${DISCONNECT_MS} ms`);
-    try {
-      await withTimeout(sayGoodbye(), DISCONNECT_MS, late);
-    } catch (err) {
-      logger.debug({ topic, group, err }, "left the group without a goodbye; its session will expire");
-    }
-    client.kill();
-  }
-
-  return {
-    async run() {
-      const stop = () => end({ kind: "stopped" });
-      signal.addEventListener("abort", stop, { once: true });
-      if (signal.aborted) stop();
-      const lease = setInterval(() => {
-        if (joined && !leaseHolds()) abandon(new Error(`no heartbeat was answered for ${sessionTimeoutMs} ms`));
-        const fencedMs = performance.now() - (fencedAt ?? performance.now());
-        if (fencedMs > STALLED_MS) fail(new Error(`fenced ${fencedMs} ms ago and not rejoined since`));
-      }, 500);
-      try {
-        if (cluster === undefined) throw new Error("kafkajs made a consumer without asking for its assigner");
-        joining = join(cluster).catch(fail);
-        return await ending;
-      } finally {
-        clearInterval(lease);
-        signal.removeEventListener("abort", stop);
-        await leave();
-      }
-    },
-  };
+  if (cluster === undefined) throw new Error("kafkajs made a consumer without asking for its assigner");
+  return { consumer, cluster };
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -47,39 +47,50 @@ export interface Fetcher {
 
 /** Reads through `cluster`, which must be connected and stays the caller's to close. */
 export function createFetcher(cluster: Cluster, hooks: FetcherHooks): Fetcher {
-  const inboxes = new Set<Inbox>();
-  const busyNodes = new Set<string>();
-  let closed = false;
-  let failingSince: number | undefined;
-  let retryTimer: NodeJS.Timeout | undefined;
+  return new FetchLoop(cluster, hooks);
+}
 
-  function kick(): void {
-    if (closed || retryTimer !== undefined) return;
-    const wanting = [...inboxes].filter(wantsRecords);
+class FetchLoop implements Fetcher {
+  readonly #cluster: Cluster;
+  readonly #hooks: FetcherHooks;
+  readonly #inboxes = new Set<Inbox>();
+  readonly #busyNodes = new Set<string>();
+  #closed = false;
+  #failingSince: number | undefined;
+  #retryTimer: NodeJS.Timeout | undefined;
+
+  constructor(cluster: Cluster, hooks: FetcherHooks) {
+    this.#cluster = cluster;
+    this.#hooks = hooks;
+  }
+
+  #kick(): void {
+    if (this.#closed || this.#retryTimer !== undefined) return;
+    const wanting = [...this.#inboxes].filter(wantsRecords);
     if (wanting.length === 0) return;
     let byNode: Map<string, Inbox[]>;
     try {
-      byNode = groupByLeader(cluster, wanting);
+      byNode = groupByLeader(this.#cluster, wanting);
     } catch (error) {
-      failed(error);
+      this.#failed(error);
       return;
     }
     for (const [nodeId, group] of byNode) {
-      if (busyNodes.has(nodeId)) continue;
-      busyNodes.add(nodeId);
-      void fetchFrom(nodeId, group).finally(() => {
-        busyNodes.delete(nodeId);
-        kick();
+      if (this.#busyNodes.has(nodeId)) continue;
+      this.#busyNodes.add(nodeId);
+      void this.#fetchFrom(nodeId, group).finally(() => {
+        this.#busyNodes.delete(nodeId);
+        this.#kick();
       });
     }
   }
 
-  async function fetchFrom(nodeId: string, group: Inbox[]): Promise<void> {
+  async #fetchFrom(nodeId: string, group: Inbox[]): Promise<void> {
     const wanted = new Map(group.map((inbox) => [inbox, inbox.next]));
     try {
-      const broker = await cluster.findBroker({ nodeId });
+      const broker = await this.#cluster.findBroker({ nodeId });
       const response = await fetchFromBroker(broker, group);
-      failingSince = undefined;
+      this.#failingSince = undefined;
       let bytes = 0;
       for (const { topicName, partitions } of response) {
         for (const fetched of partitions) {
@@ -87,66 +98,67 @@ export function createFetcher(cluster: Cluster, hooks: FetcherHooks): Fetcher {
           // A reader that moved on while the fetch was under way has no use for what it brought.
           if (inbox === undefined || inbox.next !== wanted.get(inbox)) continue;
           bytes += deliver(inbox, fetched);
-          noteProgress(inbox);
+          this.#noteProgress(inbox);
         }
       }
       if (bytes < CRUMB_BYTES) await new Promise((resolve) => setTimeout(resolve, CRUMB_REST_MS));
     } catch (error) {
       const inbox = outOfRange(error, group);
-      if (inbox !== undefined && inbox.next === wanted.get(inbox)) await settleOutOfRange(inbox, inbox.next);
-      else if (inbox === undefined) failed(error);
+      if (inbox !== undefined && inbox.next === wanted.get(inbox)) await this.#settleOutOfRange(inbox, inbox.next);
+      else if (inbox === undefined) this.#failed(error);
     }
   }
 
   /** Kafka says that `offset` is not on the log. Checked against the bounds, since a stop is the consequence. */
-  async function settleOutOfRange(inbox: Inbox, offset: number): Promise<void> {
+  async #settleOutOfRange(inbox: Inbox, offset: number): Promise<void> {
     try {
-      const { start, end } = await fetchBounds(cluster, inbox.topic, inbox.partition);
+      const { start, end } = await fetchBounds(this.#cluster, inbox.topic, inbox.partition);
       if (inbox.next !== offset) return;
       if (offset >= start && offset <= end) {
-        failed(new Error(`offset ${offset} was out of range a moment ago`));
+        this.#failed(new Error(`offset ${offset} was out of range a moment ago`));
         return;
       }
       stopFetchingAhead(inbox);
       inbox.waiter?.reject(outOfRangeError(inbox, offset, `the log holds ${start} to ${end - 1}`));
     } catch (error) {
-      failed(error);
+      this.#failed(error);
     }
   }
 
   /** Reports a partition that answers with nothing although it has records. */
-  function noteProgress(inbox: Inbox): void {
+  #noteProgress(inbox: Inbox): void {
     if (inbox.records.length > 0 || inbox.next >= inbox.end) {
       inbox.emptySince = undefined;
       return;
     }
     inbox.emptySince ??= performance.now();
     const what = `${inbox.topic}[${inbox.partition}] has ${inbox.end - inbox.next} records from ${inbox.next} and sends none`;
-    hooks.onFailure(new Error(what), performance.now() - inbox.emptySince);
+    this.#hooks.onFailure(new Error(what), performance.now() - inbox.emptySince);
   }
 
   /** Fetching rests for a moment and goes on with fresh metadata: leaders move and brokers restart. */
-  function failed(error: unknown): void {
-    if (closed || retryTimer !== undefined) return;
-    failingSince ??= performance.now();
-    const since = failingSince;
-    hooks.onFailure(error, performance.now() - since);
-    for (const { waiter } of inboxes) if (waiter?.overdue) waiter.resolve();
-    retryTimer = setTimeout(() => {
-      const topics = [...new Set([...inboxes].map((inbox) => inbox.topic))];
-      void Promise.all(topics.map((topic) => cluster.addTargetTopic(topic)))
-        .then(() => cluster.refreshMetadata())
-        .catch((cause: unknown) => hooks.onFailure(cause, performance.now() - since))
+  #failed(error: unknown): void {
+    if (this.#closed || this.#retryTimer !== undefined) return;
+    this.#failingSince ??= performance.now();
+    const since = this.#failingSince;
+    this.#hooks.onFailure(error, performance.now() - since);
+    for (const { waiter } of this.#inboxes) if (waiter?.overdue) waiter.resolve();
+    this.#retryTimer = setTimeout(() => {
+      const topics = [...new Set([...this.#inboxes].map((inbox) => inbox.topic))];
+      void Promise.all(topics.map((topic) => this.#cluster.addTargetTopic(topic)))
+        .then(() => this.#cluster.refreshMetadata())
+        .catch((cause: unknown) => this.#hooks.onFailure(cause, performance.now() - since))
         .finally(() => {
-          retryTimer = undefined;
-          kick();
+          this.#retryTimer = undefined;
+          this.#kick();
         });
     }, RETRY_AFTER_MS);
   }
 
-  function open(topic: string, partition: number): Feed {
+  open(topic: string, partition: number): Feed {
     const inbox = createInbox(topic, partition);
-    inboxes.add(inbox);
+    this.#inboxes.add(inbox);
+    const kick = () => this.#kick();
     return {
       async read(options, signal) {
         signal?.throwIfAborted();
@@ -159,24 +171,21 @@ export function createFetcher(cluster: Cluster, hooks: FetcherHooks): Fetcher {
         kick();
         return records;
       },
-      bounds: () => fetchBounds(cluster, topic, partition),
-      close() {
-        inboxes.delete(inbox);
+      bounds: () => fetchBounds(this.#cluster, topic, partition),
+      close: () => {
+        this.#inboxes.delete(inbox);
         inbox.waiter?.reject(new Error(`reading of ${topic}[${partition}] has ended`));
         inbox.records = [];
       },
     };
   }
 
-  return {
-    open,
-    close() {
-      closed = true;
-      clearTimeout(retryTimer);
-      for (const inbox of inboxes) inbox.waiter?.reject(new Error("reading has ended"));
-      inboxes.clear();
-    },
-  };
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+    for (const inbox of this.#inboxes) inbox.waiter?.reject(new Error("reading has ended"));
+    this.#inboxes.clear();
+  }
 }
 
 /** Oldest and next offset of one partition, asked of its leader. */

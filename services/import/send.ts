@@ -72,8 +72,8 @@ export function createPublisher({ url, apiKey, onRetry }: PublisherOptions): Pub
     let unknownSince: Age | undefined;
     for (let attempt = 0; pending.length > 0; attempt += 1) {
       const batch = pending.map((index) => events[index]).filter((event) => event !== undefined);
-      const check = checkStored || (unknownSince !== undefined && unknownSince.ms() > unknownOutcomeMsMax);
-      const request = create(PublishRequestSchema, { events: batch, checkStored: check });
+      const isForgotten = unknownSince !== undefined && unknownSince.ms() > unknownOutcomeMsMax;
+      const request = create(PublishRequestSchema, { events: batch, checkStored: checkStored || isForgotten });
       const sent = createAge();
       let response: PublishResponse;
       try {
@@ -83,7 +83,8 @@ export function createPublisher({ url, apiKey, onRetry }: PublisherOptions): Pub
         const failure = ConnectError.from(error);
         const retryAfterMs = retryAfterOf(failure);
         if (failure.code === Code.ResourceExhausted && retryAfterMs === undefined) {
-          const halves = await splitTooLarge(events, pending, check, signal);
+          const check = checkStored || unknownSince !== undefined;
+          const halves = await publishHalves(publish, events, pending, check, signal);
           if (halves !== undefined) return [...refused, ...halves].sort((a, b) => a.index - b.index);
         }
         if (isFinal(failure.code)) throw finalError(url, failure);
@@ -94,39 +95,40 @@ export function createPublisher({ url, apiKey, onRetry }: PublisherOptions): Pub
       }
       const { again, final } = sortRejections(response, pending, url);
       refused.push(...final);
-      // The answer settles every event it names, so nothing about the remaining ones is unknown.
-      unknownSince = undefined;
+      // The log not having answered in time does not mean that it will not have the event.
+      if (again.length > 0) unknownSince ??= sent;
       if (again.length > 0) await wait(again[0]?.reason ?? "", attempt, 0, signal);
       pending = again.map(({ index }) => index);
     }
     return refused.sort((a, b) => a.index - b.index);
   };
 
-  /** Sends each half by itself; undefined when the request cannot have been refused for its size. */
-  const splitTooLarge = async (
-    events: readonly Event[],
-    pending: readonly number[],
-    checkStored: boolean,
-    signal: AbortSignal,
-  ): Promise<Refusal[] | undefined> => {
-    const [only] = pending;
-    if (only === undefined) return undefined;
-    if (pending.length === 1) {
-      const isLarge = sizeOf(events[only]) >= tooLargeBytesMin;
-      return isLarge ? [{ index: only, reason: "is larger than the gateway takes" }] : undefined;
-    }
-    const middle = Math.ceil(pending.length / 2);
-    const refused: Refusal[] = [];
-    for (const half of [pending.slice(0, middle), pending.slice(middle)]) {
-      const part = half.map((index) => events[index]).filter((event) => event !== undefined);
-      for (const { index, reason } of await publish(part, checkStored, signal)) {
-        refused.push({ index: half[index] ?? only, reason });
-      }
-    }
-    return refused;
-  };
-
   return { publish };
+}
+
+/** Sends each half by itself; undefined when the request cannot have been refused for its size. */
+async function publishHalves(
+  publish: Publisher["publish"],
+  events: readonly Event[],
+  pending: readonly number[],
+  checkStored: boolean,
+  signal: AbortSignal,
+): Promise<Refusal[] | undefined> {
+  const [only] = pending;
+  if (only === undefined) return undefined;
+  if (pending.length === 1) {
+    const isLarge = sizeOf(events[only]) >= tooLargeBytesMin;
+    return isLarge ? [{ index: only, reason: "is larger than the gateway takes" }] : undefined;
+  }
+  const middle = Math.ceil(pending.length / 2);
+  const refused: Refusal[] = [];
+  for (const half of [pending.slice(0, middle), pending.slice(middle)]) {
+    const part = half.map((index) => events[index]).filter((event) => event !== undefined);
+    for (const { index, reason } of await publish(part, checkStored, signal)) {
+      refused.push({ index: half[index] ?? only, reason });
+    }
+  }
+  return refused;
 }
 
 interface Age {

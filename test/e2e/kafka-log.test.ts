@@ -20,7 +20,7 @@ import { partitionOf } from "#lib/eventlog/partitioner.ts";
 import { assigned, consuming, untilLost } from "../support/consuming.ts";
 import { describeEventLog } from "../support/eventlog-contract.ts";
 import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../support/eventlog-reading.ts";
-import { kafkaForTests, type TestBroker } from "../support/kafka.ts";
+import { kafkaForTests, runKafkaTool, type TestBroker } from "../support/kafka.ts";
 
 const kafka = kafkaForTests();
 const skip = kafka.available ? undefined : kafka.reason;
@@ -100,6 +100,37 @@ describe.skipIf(skip !== undefined)("Kafka: appending", { timeout: 60_000 }, () 
     await expect(log.check()).rejects.toBeInstanceOf(LogUnavailableError);
     await log.close();
     expect(performance.now() - startedAt).toBeLessThan(5_000);
+  });
+});
+
+const noTools = kafka.available && kafka.kind !== "apache";
+describe.skipIf(skip !== undefined || noTools)("Kafka: beside Java clients", { timeout: 60_000 }, () => {
+  const keys = Array.from({ length: 60 }, (_, i) => `key-${i}`);
+
+  it.each(["gzip", "snappy", "lz4", "zstd"] as const)("both read what the other wrote with %s", async (name) => {
+    await using log = openLog({ compression: name });
+    const topic = await freshTopic(log);
+    const lines = keys.map((key) => `${key}:java ${key} ${"x".repeat(200)}`);
+    const to = ["--bootstrap-server", broker.brokers.join(","), "--topic", topic];
+    const producer = ["--compression-codec", name, "--property", "parse.key=true", "--property", "key.separator=:"];
+    runKafkaTool("org.apache.kafka.tools.ConsoleProducer", [...to, ...producer], `${lines.join("\n")}\n`);
+    const found = await everything(log, topic);
+    expect(found.map(({ stored }) => `${text(stored.key)}:${text(stored.value)}`).sort()).toEqual([...lines].sort());
+    for (const { partition, stored } of found) expect(partition).toBe(partitionOf(stored.key, 3));
+
+    const ours = keys.map((key) => `ours ${key} ${"y".repeat(3_000)}`);
+    await log.append(
+      topic,
+      keys.map((key, i) => record(key, ours[i] ?? "")),
+    );
+    const consumer = ["--from-beginning", "--max-messages", "120", "--timeout-ms", "20000"];
+    const printed = runKafkaTool("org.apache.kafka.tools.consumer.ConsoleConsumer", [...to, ...consumer]);
+    expect(
+      printed
+        .split("\n")
+        .filter((line) => line.startsWith("ours"))
+        .sort(),
+    ).toEqual([...ours].sort());
   });
 });
 

@@ -1,7 +1,7 @@
 // A real Kafka broker for tests and benchmarks: Apache Kafka from Maven Central on a JDK, or Redpanda in a container.
 // Run as a script it keeps one broker in the foreground and prints its address: node test/support/kafka.ts
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, type StdioOptions, spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
@@ -69,6 +69,17 @@ export async function startKafka(): Promise<TestBroker> {
     remove: () => rm(directory, { recursive: true, force: true }),
     log: async () => (await readFile(join(directory, "kafka.log"), "utf8")).slice(-2_000),
   });
+}
+
+/** Runs one of Kafka's own command-line tools and returns what it printed: the reference for what we write and read. */
+export function runKafkaTool(mainClass: string, args: string[], input = ""): string {
+  const quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off";
+  const stdio: StdioOptions = ["pipe", "pipe", "ignore"];
+  return execFileSync("java", [quiet, "-cp", `${JARS}*`, mainClass, ...args], {
+    input,
+    stdio,
+    timeout: 30_000,
+  }).toString();
 }
 
 async function startRedpanda(): Promise<TestBroker> {
