@@ -124,6 +124,11 @@ export function protocolErrorOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** The connection could not be made or broke, as opposed to the broker answering with an error or not at all. */
+export function isConnectionError(error: unknown): boolean {
+  return error instanceof kafkajs.KafkaJSConnectionError;
+}
+
 const REMEDIES: Record<string, string> = {
   UNKNOWN_TOPIC_OR_PARTITION: "the topic does not exist: run `millrace migrate`",
   NOT_ENOUGH_REPLICAS: "too few replicas are in sync: check that all brokers of the cluster run",

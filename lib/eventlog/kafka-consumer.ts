@@ -19,7 +19,15 @@ import { setTimeout } from "node:timers/promises";
 import kafkajs from "kafkajs";
 import type { Logger } from "pino";
 import { createAssignment, type HeldAssignment } from "./kafka-assignment.ts";
-import { createKafkaClient, type KafkaClient, type KafkaConnection, unavailable, withTimeout } from "./kafka-client.ts";
+import {
+  createKafkaClient,
+  isConnectionError,
+  type KafkaClient,
+  type KafkaConnection,
+  protocolErrorOf,
+  unavailable,
+  withTimeout,
+} from "./kafka-client.ts";
 import { createFetcher, type Fetcher } from "./kafka-fetcher.ts";
 import { type Membership, onGroupJoins } from "./kafka-patches.ts";
 import { AssignmentLostError, type ConsumeOptions } from "./log.ts";
@@ -98,6 +106,7 @@ class Session {
       onFailure: (error, sinceMs) => {
         this.#logger.debug({ err: error }, "a fetch failed");
         if (sinceMs > STALLED_MS) this.#abandon(new Error("fetching stands still", { cause: error }));
+        if (mayHideAnotherLog(error)) this.#abandon(new Error("the topic was away for a moment", { cause: error }));
       },
     });
     onGroupJoins(cluster, {
@@ -225,6 +234,14 @@ class Session {
     await this.#joining;
     await this.#consumer.disconnect();
   }
+}
+
+/**
+ * The topic, or the way to it, was gone: what answers at the same offsets afterwards may be another log, refilled. Only a
+ * new assignment asks whether it is. A leader that merely moved has the same log.
+ */
+function mayHideAnotherLog(error: unknown): boolean {
+  return protocolErrorOf(error) === "UNKNOWN_TOPIC_OR_PARTITION" || isConnectionError(error);
 }
 
 function createMember(

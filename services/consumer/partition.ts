@@ -83,7 +83,8 @@ async function recover(partition: Partition): Promise<number> {
   const { assignment, deps, origin, stored, flusher, logger } = partition;
   const bounds = await assignment.bounds();
   const progress = await patiently(() => stored.progress(), assignment, deps);
-  const head = await patiently(() => stored.head(progress ?? 0), assignment, deps);
+  // From the last accounted offset, not from the next: it is the one that tells whether this is still the same log.
+  const head = await patiently(() => stored.head(Math.max(0, (progress ?? 0) - 1)), assignment, deps);
   await refuseReset(partition, bounds, head);
 
   const commit = await assignment.committed();

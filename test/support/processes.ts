@@ -49,8 +49,12 @@ export function spawnMillrace(args: readonly string[], env: Record<string, strin
       if (line.message === message) found.resolve(line);
     };
     listeners.add(listener);
-    const timer = setTimeout(() => found.reject(new Error(`no "${message}" in ${timeoutMs} ms`)), timeoutMs);
-    void exited.then(() => found.reject(new Error(`ended before "${message}":\n${lines.slice(-20).join("\n")}`)));
+    const tail = () => lines.slice(-20).join("\n");
+    const timer = setTimeout(
+      () => found.reject(new Error(`no "${message}" in ${timeoutMs} ms:\n${tail()}`)),
+      timeoutMs,
+    );
+    void exited.then(() => found.reject(new Error(`ended before "${message}":\n${tail()}`)));
     try {
       return await found.promise;
     } finally {
