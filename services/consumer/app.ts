@@ -55,18 +55,18 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   };
 
   async function live(assignment: Assignment): Promise<void> {
+    const { partition } = assignment;
     while (!assignment.lost.aborted && !stopping.signal.aborted) {
       try {
         return await consumePartition(assignment, deps);
       } catch (error) {
-        if (assignment.lost.aborted || error instanceof AssignmentLostError) return;
+        // Whatever fails after the loss fails because of it, or is met again by the partition's next owner.
+        if (assignment.lost.aborted) return logger.debug({ partition, err: error }, "partition lost");
         if (error instanceof PartitionHaltedError) return await halt(assignment, error);
-        if (!(error instanceof LogUnavailableError)) throw error;
+        // A commit refused for the loss of a partition that then was not lost is an unavailable log as well.
+        if (!(error instanceof LogUnavailableError || error instanceof AssignmentLostError)) throw error;
         // What was in flight is known to the marker, so starting over is safe.
-        logger.warn(
-          { partition: assignment.partition, err: error },
-          "event log unavailable, starting the partition over",
-        );
+        logger.warn({ partition, err: error }, "event log unavailable, starting the partition over");
         await pause(RESTART_MS);
       }
     }

@@ -3,11 +3,10 @@
 import type { Assignment, Commit } from "#lib/eventlog/log.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 
-/** Offsets [from, to], both included. `partial`: some of them may be stored under other tokens. */
+/** Offsets [from, to], both included. */
 export interface Marker {
   from: number;
   to: number;
-  partial?: boolean;
 }
 
 export interface MarkerKeeper {
@@ -46,12 +45,12 @@ export interface CommitState {
 }
 
 function encodeMetadata({ epoch, marker }: CommitState): string {
-  return JSON.stringify({ epoch, to: marker?.to, partial: marker?.partial });
+  return JSON.stringify({ epoch, to: marker?.to });
 }
 
 /** What a commit says; undefined for metadata that is not ours. */
 export function decodeCommit(commit: Commit): CommitState | undefined {
-  let fields: { epoch?: unknown; to?: unknown; partial?: unknown };
+  let fields: { epoch?: unknown; to?: unknown };
   try {
     fields = JSON.parse(commit.metadata) as typeof fields;
   } catch {
@@ -60,6 +59,6 @@ export function decodeCommit(commit: Commit): CommitState | undefined {
   }
   if (typeof fields !== "object" || fields === null || typeof fields.epoch !== "string") return undefined;
   const { epoch, to } = fields;
-  if (typeof to !== "number" || to < commit.offset) return { epoch, marker: undefined };
-  return { epoch, marker: { from: commit.offset, to, ...(fields.partial === true ? { partial: true } : {}) } };
+  if (!Number.isSafeInteger(to) || (to as number) < commit.offset) return { epoch, marker: undefined };
+  return { epoch, marker: { from: commit.offset, to: to as number } };
 }

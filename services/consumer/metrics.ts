@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import type { Prepared } from "./prepare.ts";
+import type { Fate } from "./stored.ts";
 
 export interface ConsumerMetrics {
   insertSeconds: Histogram;
@@ -10,7 +10,7 @@ export interface ConsumerMetrics {
   lagSeconds: Gauge<"partition">;
   halted: Gauge<"partition">;
   /** Counts a range once it is committed: what may still be retried is not counted. */
-  countStored(prepared: Prepared): void;
+  countStored(fates: Iterable<readonly [Fate, number]>): void;
 }
 
 export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
@@ -66,10 +66,12 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
       labelNames: ["partition"],
       registers,
     }),
-    countStored(prepared) {
+    countStored(fates) {
       flushes.inc();
-      rows.inc(prepared.rowCount);
-      for (const { outcome } of prepared.outcomes) outcomes.inc({ outcome });
+      for (const [fate, count] of fates) {
+        if (fate === "row") rows.inc(count);
+        else outcomes.inc({ outcome: fate }, count);
+      }
     },
   };
 }

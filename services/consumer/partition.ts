@@ -9,7 +9,8 @@ import { contextFrom, linksTo, withSpan } from "#lib/runtime/telemetry.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";
 import { createFlusher, type Flusher, PartitionHaltedError } from "./flush.ts";
-import { createIdWindow, type IdWindow, type IdWindowBounds, windowId } from "./id-window.ts";
+import { APPEND_TIME_MARGIN_MS, createIdWindow, type IdWindow, type IdWindowBounds, windowId } from "./id-window.ts";
+import { type LagWatch, watchLag } from "./lag.ts";
 import { createMarkerKeeper, decodeCommit, type Marker } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { createPreparer } from "./prepare.ts";
@@ -31,7 +32,6 @@ export interface PartitionDeps {
 }
 
 const IDLE_MS = 500;
-const LAG_INTERVAL_MS = 2000;
 const RESET_REMEDY =
   "if the topic was deleted or recreated, run `millrace migrate --new-epoch` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it";
 
@@ -57,14 +57,17 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     clock: deps.clock,
     logger,
   });
+  const lag = watchLag(assignment, deps.metrics, deps.clock);
   try {
-    const partition = { assignment, deps, origin, logger, stored, window, flusher };
+    const partition = { assignment, deps, origin, logger, stored, window, flusher, lag };
     const next = await recover(partition);
     await runBatches(partition, next);
   } catch (error) {
     if (!(error instanceof OffsetOutOfRangeError)) throw error;
     const message = `${origin.topic}/${origin.partition}: ${error.message}; ${RESET_REMEDY}`;
     throw new PartitionHaltedError(message, { cause: error });
+  } finally {
+    lag.stop();
   }
 }
 
@@ -76,11 +79,12 @@ interface Partition {
   stored: StoredOffsets;
   window: IdWindow;
   flusher: Flusher;
+  lag: LagWatch;
 }
 
 /** Brings the partition to a state in which nothing is in flight; resolves with the next offset to process. */
 async function recover(partition: Partition): Promise<number> {
-  const { assignment, deps, origin, stored, flusher, logger } = partition;
+  const { assignment, deps, origin, stored, flusher, logger, lag } = partition;
   const bounds = await assignment.bounds();
   const progress = await patiently(() => stored.progress(), assignment, deps);
   // From the last accounted offset, not from the next: it is the one that tells whether this is still the same log.
@@ -92,29 +96,31 @@ async function recover(partition: Partition): Promise<number> {
   const own = state?.epoch === origin.epoch ? state : undefined;
   // Without a commit of this epoch (expired, or never made): from the first offset not known to be accounted for.
   let next = own && commit ? commit.offset : (progress ?? bounds.start);
-  if (next < bounds.start || next > bounds.end) {
+  const marker = own?.marker;
+  const end = marker ? marker.to + 1 : next;
+  if (next < bounds.start || end > bounds.end) {
     throw new PartitionHaltedError(
-      `${origin.topic}/${origin.partition}: offset ${next} is next, but the log has ${bounds.start} to ${bounds.end}; ` +
-        RESET_REMEDY,
+      `${origin.topic}/${origin.partition}: offset ${next} is next${marker ? `, ${marker.to} was in flight` : ""}, but ` +
+        `the log has ${bounds.start} to ${bounds.end}; ${RESET_REMEDY}`,
     );
   }
+  lag.moved(next);
   await rebuildWindow(partition, next, bounds.end);
-  const marker = own?.marker;
   if (marker) {
     logger.info({ ...marker }, "a range was in flight, replaying it");
-    const records = await readRange(assignment, marker);
-    if (marker.partial) await flusher.reconcile(records);
-    else await flusher.flush(records, true);
+    await flusher.settle(await readRange(assignment, marker));
     next = marker.to + 1;
+    lag.moved(next);
     deps.onProgress(origin, next);
   }
   // Stored beyond what is committed, with no marker to say how it was cut: the commits were lost.
-  while (head && next <= head.offset) {
+  while (head && next <= head.offset && !deps.stopping.aborted) {
     const to = Math.min(head.offset, next + deps.batch.recordsMax - 1);
     logger.warn({ from: next, to }, "rows without a commit, storing what is missing of the range");
     const records = await readRange(assignment, { from: next, to }, deps.batch.bytesMax);
-    await flusher.reconcile(records);
+    await flusher.settle(records);
     next += records.length;
+    lag.moved(next);
     deps.onProgress(origin, next);
   }
   logger.info({ next, end: bounds.end }, "partition assigned");
@@ -150,7 +156,7 @@ async function rebuildWindow(partition: Partition, next: number, end: number): P
   const from = Math.max(0, next - deps.idWindow.offsetsMax);
   const [record] = next < end ? await readRange(assignment, { from: next, to: next }) : [];
   // No record yet: one that comes later than now can only see less of the window.
-  const since = (record?.appendTimeMs ?? deps.clock.nowMs()) - deps.idWindow.ageMsMax - CLOCK_MARGIN_MS;
+  const since = (record?.appendTimeMs ?? deps.clock.nowMs()) - deps.idWindow.ageMsMax - APPEND_TIME_MARGIN_MS;
   for (let at = from; at < next; at += IDS_PER_QUERY) {
     const to = Math.min(next, at + IDS_PER_QUERY);
     const rows = await patiently(() => stored.callerIds(at, to, since), assignment, deps);
@@ -158,34 +164,25 @@ async function rebuildWindow(partition: Partition, next: number, end: number): P
   }
 }
 
-/** The log's clock may be behind this process' one. */
-const CLOCK_MARGIN_MS = 600_000;
 const IDS_PER_QUERY = 250_000;
 
-async function runBatches({ assignment, deps, origin, logger, flusher }: Partition, start: number): Promise<void> {
+async function runBatches({ assignment, deps, origin, logger, flusher, lag }: Partition, start: number): Promise<void> {
   const batcher = createBatcher(assignment, deps.batch, deps.clock);
   const isStopping = () => deps.stopping.aborted || assignment.lost.aborted;
   let next = start;
-  let lagSeenAt = Number.NEGATIVE_INFINITY;
   while (!isStopping()) {
     const records = await batcher.gather(next, IDLE_MS, isStopping);
-    if (records.length > 0) {
-      await flushTraced(origin, records, () => flusher.flush(records, false));
-      next += records.length;
-      deps.onProgress(origin, next);
-      const ageSeconds = (deps.clock.nowMs() - (records[0] as StoredRecord).appendTimeMs) / 1000;
-      deps.metrics.batchRows.observe(records.length);
-      deps.metrics.batchAgeSeconds.observe(ageSeconds);
-      logger.debug({ from: next - records.length, to: next - 1, records: records.length, ageSeconds }, "batch stored");
-    }
-    const now = deps.clock.monotonicMs();
-    if (now - lagSeenAt < LAG_INTERVAL_MS) continue;
-    lagSeenAt = now;
-    const { end } = await assignment.bounds();
-    const labels = { partition: String(origin.partition) };
-    const newest = records.at(-1);
-    deps.metrics.lagRecords.set(labels, end - next);
-    deps.metrics.lagSeconds.set(labels, end > next && newest ? (deps.clock.nowMs() - newest.appendTimeMs) / 1000 : 0);
+    const [oldest] = records;
+    if (!oldest) continue;
+    lag.moved(next, oldest.appendTimeMs);
+    await flushTraced(origin, records, () => flusher.flush(records));
+    next += records.length;
+    lag.moved(next);
+    deps.onProgress(origin, next);
+    const ageSeconds = (deps.clock.nowMs() - oldest.appendTimeMs) / 1000;
+    deps.metrics.batchRows.observe(records.length);
+    deps.metrics.batchAgeSeconds.observe(ageSeconds);
+    logger.debug({ from: oldest.offset, to: next - 1, records: records.length, ageSeconds }, "batch stored");
   }
 }
 

@@ -3,16 +3,14 @@ import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows, type EventRows, type RowOrigin } from "#lib/events/row.ts";
-import { type IdWindow, windowId } from "./id-window.ts";
-import type { StoredOffsets, StoredPosition } from "./stored.ts";
-
-export type OutcomeKind = "duplicate" | "dead_letter";
+import { type IdWindow, type Moment, windowId } from "./id-window.ts";
+import type { Fate, StoredOffsets, StoredPosition } from "./stored.ts";
 
 /** Why an offset is no row. */
 export interface Outcome {
   offset: number;
   appendTimeMs: number;
-  outcome: OutcomeKind;
+  outcome: "duplicate" | "dead_letter";
   detail: string;
 }
 
@@ -22,55 +20,76 @@ export interface DeadLetter {
   error: string;
 }
 
-/** A range ready to be stored. Every one of its offsets is in exactly one of rows and outcomes. */
+/** A range ready to be stored: each of its offsets that is not stored yet is in exactly one of rows and outcomes. */
 export interface Prepared {
   rowCount: number;
   /** JSONCompactEachRow of EVENT_COLUMNS. */
   rows: Uint8Array;
   outcomes: Outcome[];
   deadLetters: DeadLetter[];
-  /** Caller-made ids of the rows, for the window once they are stored. */
+  /** Caller-made ids of the rows, those stored already among them, for the window once all are stored. */
   ids: { id: string; offset: number; appendTimeMs: number }[];
 }
 
+/** What is known of a range beyond its records. */
+export interface Known {
+  /** What its offsets are already. They are left as they are, and the others are decided in view of them. */
+  fates?: ReadonlyMap<number, Fate> | undefined;
+  /** ClickHouse never takes these rows: all of them are dead letters. */
+  refusal?: Refusal | undefined;
+}
+
+export interface Refusal {
+  errorClass: string;
+  error: string;
+}
+
 export interface Preparer {
-  /**
-   * Decides on every record. With `only`, what falls on other offsets is left out afterwards: a repair stores what is
-   * missing, decided as it was in the whole range.
-   */
-  prepare(records: readonly StoredRecord[], only?: ReadonlySet<number>): Promise<Prepared>;
+  prepare(records: readonly StoredRecord[], known?: Known): Promise<Prepared>;
 }
 
 type Decoded = ReturnType<typeof decodeRecord>;
+type Positions = ReadonlyMap<string, readonly StoredPosition[]>;
 
 export function createPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
   const mapper = createEventRows(origin);
 
-  async function prepare(records: readonly StoredRecord[], only?: ReadonlySet<number>): Promise<Prepared> {
-    const decoded = records.map(decodeOrPoison);
-    const earlier = await storedPositions(decoded);
+  async function prepare(records: readonly StoredRecord[], known: Known = {}): Promise<Prepared> {
+    // Flagged records are rare, so that looking for them first would cost more than deciding twice.
+    return decide(records, known) ?? (decide(records, known, await flaggedPositions(records, known)) as Prepared);
+  }
+
+  /** Undefined when a record is flagged to be looked up and `earlier` is missing. */
+  function decide(records: readonly StoredRecord[], known: Known, earlier?: Positions): Prepared | undefined {
     const prepared: Prepared = { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [] };
-    const ownIds = new Map<string, number>();
+    const own = new Map<string, StoredRecord>();
     const rows = createRowBuffer(records);
-    for (let i = 0; i < records.length; i++) {
-      const record = records[i] as StoredRecord;
-      const event = decoded[i] as Decoded | PoisonRecordError;
-      const wanted = only === undefined || only.has(record.offset);
+    for (const record of records) {
+      const fate = known.fates?.get(record.offset);
+      if (fate !== undefined && fate !== "row") continue;
+      const event = decodeOrPoison(record);
       if (event instanceof PoisonRecordError) {
-        if (wanted) addDeadLetter(prepared, { record, errorClass: "undecodable", error: event.message });
+        if (fate === undefined) addDeadLetter(prepared, record, { errorClass: "undecodable", error: event.message });
         continue;
       }
-      if (event.idFromCaller) {
-        const id = windowId(formatUuid(event.id), event.apiKey);
-        const first = firstPosition(id, record, ownIds, earlier);
-        if (first !== undefined) {
-          if (wanted) prepared.outcomes.push({ ...at(record), outcome: "duplicate", detail: first });
-          continue;
-        }
-        ownIds.set(id, record.offset);
-        prepared.ids.push({ id, ...at(record) });
+      if (known.refusal) {
+        if (fate === undefined) addDeadLetter(prepared, record, known.refusal);
+        continue;
       }
-      if (!wanted) continue;
+      if (event.idFromCaller || event.checkStored) {
+        const id = windowId(formatUuid(event.id), event.apiKey);
+        if (fate === undefined) {
+          if (event.checkStored && !earlier) return undefined;
+          const detail = firstPosition(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
+          if (detail !== undefined) {
+            prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail });
+            continue;
+          }
+        }
+        own.set(id, record);
+        if (event.idFromCaller) prepared.ids.push({ id, ...momentOf(record) });
+      }
+      if (fate === "row") continue;
       rows.add(mapper, event, record);
       prepared.rowCount++;
     }
@@ -78,33 +97,41 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
     return prepared;
   }
 
+  /** Of the row that makes this record a duplicate: "partition:offset", after the epoch when it is an older one. */
   function firstPosition(
     id: string,
     record: StoredRecord,
-    ownIds: Map<string, number>,
-    earlier: Map<string, StoredPosition[]> | undefined,
+    own: ReadonlyMap<string, StoredRecord>,
+    earlier: readonly StoredPosition[] | undefined,
   ): string | undefined {
-    const near = ownIds.get(id) ?? window.firstOffset(id, record.offset, record.appendTimeMs);
+    const neighbour = own.get(id);
+    // A flagged record is a duplicate however long ago its row was, so the window's bounds are not for it.
+    const isNear = neighbour !== undefined && (earlier !== undefined || window.covers(neighbour, record));
+    const near = isNear ? neighbour.offset : window.firstOffset(id, record.offset, record.appendTimeMs);
     if (near !== undefined) return `${origin.partition}:${near}`;
     // On a replay the record's own row may be among the stored ones; that is no other event.
-    const far = earlier?.get(id)?.find((p) => p.partition !== origin.partition || p.offset < record.offset);
-    return far && `${far.partition}:${far.offset}`;
+    const far = earlier?.find(
+      (p) => p.epoch !== origin.epoch || p.partition !== origin.partition || p.offset < record.offset,
+    );
+    if (!far) return undefined;
+    return `${far.epoch === origin.epoch ? "" : `${far.epoch}:`}${far.partition}:${far.offset}`;
   }
 
-  async function storedPositions(decoded: readonly (Decoded | PoisonRecordError)[]) {
+  async function flaggedPositions(records: readonly StoredRecord[], { fates }: Known): Promise<Positions> {
+    const positions = new Map<string, readonly StoredPosition[]>();
     const uuids: string[] = [];
-    for (const event of decoded) {
-      if (!(event instanceof PoisonRecordError) && event.checkStored && event.idFromCaller) {
-        uuids.push(formatUuid(event.id));
-      }
+    for (const record of records) {
+      if (fates?.has(record.offset)) continue;
+      const event = decodeOrPoison(record);
+      if (event instanceof PoisonRecordError || !event.checkStored) continue;
+      const uuid = formatUuid(event.id);
+      uuids.push(uuid);
+      positions.set(windowId(uuid, event.apiKey), []);
     }
-    if (uuids.length === 0) return undefined;
-    const found = new Map<string, StoredPosition[]>();
     for (let i = 0; i < uuids.length; i += IDS_PER_LOOKUP) {
-      for (const [id, positions] of await stored.positionsOf(uuids.slice(i, i + IDS_PER_LOOKUP)))
-        found.set(id, positions);
+      for (const [id, found] of await stored.positionsOf(uuids.slice(i, i + IDS_PER_LOOKUP))) positions.set(id, found);
     }
-    return found;
+    return positions;
   }
 
   return { prepare };
@@ -121,13 +148,13 @@ function decodeOrPoison(record: StoredRecord): Decoded | PoisonRecordError {
   }
 }
 
-function at({ offset, appendTimeMs }: StoredRecord) {
+function momentOf({ offset, appendTimeMs }: StoredRecord): Moment {
   return { offset, appendTimeMs };
 }
 
-export function addDeadLetter(prepared: Prepared, letter: DeadLetter): void {
-  prepared.deadLetters.push(letter);
-  prepared.outcomes.push({ ...at(letter.record), outcome: "dead_letter", detail: letter.errorClass });
+function addDeadLetter(prepared: Prepared, record: StoredRecord, { errorClass, error }: Refusal): void {
+  prepared.deadLetters.push({ record, errorClass, error });
+  prepared.outcomes.push({ ...momentOf(record), outcome: "dead_letter", detail: errorClass });
 }
 
 /** One growing buffer for a batch's rows; the row mapper's own view is reused with each row. */

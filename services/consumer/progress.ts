@@ -4,6 +4,8 @@ import type { RowOrigin } from "#lib/events/row.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 const INTERVAL_MS = 10_000;
+/** A ClickHouse that hangs must not hold up a process that is to stop. */
+const WRITE_MS_MAX = 3000;
 const COLUMNS = ["log_epoch", "log_topic", "log_partition", "next_offset"];
 
 export interface ProgressKeeper extends AsyncDisposable {
@@ -17,17 +19,20 @@ export function createProgressKeeper(warehouse: Warehouse, logger: Logger): Prog
 
   async function write(): Promise<void> {
     if (moved.size === 0) return;
-    const rows = [...moved.values()];
-    moved.clear();
+    const written = [...moved];
+    const rows = written.map(([, row]) => row);
     try {
       await warehouse.insert({
         table: "log_progress",
         columns: COLUMNS,
         rows: Buffer.from(rows.map((row) => `${JSON.stringify(row)}\n`).join("")),
         token: JSON.stringify(rows),
+        signal: AbortSignal.timeout(WRITE_MS_MAX),
       });
+      // What moved on meanwhile is another row, and stays.
+      for (const [name, row] of written) if (moved.get(name) === row) moved.delete(name);
     } catch (error) {
-      logger.warn({ err: error }, "progress not kept; it is tried again when a partition has moved on");
+      logger.warn({ err: error }, "progress not kept, trying again later");
     }
   }
 

@@ -1,6 +1,7 @@
 // What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { windowId } from "./id-window.ts";
 
 export interface StoredHead {
   /** Highest offset that is a row or an outcome. */
@@ -11,8 +12,18 @@ export interface StoredHead {
 
 /** Position of a stored row. */
 export interface StoredPosition {
+  epoch: string;
   partition: number;
   offset: number;
+}
+
+/** What became of an offset: a row, or the outcome that says why it is none. */
+export type Fate = "row" | "duplicate" | "dead_letter" | "erased";
+
+export interface Fates {
+  byOffset: ReadonlyMap<number, Fate>;
+  /** Rows and outcomes beyond one an offset. Anything but 0 is a fault. */
+  surplus: number;
 }
 
 export interface StoredId {
@@ -28,13 +39,13 @@ export interface StoredOffsets {
   progress(): Promise<number | undefined>;
   /** Looks from `from` upwards. */
   head(from: number): Promise<StoredHead | undefined>;
-  /** Rows plus outcomes in [from, to]. */
-  count(from: number, to: number): Promise<number>;
-  /** Offsets in [from, to] that are neither row nor outcome, ascending. */
-  missing(from: number, to: number): Promise<number[]>;
+  /** Of the offsets in [from, to]; one that is not stored is absent. */
+  fates(from: number, to: number): Promise<Fates>;
+  /** Offsets in [from, to] whose bytes are in dead_letters. */
+  deadLetters(from: number, to: number): Promise<Set<number>>;
   /** Caller-made ids of rows with offset in [from, to) and append time at or after `sinceMs`, by offset. */
   callerIds(from: number, to: number, sinceMs: number): Promise<StoredId[]>;
-  /** Where rows with one of these ids are stored, by `${uuid} ${apiKey}`, in whatever partition, however old. */
+  /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
 }
 
@@ -42,15 +53,6 @@ const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} 
 
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): StoredOffsets {
   const position = { epoch: origin.epoch, topic: origin.topic, partition: origin.partition };
-
-  async function offsets(from: number, to: number): Promise<number[]> {
-    const range = `${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`;
-    const rows = await warehouse.query<{ o: string }>(
-      `SELECT log_offset AS o FROM events_raw WHERE ${range} UNION ALL SELECT log_offset AS o FROM log_outcomes WHERE ${range}`,
-      { params: { ...position, from, to } },
-    );
-    return rows.map((row) => Number(row.o));
-  }
 
   return {
     async progress() {
@@ -72,19 +74,23 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
       );
       return rows[0] && { offset: Number(rows[0].o), appendTimeMs: Number(rows[0].t) };
     },
-    async count(from, to) {
+    async fates(from, to) {
       const range = `${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`;
-      const rows = await warehouse.query<{ n: string }>(
-        `SELECT (SELECT count() FROM events_raw WHERE ${range}) + (SELECT count() FROM log_outcomes WHERE ${range}) AS n`,
+      const rows = await warehouse.query<{ o: string; f: Fate }>(
+        `SELECT log_offset AS o, 'row' AS f FROM events_raw WHERE ${range}
+         UNION ALL SELECT log_offset AS o, toString(outcome) AS f FROM log_outcomes WHERE ${range}`,
         { params: { ...position, from, to } },
       );
-      return Number(rows[0]?.n);
+      const byOffset = new Map(rows.map(({ o, f }) => [Number(o), f]));
+      return { byOffset, surplus: rows.length - byOffset.size };
     },
-    async missing(from, to) {
-      const stored = new Set(await offsets(from, to));
-      const missing: number[] = [];
-      for (let offset = from; offset <= to; offset++) if (!stored.has(offset)) missing.push(offset);
-      return missing;
+    async deadLetters(from, to) {
+      const rows = await warehouse.query<{ o: string }>(
+        `SELECT log_offset AS o FROM dead_letters
+         WHERE ${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`,
+        { params: { ...position, from, to } },
+      );
+      return new Set(rows.map(({ o }) => Number(o)));
     },
     async callerIds(from, to, sinceMs) {
       const rows = await warehouse.query<{ k: string; u: string; o: string; t: string }>(
@@ -99,14 +105,17 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
     },
     async positionsOf(uuids) {
       const found = new Map<string, StoredPosition[]>();
-      const rows = await warehouse.query<{ k: string; u: string; p: number; o: string }>(
-        `SELECT api_key AS k, toString(uuid) AS u, log_partition AS p, log_offset AS o
-         FROM events_raw WHERE uuid IN {uuids:Array(UUID)} AND log_epoch = {epoch:String} AND log_topic = {topic:String}`,
-        { params: { epoch: origin.epoch, topic: origin.topic, uuids } },
+      const rows = await warehouse.query<{ k: string; u: string; e: string; p: number; o: string }>(
+        `SELECT api_key AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
+         FROM events_raw WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`,
+        { params: { topic: origin.topic, uuids } },
       );
-      for (const { k, u, p, o } of rows) {
-        const id = `${u} ${k}`;
-        found.set(id, [...(found.get(id) ?? []), { partition: Number(p), offset: Number(o) }]);
+      for (const { k, u, e, p, o } of rows) {
+        const id = windowId(u, k);
+        const position = { epoch: e, partition: Number(p), offset: Number(o) };
+        const positions = found.get(id);
+        if (positions) positions.push(position);
+        else found.set(id, [position]);
       }
       return found;
     },

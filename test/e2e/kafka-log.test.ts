@@ -20,7 +20,7 @@ import { partitionOf } from "#lib/eventlog/partitioner.ts";
 import { assigned, consuming, untilLost } from "../support/consuming.ts";
 import { describeEventLog } from "../support/eventlog-contract.ts";
 import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../support/eventlog-reading.ts";
-import { kafkaForTests, runKafkaTool, type TestBroker } from "../support/kafka.ts";
+import { kafkaForTests, runKafkaTool } from "../support/kafka.ts";
 
 const kafka = kafkaForTests();
 const skip = kafka.available ? undefined : kafka.reason;
@@ -292,107 +292,6 @@ describe.skipIf(skip !== undefined)("Kafka: groups", { timeout: 60_000 }, () => 
     expect(await outcome.promise).toBeInstanceOf(OffsetOutOfRangeError);
     leaving.abort();
     await consumed;
-  });
-});
-
-describe.skipIf(kafka.available ? kafka.kind === "environment" : true)("Kafka: outages", { timeout: 120_000 }, () => {
-  const testBroker = () => broker as TestBroker;
-
-  it("through kill -9 and freezes of the broker every acknowledged record is on the topic exactly once", async () => {
-    await using log = openLog({ appendTimeoutMs: 3_000 });
-    await using patient = openLog({ appendTimeoutMs: 30_000 });
-    const topic = await freshTopic(log);
-    const acknowledged = new Map<string, string>();
-    const stop = new AbortController();
-    const failures: { name: string; error: unknown; ms: number }[] = [];
-    const produce = async (name: string, target: EventLog) => {
-      for (let call = 0; !stop.signal.aborted && failures.length < 100; call++) {
-        const records = Array.from({ length: 20 }, (_, i) => record(`key-${i}`, `${name}/${call}/${i}`));
-        const startedAt = performance.now();
-        try {
-          const positions = await target.append(topic, records);
-          for (const [i, { partition, offset }] of positions.entries()) {
-            acknowledged.set(`${partition}@${offset}`, text(records[i]?.value));
-          }
-        } catch (error) {
-          failures.push({ name, error, ms: performance.now() - startedAt });
-        }
-      }
-    };
-    const producing = Promise.all([produce("a", log), produce("b", log), produce("patient", patient)]);
-    const more = async () => {
-      const before = acknowledged.size;
-      await expect.poll(() => acknowledged.size, { timeout: 30_000 }).toBeGreaterThan(before + 500);
-    };
-    await more();
-    await testBroker().kill9(); // Long enough for the impatient to give up.
-    await expect.poll(() => failures.length, { timeout: 20_000 }).toBeGreaterThan(1);
-    await testBroker().restart();
-    await more();
-    await testBroker().kill9(); // Short enough for the patient to get through.
-    await testBroker().restart();
-    await more();
-    const failedBefore = failures.length;
-    testBroker().pause();
-    await expect.poll(() => failures.length, { timeout: 20_000 }).toBeGreaterThan(failedBefore + 1);
-    testBroker().resume();
-    await more();
-    stop.abort();
-    await producing;
-
-    expect(failures.map(({ name }) => name)).not.toContain("patient");
-    for (const { error, ms } of failures) {
-      expect(error).toBeInstanceOf(LogUnavailableError);
-      expect(ms).toBeLessThan(4_000);
-    }
-    const found = await everything(log, topic);
-    const values = found.map(({ stored }) => text(stored.value));
-    expect(new Set(values).size).toBe(values.length);
-    const at = new Map(found.map(({ partition, stored }) => [`${partition}@${stored.offset}`, text(stored.value)]));
-    for (const [position, value] of acknowledged) expect(at.get(position)).toBe(value);
-    expect(values.filter((value) => value.startsWith("patient")).length % 20).toBe(0);
-  });
-
-  it("a consumer goes on after the broker was killed and came back", async () => {
-    await using log = openLog();
-    const topic = await freshTopic(log, 1);
-    await appendToOne(log, topic, 3);
-    await using consumer = consuming(log, topic, topic);
-    await (await assigned(consumer, 0)).commit({ offset: 2, metadata: "before" });
-    await testBroker().kill9();
-    await testBroker().restart();
-    await log.append(topic, [record("one", "after")]);
-    const readOn = async () => {
-      const assignment = await assigned(consumer, 0);
-      try {
-        expect((await assignment.committed())?.metadata).toBe("before");
-        const records = await readRange((options) => assignment.read(options), 2, 2);
-        await assignment.commit({ offset: 4, metadata: "after" });
-        return records.map(({ value }) => text(value));
-      } catch (error) {
-        if (error instanceof AssignmentLostError) return error.name; // Lost with the broker's restart: assigned anew.
-        throw error;
-      }
-    };
-    await expect.poll(readOn, { timeout: 60_000 }).toEqual(["value-2", "after"]);
-    expect(await log.committed(topic, topic)).toEqual(new Map([[0, { offset: 4, metadata: "after" }]]));
-  });
-
-  it("close does not hang on a frozen broker", async () => {
-    const log = openLog();
-    const topic = await freshTopic(log, 1);
-    const consumer = consuming(log, topic, topic);
-    await assigned(consumer, 0);
-    testBroker().pause();
-    try {
-      const startedAt = performance.now();
-      await expect(log.check()).rejects.toBeInstanceOf(LogUnavailableError);
-      await log.close();
-      await consumer.ended;
-      expect(performance.now() - startedAt).toBeLessThan(10_000);
-    } finally {
-      testBroker().resume();
-    }
   });
 });
 

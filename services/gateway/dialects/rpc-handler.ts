@@ -48,13 +48,16 @@ export function createRpcHandler(options: RpcHandlerOptions): RpcHandler {
     async handle(request, response, path, call) {
       const handler = handlers.get(path);
       if (!handler) throw new Error(`no RPC at ${path}`);
+      // The library's own promise waits for an event that server responses never emit, so it settles only on failure.
+      const closed = new Promise<void>((resolve) => response.once("close", resolve));
       const values = createContextValues();
       values.set(RPC_CALL, call);
       try {
         const universal = universalRequestFromNodeRequest(request, response as never, undefined, values);
         const body = universal.body as AsyncIterable<Uint8Array>;
         const answer = await handler({ ...universal, body: metered(body, call.lease) });
-        await universalResponseToNodeResponse(await correctParseErrors(answer), response as never);
+        const delivered = universalResponseToNodeResponse(await correctParseErrors(answer), response as never);
+        await Promise.race([delivered, closed]);
         return statusOf(answer);
       } catch (error) {
         const reason = ConnectError.from(error);

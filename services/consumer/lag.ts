@@ -1,0 +1,54 @@
+// How far a partition is behind its log. Measured beside the work, not by it: it matters most while the work is stuck.
+import { setTimeout as pause } from "node:timers/promises";
+import type { Assignment } from "#lib/eventlog/log.ts";
+import type { Clock } from "#lib/runtime/clock.ts";
+import type { ConsumerMetrics } from "./metrics.ts";
+
+export interface LagWatch {
+  /** `next` is the first offset not stored; `waitingSinceMs` when its record was appended, if that is known. */
+  moved(next: number, waitingSinceMs?: number): void;
+  /** Ends the measuring and takes the partition's values away, which are another process' to report from now on. */
+  stop(): void;
+}
+
+const INTERVAL_MS = 2000;
+
+export function watchLag(assignment: Assignment, metrics: ConsumerMetrics, clock: Clock): LagWatch {
+  const labels = { partition: String(assignment.partition) };
+  const stopped = new AbortController();
+  const done = AbortSignal.any([stopped.signal, assignment.lost]);
+  let position: { next: number; waitingSinceMs: number | undefined } | undefined;
+
+  async function measure(): Promise<void> {
+    if (!position) return;
+    const { end } = await assignment.bounds();
+    if (done.aborted) return;
+    const { next, waitingSinceMs } = position;
+    metrics.lagRecords.set(labels, Math.max(0, end - next));
+    metrics.lagSeconds.set(labels, waitingSinceMs === undefined ? 0 : (clock.nowMs() - waitingSinceMs) / 1000);
+  }
+
+  async function watch(): Promise<void> {
+    while (!done.aborted) {
+      try {
+        await measure();
+        await pause(INTERVAL_MS, undefined, { signal: done });
+      } catch {
+        // The log is away, or the partition lost: the partition's own calls meet the same and report it.
+        if (!done.aborted) await pause(INTERVAL_MS);
+      }
+    }
+  }
+
+  void watch();
+  return {
+    moved(next, waitingSinceMs) {
+      position = { next, waitingSinceMs };
+    },
+    stop() {
+      stopped.abort();
+      metrics.lagRecords.remove(labels);
+      metrics.lagSeconds.remove(labels);
+    },
+  };
+}
