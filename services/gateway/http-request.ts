@@ -78,13 +78,18 @@ export async function readBody(request: HttpRequest, maxBytes: number, lease: Le
 async function collect(request: HttpRequest, maxBytes: number, lease: Lease): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  for await (const chunk of bodyChunks(request)) {
     length += chunk.length;
     if (length > maxBytes) throw tooLarge(maxBytes);
     if (!lease.grow(chunk.length)) throw busyError("too many bytes in flight; try again");
     chunks.push(chunk);
   }
   return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, length);
+}
+
+/** The body as it arrives. Giving up on it leaves the connection open, so that the answer that says why still gets out. */
+export function bodyChunks(request: HttpRequest): AsyncIterable<Buffer> {
+  return request.iterator({ destroyOnReturn: false });
 }
 
 function tooLarge(maxBytes: number): HttpError {

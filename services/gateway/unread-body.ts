@@ -21,10 +21,12 @@ export function guardUnreadBody(request: HttpRequest, response: HttpResponse): v
 
 function closeAfterAnswer(request: IncomingMessage, response: ServerResponse): void {
   response.shouldKeepAlive = false;
+  // Taken now: a request that has been destroyed meanwhile has let go of it.
+  const { socket } = request;
   response.once("finish", () => {
+    if (socket.destroyed) return;
     request.removeAllListeners("data");
     request.resume();
-    const { socket } = request;
     const timer = setTimeout(() => socket.destroySoon(), LINGER_MS);
     const close = () => {
       clearTimeout(timer);

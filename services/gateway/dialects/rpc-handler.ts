@@ -4,7 +4,7 @@ import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from
 import type { Logger } from "pino";
 import { type Lease, RETRY_AFTER_SECONDS } from "../admission.ts";
 import { DecodedTooLargeError, decode, ENCODING_NAMES, encode, UndecodableError } from "../encodings.ts";
-import type { HttpRequest, HttpResponse } from "../http-request.ts";
+import { bodyChunks, type HttpRequest, type HttpResponse } from "../http-request.ts";
 import { correctParseErrors } from "./parse-errors.ts";
 import { callOf, RPC_CALL, type RpcCall } from "./rpc-call.ts";
 
@@ -54,7 +54,7 @@ export function createRpcHandler(options: RpcHandlerOptions): RpcHandler {
       values.set(RPC_CALL, call);
       try {
         const universal = universalRequestFromNodeRequest(request, response as never, undefined, values);
-        const body = universal.body as AsyncIterable<Uint8Array>;
+        const body = bodyChunks(request);
         const answer = await handler({ ...universal, body: metered(body, call.lease) });
         const delivered = universalResponseToNodeResponse(await correctParseErrors(answer), response as never);
         await Promise.race([delivered, closed]);
