@@ -1,6 +1,7 @@
 // The warehouse over ClickHouse's HTTP interface; the only importer of @clickhouse/client.
 import { Readable } from "node:stream";
 import { ClickHouseError, type ClickHouseSettings, createClient } from "@clickhouse/client";
+import { withSpan } from "#lib/runtime/telemetry.ts";
 import { type InsertOptions, type QueryOptions, type Warehouse, WarehouseError } from "./warehouse.ts";
 import { classify, type Operation } from "./warehouse-errors.ts";
 
@@ -111,7 +112,13 @@ export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse
     },
     insert({ table, columns, rows, token, signal }: InsertOptions): Promise<void> {
       const names = columns.map(quoteName).join(", ");
-      return call("insert", requestTimeoutMs, signal, async (abort_signal) => {
+      const attributes = {
+        "db.system.name": "clickhouse",
+        "db.namespace": options.database,
+        "db.collection.name": table,
+        "db.operation.name": "INSERT",
+      };
+      const send = async (abort_signal: AbortSignal) => {
         // exec, not insert: the client's insert would encode rows that already are bytes once more.
         const { stream } = await client.exec({
           query: `INSERT INTO ${quoteName(table)} (${names}) FORMAT JSONCompactEachRow`,
@@ -122,7 +129,10 @@ export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse
         const body = await readText(stream);
         // An insert answers with nothing; a proxy or an older server may still put an exception under status 200.
         if (body.trim() !== "") throw new Error(body.slice(0, 2_000));
-      });
+      };
+      return withSpan(`insert ${table}`, { kind: "client", attributes }, () =>
+        call("insert", requestTimeoutMs, signal, send),
+      );
     },
     ping(signal?: AbortSignal): Promise<void> {
       return call("ping", PING_TIMEOUT_MS, signal, async (abort_signal) => {
