@@ -1,6 +1,6 @@
 // How records become the batches of produce requests. Pure: no connection is needed to test it.
 
-import type { Message } from "kafkajs";
+import type { RecordBatch } from "./kafka-record-batch.ts";
 import type { AppendRecord } from "./log.ts";
 import { partitionOf } from "./partitioner.ts";
 
@@ -19,11 +19,9 @@ export interface Identity {
   sequences: Map<string, number>;
 }
 
-export interface Batch {
-  partition: number;
-  firstSequence: number;
-  messages: Message[];
-  /** Index of each message in the caller's list. */
+export interface Batch extends RecordBatch {
+  records: AppendRecord[];
+  /** Index of each record in the caller's list. */
   indexes: number[];
 }
 
@@ -58,12 +56,12 @@ export function planRounds(
     roundOf.set(partition, at); // Never an earlier round again: a partition's order is the caller's.
     let batch = round.batches.get(partition);
     if (batch === undefined) {
-      batch = { partition, firstSequence: 0, messages: [], indexes: [], bytes: 0 };
+      batch = { partition, firstSequence: 0, records: [], indexes: [], bytes: 0 };
       round.batches.set(partition, batch);
     }
     round.bytes += bytes;
     batch.bytes += bytes;
-    batch.messages.push(toMessage(record));
+    batch.records.push(record);
     batch.indexes.push(index);
   }
   numberBatches(
@@ -79,20 +77,10 @@ function numberBatches(identity: Identity, topic: string, batches: Batch[]): voi
   const next = new Map<number, number>();
   for (const batch of batches) {
     const sequence = next.get(batch.partition) ?? identity.sequences.get(`${topic}/${batch.partition}`) ?? 0;
-    const following = sequence + batch.messages.length;
+    const following = sequence + batch.records.length;
     // The next append begins at zero under a new identity.
     if (following > SEQUENCE_MAX) throw new Error("the producer identity has used up its sequence numbers");
     batch.firstSequence = sequence;
     next.set(batch.partition, following);
   }
-}
-
-function toMessage({ key, value, traceparent }: AppendRecord): Message {
-  const message = { key: viewOf(key), value: viewOf(value) };
-  return traceparent === undefined || traceparent === "" ? message : { ...message, headers: { traceparent } };
-}
-
-/** The same memory as a Buffer, which is what kafkajs encodes without a copy. */
-function viewOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import { promisify } from "node:util";
 import { gunzip, gzip, zstdCompress, zstdDecompress } from "node:zlib";
 import kafkajs from "kafkajs";
+import type { ProduceRequest } from "./kafka-record-batch.ts";
 
 /** No honest batch comes near this: brokers bound a compressed batch to about 1 MB. */
 const UNCOMPRESSED_BYTES_MAX = 64 * 1024 * 1024;
@@ -54,18 +55,22 @@ export function registerCodecs(): void {
 /** The number by which kafkajs and the wire format know a compression. */
 export function compressionType(compression: Compression): number {
   const { CompressionTypes } = kafkajs;
-  switch (compression) {
-    case "none":
-      return CompressionTypes.None;
-    case "gzip":
-      return CompressionTypes.GZIP;
-    case "snappy":
-      return CompressionTypes.Snappy;
-    case "lz4":
-      return CompressionTypes.LZ4;
-    case "zstd":
-      return CompressionTypes.ZSTD;
-  }
+  const types = {
+    none: CompressionTypes.None,
+    gzip: CompressionTypes.GZIP,
+    snappy: CompressionTypes.Snappy,
+    lz4: CompressionTypes.LZ4,
+    zstd: CompressionTypes.ZSTD,
+  };
+  return types[compression];
+}
+
+/** How a batch's records are compressed; undefined for none. */
+export function compressorOf(compression: Compression): ProduceRequest["compression"] {
+  if (compression === "none") return undefined;
+  const type = compressionType(compression);
+  const codecs = kafkajs.CompressionCodecs as unknown as Record<number, () => Codec>;
+  return { type, compress: async (buffer) => (codecs[type] as () => Codec)().compress({ buffer }) };
 }
 
 const XERIAL_HEADER = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0]);

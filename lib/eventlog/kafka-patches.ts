@@ -3,6 +3,7 @@
 
 import { createRequire } from "node:module";
 import type { Broker, Cluster } from "kafkajs";
+import { encodeProduceBody, type ProduceRequest } from "./kafka-record-batch.ts";
 
 /** What one successful join of a consumer group gave this member. */
 export interface Membership {
@@ -60,6 +61,33 @@ export function patchKafkajs(): void {
 /** Watches the joins of the one consumer that runs on `cluster`. */
 export function onGroupJoins(cluster: Cluster, hooks: GroupHooks): void {
   hooksOfCluster.set(cluster, hooks);
+}
+
+interface Protocol {
+  request: object;
+  response: unknown;
+}
+
+interface BrokerInternals {
+  lookupRequest(apiKey: number, versions: unknown): (fields: object) => Protocol;
+  connectionPool: { send(protocol: Protocol): Promise<ProduceResponse> };
+}
+
+export interface ProduceResponse {
+  topics: { partitions: { partition: number; baseOffset: string }[] }[];
+}
+
+const PRODUCE_API_KEY = 0;
+
+/** As Broker.produce with acks=all, but with the body that kafka-record-batch.ts encodes. */
+export async function produce(broker: Broker, request: ProduceRequest): Promise<ProduceResponse> {
+  const body = await encodeProduceBody(request);
+  const { requests } = require("kafkajs/src/protocol/requests") as { requests: { Produce: unknown } };
+  const internals = broker as unknown as BrokerInternals;
+  const protocol = internals.lookupRequest(PRODUCE_API_KEY, requests.Produce)({ acks: -1 });
+  // All that kafkajs takes from an encoder is its bytes.
+  const encode = async () => ({ buf: body, buffer: body });
+  return internals.connectionPool.send({ ...protocol, request: { ...protocol.request, encode } });
 }
 
 function prototypeOf<T>(path: string, method: keyof T & string): T {

@@ -16,7 +16,8 @@ import {
   unavailable,
   withTimeout,
 } from "./kafka-client.ts";
-import { type Compression, compressionType } from "./kafka-codecs.ts";
+import { type Compression, compressorOf } from "./kafka-codecs.ts";
+import { produce } from "./kafka-patches.ts";
 import { type AppendRecord, type Position, RecordTooLargeError } from "./log.ts";
 
 /** A topic that was just created is unknown to some brokers for a moment. */
@@ -119,8 +120,8 @@ class SequencedProducer implements KafkaProducer {
       const positions = new Array<Position>(records.length);
       for (const round of planRounds(current, topic, records, partitions)) {
         await this.#sendRound(current, topic, round, positions, deadline);
-        for (const { partition, firstSequence, messages } of round) {
-          current.sequences.set(`${topic}/${partition}`, firstSequence + messages.length);
+        for (const { partition, firstSequence, records: sent } of round) {
+          current.sequences.set(`${topic}/${partition}`, firstSequence + sent.length);
         }
       }
       return positions;
@@ -160,15 +161,16 @@ class SequencedProducer implements KafkaProducer {
       const sent = leaders.map(async ([nodeId, partitions]) => {
         const broker = await cluster.findBroker({ nodeId });
         const batches = partitions.flatMap((partition) => open.get(partition) ?? []);
-        const response = await broker.produce({
-          acks: -1,
-          timeout: this.#requestTimeoutMs,
+        const response = await produce(broker, {
+          topic,
+          batches,
           producerId: current.producerId,
           producerEpoch: current.producerEpoch,
-          compression: compressionType(this.#compression),
-          topicData: [{ topic, partitions: batches }],
+          timeoutMs: this.#requestTimeoutMs,
+          timestampMs: Date.now(),
+          compression: compressorOf(this.#compression),
         });
-        for (const { partition, baseOffset } of response.topics[0].partitions) {
+        for (const { partition, baseOffset } of response.topics.flatMap((one) => one.partitions)) {
           if (Number(baseOffset) < 0) throw new Error(`no offset was given for ${topic}[${partition}]`);
           const batch = open.get(partition);
           open.delete(partition);
