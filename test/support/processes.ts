@@ -25,7 +25,7 @@ export interface Spawned extends AsyncDisposable {
 
 /** `millrace <args>` with nothing but `env` and PATH in its environment. Killed with -9 when disposed. */
 export function spawnMillrace(args: readonly string[], env: Record<string, string> = {}): Spawned {
-  const child: ChildProcess = spawn(process.execPath, [CLI, ...args], {
+  const child: ChildProcess = spawn(process.execPath, ["--max-semi-space-size=8", CLI, ...args], {
     env: { PATH: process.env.PATH ?? "", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
