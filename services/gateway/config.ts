@@ -12,7 +12,7 @@ export const ingressSettings = {
   maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(
     "Largest event as stored on the log; below Kafka's default message.max.bytes.",
   ),
-  maxBytesInFlight: bytes("32MiB", { min: 65_536 }).describe(
+  maxBytesInFlight: bytes("16MiB", { min: 65_536 }).describe(
     "Body bytes of unanswered requests; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
   ),
   maxConnections: count(10_000, { min: 1 }).describe("Most open connections."),
