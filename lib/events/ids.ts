@@ -1,15 +1,35 @@
 import { hash, randomFillSync } from "node:crypto";
 
-const UUID_TEXT = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const NIL_UUID = "00000000-0000-0000-0000-000000000000";
 
-/** 16 bytes in network order, or undefined when the text is no UUID in its 36-character form (any version). */
+/** Where the two digits of each byte begin in a UUID's text. */
+const DIGIT_PAIRS = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34] as const;
+const DASHES = [8, 13, 18, 23] as const;
+
+/** Value of each ASCII hexadecimal digit; -1 for every other character. */
+const HEX_VALUES = new Int8Array(128).fill(-1);
+for (let value = 0; value < 16; value++) {
+  const digit = value.toString(16);
+  HEX_VALUES[digit.charCodeAt(0)] = value;
+  HEX_VALUES[digit.toUpperCase().charCodeAt(0)] = value;
+}
+
+/**
+ * 16 bytes in network order, or undefined when the text is no UUID in its 36-character form (any version). Digit by
+ * digit, because it runs once an event: a regular expression and a hex decoder take four times as long.
+ */
 export function parseUuid(text: string): Uint8Array | undefined {
-  if (text.length !== 36 || !UUID_TEXT.test(text)) return undefined;
-  return Buffer.from(
-    text.slice(0, 8) + text.slice(9, 13) + text.slice(14, 18) + text.slice(19, 23) + text.slice(24),
-    "hex",
-  );
+  if (text.length !== 36) return undefined;
+  for (const at of DASHES) if (text.charCodeAt(at) !== 0x2d) return undefined;
+  const bytes = new Uint8Array(16);
+  for (let i = 0; i < 16; i++) {
+    const at = DIGIT_PAIRS[i] as number;
+    const high = HEX_VALUES[text.charCodeAt(at)] ?? -1;
+    const low = HEX_VALUES[text.charCodeAt(at + 1)] ?? -1;
+    if (high < 0 || low < 0) return undefined;
+    bytes[i] = high * 16 + low;
+  }
+  return bytes;
 }
 
 /** Lower-case text of 16 bytes. */

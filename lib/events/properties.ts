@@ -13,7 +13,6 @@ export interface CheckedProperties {
 }
 
 const EMPTY: CheckedProperties = { object: {}, json: "{}" };
-const LINE_BREAK = /[\n\r]/;
 /** An escaped surrogate; whether it stands alone or in a pair is left to the slow path. */
 const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
 
@@ -44,7 +43,7 @@ export function checkProperties(
   const walk: Walk = { keysLeft: limits.propertyKeys, field, limits };
   const found = walkObject(object, 1, "", walk);
   if (found) return found;
-  if (isText && !LINE_BREAK.test(input) && !SURROGATE_ESCAPE.test(input)) return { object, json: input };
+  if (isText && !needsRewriting(input)) return { object, json: input };
   return { object, json: wellFormedJson(object) };
 }
 
@@ -92,6 +91,11 @@ function tooDeep(path: string, walk: Walk): RuleFault {
 
 function tooLarge(field: string, bytes: number, limits: EventLimits): RuleFault {
   return fault("too_large", field, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
+}
+
+/** `includes` first: it is many times as fast as the pattern, and most texts have no escape at all. */
+function needsRewriting(json: string): boolean {
+  return json.includes("\n") || json.includes("\r") || (json.includes("\\u") && SURROGATE_ESCAPE.test(json));
 }
 
 /** JSON.stringify with each unpaired surrogate replaced by U+FFFD, in keys and values, as UTF-8 encoding would. */

@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type EventRecord, EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
+import { isOneObject } from "./record-json.ts";
 
 /** An accepted event on its way to the log: EventRecord's fields as plain data. See log.proto for units. */
 export interface LogEvent {
@@ -31,6 +32,9 @@ export class PoisonRecordError extends Error {
   override readonly name = "PoisonRecordError";
 }
 
+/** 2299-12-31T23:59:59.999999Z, the last moment of a DateTime64. */
+const TIME_US_MAX = 10_413_791_999_999_999n;
+
 /** Throws PoisonRecordError for bytes that cannot become a row. */
 export function decodeRecord(value: Uint8Array): EventRecord {
   let record: EventRecord;
@@ -40,41 +44,15 @@ export function decodeRecord(value: Uint8Array): EventRecord {
     throw new PoisonRecordError("the value is no EventRecord message", { cause: error });
   }
   if (record.id.length !== 16) throw new PoisonRecordError(`the id has ${record.id.length} bytes, not 16`);
-  if (!isOneObject(record.propertiesJson))
+  if (record.value !== undefined && !Number.isFinite(record.value)) {
+    throw new PoisonRecordError(`the value is ${record.value}`);
+  }
+  for (const us of [record.timeUs, record.receivedUs]) {
+    if (us < 0n || us > TIME_US_MAX) throw new PoisonRecordError(`the time ${us} us lies outside 1970 to 2299`);
+  }
+  if (!isOneObject(record.propertiesJson, 0, record.propertiesJson.length))
     throw new PoisonRecordError("the properties are not one JSON object on one line");
   return record;
-}
-
-/**
- * True when the bytes open with a brace that closes with the last byte. The row mapper splices them into a row, so they
- * must not be able to end it early; whether what is between the braces is JSON, ClickHouse says, for that row alone.
- */
-function isOneObject(json: Uint8Array): boolean {
-  if (json[0] !== 0x7b) return false;
-  let depth = 0;
-  for (let i = 0; i < json.length; i++) {
-    const byte = json[i] as number;
-    if (byte === 0x22) {
-      i = closingQuote(json, i + 1);
-    } else if (byte === 0x7b || byte === 0x5b) {
-      depth++;
-    } else if (byte === 0x7d || byte === 0x5d) {
-      if (--depth === 0) return byte === 0x7d && i === json.length - 1;
-    } else if (byte === 0x0a || byte === 0x0d) {
-      return false;
-    }
-  }
-  return false;
-}
-
-/** Index of the quote that ends the string, or the length when there is none. */
-function closingQuote(json: Uint8Array, from: number): number {
-  for (let i = json.indexOf(0x22, from); i >= 0; i = json.indexOf(0x22, i + 1)) {
-    let slashes = 0;
-    while (json[i - 1 - slashes] === 0x5c) slashes++;
-    if (slashes % 2 === 0) return i;
-  }
-  return json.length;
 }
 
 /** The plain path: what `createRecordEncoder` must agree with, byte for byte. */

@@ -14,7 +14,7 @@ export function clampEventTime(timeUs: number, receivedUs: number): number {
   return Math.min(timeUs, receivedUs + EVENT_TIME_AHEAD_US);
 }
 
-const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))$/;
+const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))$/;
 
 /**
  * RFC 3339 date-time with Z or an offset, as microseconds (further digits are cut); undefined for anything else,

@@ -25,7 +25,7 @@ export function helpText(command: { command: string; summary: string }, shape: R
 function settingLines(key: string, field: z.ZodType): string[] {
   const info = settingInfo.get(field);
   const placeholder = info?.placeholder === undefined ? "" : ` <${info.placeholder}>`;
-  const variable = NO_VARIABLE.has(key) ? "" : envName(key);
+  const variable = NO_VARIABLE.has(key) || info?.argumentOnly ? "" : envName(key);
   const details = [variable];
   if (info?.defaultText !== undefined && variable) details.push(`default ${info.defaultText}`);
   const head = `  ${`${flagName(key)}${placeholder}`.padEnd(40)} ${details.filter(Boolean).join(", ")}`.trimEnd();

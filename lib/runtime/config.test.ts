@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { type ConfigInput, parseConfig } from "./config.ts";
-import { bytes, count, csv, duration, flag, httpUrl, oneOf, port, secret, text } from "./settings.ts";
+import { argument, bytes, count, csv, duration, flag, httpUrl, oneOf, port, secret, text } from "./settings.ts";
 
 const schema = z
   .object({
@@ -306,4 +306,13 @@ describe("help and check", () => {
     expect(parse(["--check-config"])).toEqual({ kind: "checked", text: "configuration ok\n", exitCode: 0 });
     expect(parse(["--check-config", "--port", "x"])).toMatchObject({ kind: "faults", exitCode: 2 });
   });
+});
+
+it("takes what one call is to do from its arguments only", () => {
+  const schema = z.object({ repair: argument() });
+  const parse = (argv: string[], env: Record<string, string>) =>
+    parseConfig(schema, { argv, env, command: "millrace test", summary: "" });
+  expect(parse([], { REPAIR: "true" })).toEqual({ kind: "config", config: { repair: false } });
+  expect(parse(["--repair"], {})).toEqual({ kind: "config", config: { repair: true } });
+  expect(parse(["--help"], {})).toMatchObject({ text: expect.not.stringContaining("REPAIR") });
 });

@@ -75,7 +75,8 @@ function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: 
   ];
   const common = Object.entries(COMMON).map(([name, field]) => ({ name, isFlag: isFlag(field) }));
   const flags = readArguments(argv, [...own, ...common]);
-  const environment = readEnvironment(input.env, [...own, { name: "configFile", isFlag: false }]);
+  const lasting = own.filter(({ name }) => !isArgumentOnly(shape[name]));
+  const environment = readEnvironment(input.env, [...lasting, { name: "configFile", isFlag: false }]);
   const faults = [...flags.faults, ...environment.faults];
   const layers = [environment.given, flags.given].map((given) => given.filter(({ name }) => !(name in COMMON)));
 
@@ -83,13 +84,18 @@ function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: 
   const configFile = last("configFile");
   if (typeof configFile === "string") {
     const readFile = input.readFile ?? ((path: string) => readFileSync(path, "utf8"));
-    const file = readConfigFile(configFile, readFile, own);
+    const file = readConfigFile(configFile, readFile, lasting);
     faults.push(...file.faults);
     layers.unshift(file.given);
   }
   const checkOnly = COMMON.checkConfig.safeParse(last("checkConfig"));
   for (const issue of checkOnly.error?.issues ?? []) faults.push(`--check-config: ${issue.message}`);
   return { layers, faults, checkOnly: checkOnly.data === true };
+}
+
+/** Undefined for the name of an alias. */
+function isArgumentOnly(field: z.ZodType | undefined): boolean {
+  return field !== undefined && settingInfo.get(field)?.argumentOnly === true;
 }
 
 function isFlag(field: z.ZodType): boolean {

@@ -11,6 +11,8 @@ export interface SettingInfo {
   defaultText?: string;
   /** The value must not be shown anywhere. */
   secret?: boolean;
+  /** Neither the environment nor the configuration file can set it. */
+  argumentOnly?: boolean;
 }
 
 /** What config.ts knows of a setting besides its zod schema. */
@@ -159,7 +161,18 @@ function parseBytes(raw: unknown): number | undefined {
 
 /** Boolean; on the command line `--x` and `--no-x`. */
 export function flag(defaultValue: boolean): Setting<boolean> {
-  const info = { expected: "true or false", defaultText: String(defaultValue) };
+  return booleanSetting({ expected: "true or false", defaultText: String(defaultValue) }, defaultValue);
+}
+
+/**
+ * Boolean, false unless the argument is given. For what one call is to do: a variable that is still set from yesterday
+ * must not make today's audit a repair.
+ */
+export function argument(): Setting<boolean> {
+  return booleanSetting({ expected: "true or false", argumentOnly: true }, false);
+}
+
+function booleanSetting(info: SettingInfo, defaultValue: boolean): Setting<boolean> {
   return setting(info, defaultValue, (raw) => {
     const word = String(raw).trim().toLowerCase();
     if (["true", "1", "yes"].includes(word)) return { value: true };

@@ -10,7 +10,7 @@ import type { HealthCheck } from "#lib/runtime/health.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { BatchConfig } from "./config.ts";
-import { PartitionHaltedError } from "./flush.ts";
+import { PartitionHaltedError } from "./halted.ts";
 import { createConsumerMetrics } from "./metrics.ts";
 import { consumePartition, type PartitionDeps } from "./partition.ts";
 import { createProgressKeeper } from "./progress.ts";

@@ -1,8 +1,10 @@
 // Records of a contiguous range → what each of them becomes: a row, a duplicate, a dead letter.
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
-import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
-import { createEventRows, type EventRows, type RowOrigin } from "#lib/events/row.ts";
+import { PoisonRecordError } from "#lib/events/record.ts";
+import { createRecordScanner, FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
+import type { RowOrigin } from "#lib/events/row.ts";
+import { createRowWriter } from "#lib/events/row-writer.ts";
 import { type IdWindow, type Moment, windowId } from "./id-window.ts";
 import type { Fate, StoredOffsets, StoredPosition } from "./stored.ts";
 
@@ -48,11 +50,11 @@ export interface Preparer {
   prepare(records: readonly StoredRecord[], known?: Known): Promise<Prepared>;
 }
 
-type Decoded = ReturnType<typeof decodeRecord>;
 type Positions = ReadonlyMap<string, readonly StoredPosition[]>;
 
 export function createPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
-  const mapper = createEventRows(origin);
+  const event = createRecordScanner();
+  const writer = createRowWriter(origin);
 
   async function prepare(records: readonly StoredRecord[], known: Known = {}): Promise<Prepared> {
     // Flagged records are rare, so that looking for them first would cost more than deciding twice.
@@ -63,37 +65,38 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
   function decide(records: readonly StoredRecord[], known: Known, earlier?: Positions): Prepared | undefined {
     const prepared: Prepared = { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [] };
     const own = new Map<string, StoredRecord>();
-    const rows = createRowBuffer(records);
+    writer.begin(sizeOf(records));
     for (const record of records) {
       const fate = known.fates?.get(record.offset);
       if (fate !== undefined && fate !== "row") continue;
-      const event = decodeOrPoison(record);
-      if (event instanceof PoisonRecordError) {
-        if (fate === undefined) addDeadLetter(prepared, record, { errorClass: "undecodable", error: event.message });
+      const poison = poisonOf(() => event.scan(record.value)) ?? known.refusal;
+      if (poison) {
+        if (fate === undefined) addDeadLetter(prepared, record, poison);
         continue;
       }
-      if (known.refusal) {
-        if (fate === undefined) addDeadLetter(prepared, record, known.refusal);
-        continue;
-      }
-      if (event.idFromCaller || event.checkStored) {
-        const id = windowId(formatUuid(event.id), event.apiKey);
-        if (fate === undefined) {
-          if (event.checkStored && !earlier) return undefined;
-          const detail = firstPosition(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
-          if (detail !== undefined) {
-            prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail });
-            continue;
-          }
+      const hasId = event.idFromCaller || event.checkStored;
+      const id = hasId ? idOf(event) : "";
+      if (hasId && fate === undefined) {
+        if (event.checkStored && !earlier) return undefined;
+        const detail = firstPosition(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
+        if (detail !== undefined) {
+          prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail });
+          continue;
         }
-        own.set(id, record);
-        if (event.idFromCaller) prepared.ids.push({ id, ...momentOf(record) });
       }
-      if (fate === "row") continue;
-      rows.add(mapper, event, record);
-      prepared.rowCount++;
+      if (fate === undefined) {
+        const unwritable = poisonOf(() => writer.add(event, record.offset, record.appendTimeMs));
+        if (unwritable) {
+          addDeadLetter(prepared, record, unwritable);
+          continue;
+        }
+        prepared.rowCount++;
+      }
+      if (!hasId) continue;
+      own.set(id, record);
+      if (event.idFromCaller) prepared.ids.push({ id, ...momentOf(record) });
     }
-    prepared.rows = rows.bytes();
+    prepared.rows = writer.take();
     return prepared;
   }
 
@@ -122,11 +125,9 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
     const uuids: string[] = [];
     for (const record of records) {
       if (fates?.has(record.offset)) continue;
-      const event = decodeOrPoison(record);
-      if (event instanceof PoisonRecordError || !event.checkStored) continue;
-      const uuid = formatUuid(event.id);
-      uuids.push(uuid);
-      positions.set(windowId(uuid, event.apiKey), []);
+      if (poisonOf(() => event.scan(record.value)) || !event.checkStored) continue;
+      uuids.push(uuidOf(event));
+      positions.set(idOf(event), []);
     }
     for (let i = 0; i < uuids.length; i += IDS_PER_LOOKUP) {
       for (const [id, found] of await stored.positionsOf(uuids.slice(i, i + IDS_PER_LOOKUP))) positions.set(id, found);
@@ -139,13 +140,24 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
 
 const IDS_PER_LOOKUP = 1000;
 
-function decodeOrPoison(record: StoredRecord): Decoded | PoisonRecordError {
+/** Undefined when `read` went through; a record's own fault is a value here, every other error is thrown. */
+function poisonOf(read: () => void): Refusal | undefined {
   try {
-    return decodeRecord(record.value);
+    read();
+    return undefined;
   } catch (error) {
-    if (error instanceof PoisonRecordError) return error;
+    if (error instanceof PoisonRecordError) return { errorClass: "undecodable", error: error.message };
     throw error;
   }
+}
+
+function uuidOf({ bytes, starts, ends }: RecordScanner): string {
+  return formatUuid(bytes.subarray(starts[FIELD.id], ends[FIELD.id]));
+}
+
+function idOf(event: RecordScanner): string {
+  const apiKey = event.bytes.subarray(event.starts[FIELD.apiKey], event.ends[FIELD.apiKey]);
+  return windowId(uuidOf(event), Buffer.from(apiKey).toString());
 }
 
 function momentOf({ offset, appendTimeMs }: StoredRecord): Moment {
@@ -157,21 +169,9 @@ function addDeadLetter(prepared: Prepared, record: StoredRecord, { errorClass, e
   prepared.outcomes.push({ ...momentOf(record), outcome: "dead_letter", detail: errorClass });
 }
 
-/** One growing buffer for a batch's rows; the row mapper's own view is reused with each row. */
-function createRowBuffer(records: readonly StoredRecord[]) {
+/** A guess of the rows' bytes: a row has about 320 more than its record, in position, times and punctuation. */
+function sizeOf(records: readonly StoredRecord[]): number {
   let bytes = 0;
   for (const record of records) bytes += record.value.length + 320;
-  let buffer = Buffer.allocUnsafe(bytes);
-  let length = 0;
-  return {
-    add(mapper: EventRows, event: Decoded, record: StoredRecord): void {
-      const row = mapper.row(event, record.offset, record.appendTimeMs);
-      if (length + row.length > buffer.length) {
-        buffer = Buffer.concat([buffer.subarray(0, length)], (length + row.length) * 2);
-      }
-      buffer.set(row, length);
-      length += row.length;
-    },
-    bytes: () => buffer.subarray(0, length),
-  };
+  return bytes;
 }

@@ -10,8 +10,11 @@ export interface Lease {
 }
 
 export interface Admission {
-  /** A lease over `bytes` (the declared body length, 0 when unknown), or undefined when there is no room. */
-  open(bytes: number): Lease | undefined;
+  /**
+   * A lease, or undefined when there is no room for as many bytes as are declared (0 when unknown). They are counted as
+   * they come: a caller who declares much and sends slowly takes no room from others.
+   */
+  open(declaredBytes: number): Lease | undefined;
   readonly inFlightBytes: number;
 }
 
@@ -24,32 +27,22 @@ export function createAdmission(maxBytes: number): Admission {
     get inFlightBytes() {
       return inFlight;
     },
-    open(bytes) {
+    open(declaredBytes) {
       // One request alone always fits, else a bound below the body limit would refuse large requests for ever.
-      if (inFlight > 0 && inFlight + bytes > maxBytes) return undefined;
-      inFlight += bytes;
-      let held = bytes;
-      let declared = bytes;
+      if (inFlight > 0 && inFlight + declaredBytes > maxBytes) return undefined;
+      let held = 0;
+      const forget = () => {
+        inFlight -= held;
+        held = 0;
+      };
       return {
-        grow(more) {
-          // A declared length was counted when the lease was opened; only what exceeds it is new.
-          const covered = Math.min(declared, more);
-          declared -= covered;
-          const added = more - covered;
-          held += added;
-          inFlight += added;
-          return added === 0 || inFlight <= maxBytes || inFlight === held;
+        grow(bytes) {
+          held += bytes;
+          inFlight += bytes;
+          return inFlight <= maxBytes || inFlight === held;
         },
-        reset() {
-          inFlight -= held;
-          held = 0;
-          declared = 0;
-        },
-        release() {
-          inFlight -= held;
-          held = 0;
-          declared = 0;
-        },
+        reset: forget,
+        release: forget,
       };
     },
   };

@@ -1,7 +1,7 @@
 // Composition root of the gateway.
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import { type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createHealth, describeListenError, type HealthCheck } from "#lib/runtime/health.ts";
@@ -11,9 +11,9 @@ import type { IngressConfig } from "./config.ts";
 import { registerEventService } from "./dialects/connect.ts";
 import { registerHealthService } from "./dialects/health.ts";
 import { createRpcHandler } from "./dialects/rpc-handler.ts";
-import { createGroupCommit } from "./group-commit.ts";
+import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
 import { createIngest } from "./ingest.ts";
-import { createGatewayMetrics } from "./metrics.ts";
+import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
 import { createRoutes } from "./routes.ts";
 import { listen, type Server } from "./server.ts";
 
@@ -24,6 +24,8 @@ const GROUP_RECORDS_MAX = 2000;
 const GROUP_BYTES_MAX = 950_000;
 /** A caller hears of an unavailable log within this time plus one append's own limit. */
 const APPEND_WAIT_MS_MAX = 10_000;
+/** Above the limit that the Kafka log sets itself, so that its reason is the one that is told. */
+const APPEND_MS_MAX = 20_000;
 const HTTP_IDLE_MS = 72_000;
 
 export interface GatewayParts {
@@ -52,7 +54,8 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     maxBytes: GROUP_BYTES_MAX,
     waitMsMax: APPEND_WAIT_MS_MAX,
     append: (records) => log.append(EVENTS_TOPIC, records),
-    onAppend: metrics.countAppend,
+    appendMsMax: APPEND_MS_MAX,
+    onAppend: createAppendObserver(metrics, logger),
   });
   const ingest = createIngest(groupCommit, limits, metrics);
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
@@ -76,6 +79,7 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     health,
     metrics,
     maxBodyBytes: config.maxBatchBytes,
+    requestTimeoutMs: config.requestTimeout,
     nowMs,
     logger,
   });
@@ -102,7 +106,6 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     health.setDraining();
     stopping.abort(new Error("the gateway is stopping"));
     await server.close(config.stopTimeout);
-    await groupCommit.drained();
     logger.info("gateway stopped");
   }
   return {
@@ -111,5 +114,18 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
       stopped ??= stop();
       return stopped;
     },
+  };
+}
+
+/** Counts each append; an outage of the log is two log lines, however many requests meet it. */
+function createAppendObserver(metrics: GatewayMetrics, logger: Logger): NonNullable<GroupCommitOptions["onAppend"]> {
+  let failing = false;
+  return (records, bytes, seconds, error) => {
+    metrics.countAppend(records, bytes, seconds, error !== undefined);
+    const failed = error !== undefined && !(error instanceof RecordTooLargeError);
+    if (failed === failing) return;
+    failing = failed;
+    if (failed) logger.warn({ err: error }, "the event log does not take events; callers are told to come again");
+    else logger.info("the event log takes events again");
   };
 }

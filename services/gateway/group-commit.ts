@@ -13,8 +13,10 @@ export interface GroupCommitOptions {
   maxBytes: number;
   /** How long records may wait for their append to begin. */
   waitMsMax: number;
+  /** How long one append may take. What became of its records is then unknown, and the next group has its turn. */
+  appendMsMax: number;
   append(records: AppendRecord[]): Promise<unknown>;
-  onAppend?(records: number, bytes: number, seconds: number, failed: boolean): void;
+  onAppend?(records: number, bytes: number, seconds: number, error: Error | undefined): void;
 }
 
 /** Records [from, to) of a submission that are not known to be durable. */
@@ -27,8 +29,6 @@ export interface FailedRange {
 export interface GroupCommit {
   /** Resolves when the fate of every record is known; an empty array: all are durable. */
   submit(records: readonly AppendRecord[]): Promise<FailedRange[]>;
-  /** Resolves when nothing is waiting or in flight. */
-  drained(): Promise<void>;
 }
 
 interface Submission {
@@ -51,7 +51,7 @@ const RECORD_OVERHEAD_BYTES = 100;
 
 export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   const waiting: Submission[] = [];
-  let running: Promise<void> | undefined;
+  let running = false;
 
   function submit(records: readonly AppendRecord[]): Promise<FailedRange[]> {
     if (records.length === 0) return Promise.resolve([]);
@@ -64,18 +64,19 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
         failed: [],
         resolve,
       });
-      running ??= run();
+      if (!running) void run();
     });
   }
 
   async function run(): Promise<void> {
+    running = true;
     await new Promise((resolve) => setTimeout(resolve, options.lingerMs));
     while (waiting.length > 0) {
       expireLate();
       const slices = takeGroup();
       if (slices.length > 0) await appendGroup(slices);
     }
-    running = undefined;
+    running = false;
   }
 
   function expireLate(): void {
@@ -120,11 +121,11 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     const begun = performance.now();
     let error: Error | undefined;
     try {
-      await options.append(records);
+      await within(options.appendMsMax, options.append(records));
     } catch (cause) {
       error = appendError(cause, records.length);
     }
-    options.onAppend?.(records.length, bytes, (performance.now() - begun) / 1000, error !== undefined);
+    options.onAppend?.(records.length, bytes, (performance.now() - begun) / 1000, error);
     for (const slice of slices) settle(slice, error);
   }
 
@@ -134,12 +135,18 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     if (submission.unsettled === 0) submission.resolve(submission.failed);
   }
 
-  return {
-    submit,
-    async drained() {
-      while (running !== undefined) await running;
-    },
-  };
+  return { submit };
+}
+
+async function within(ms: number, append: Promise<unknown>): Promise<void> {
+  const expired = Promise.withResolvers<never>();
+  const error = () => new LogUnavailableError(`the event log did not answer an append within ${ms} ms`);
+  const timer = setTimeout(() => expired.reject(error()), ms);
+  try {
+    await Promise.race([append, expired.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**

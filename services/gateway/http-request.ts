@@ -41,6 +41,23 @@ export function sendJson(
   out.end(bytes);
 }
 
+/** Of a user agent only this much is stored: it goes into every record of a request. */
+const USER_AGENT_CHARS_MAX = 512;
+
+/** Who calls. Ask before the first await: a connection that has gone meanwhile has no address any more. */
+export function callerOf(request: HttpRequest): { ip: string; userAgent: string } {
+  return {
+    ip: request.socket.remoteAddress ?? "",
+    userAgent: (request.headers["user-agent"] ?? "").slice(0, USER_AGENT_CHARS_MAX),
+  };
+}
+
+/** True when the caller has left: what fails after that is no news, and there is nobody to answer. */
+export function isCallerGone(response: HttpResponse): boolean {
+  if ("stream" in response) return response.stream.closed || response.stream.destroyed;
+  return response.destroyed || (response.req.destroyed && !response.req.complete);
+}
+
 /** The declared body length, or 0 when the request has none. */
 export function declaredLength(request: HttpRequest): number {
   const length = Number(request.headers["content-length"]);

@@ -3,21 +3,24 @@ import type { Logger } from "pino";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
 import type { Health } from "#lib/runtime/health.ts";
 import { contextFrom, traceparentOf, withSpan } from "#lib/runtime/telemetry.ts";
-import type { Admission } from "./admission.ts";
+import type { Admission, Lease } from "./admission.ts";
 import { type Keys, keyOf } from "./auth.ts";
 import { acceptEvent } from "./dialects/events.ts";
 import type { RpcHandler } from "./dialects/rpc-handler.ts";
 import {
   busyError,
+  callerOf,
   declaredLength,
   HttpError,
   type HttpRequest,
   type HttpResponse,
+  isCallerGone,
   mediaType,
   readBody,
   sendJson,
 } from "./http-request.ts";
 import type { Ingest } from "./ingest.ts";
+import { cancelWhenLate } from "./late-body.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
 const PUBLISH_PATH = `/${EventService.typeName}/${EventService.method.publish.name}`;
@@ -30,6 +33,8 @@ export interface RoutesOptions {
   health: Health;
   metrics: GatewayMetrics;
   maxBodyBytes: number;
+  /** Time for a whole request to arrive, unless it is a stream. */
+  requestTimeoutMs: number;
   nowMs: () => number;
   logger: Logger;
 }
@@ -41,6 +46,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     const path = request.url?.split("?", 1)[0] ?? "";
     const dialect = rpc.serves(path) ? protocolOf(request) : path === "/events" ? "events" : "none";
     const begun = performance.now();
+    if (!rpc.streams(path)) cancelWhenLate(request, options.requestTimeoutMs);
     let code: string;
     try {
       code = rpc.serves(path) ? await call(request, response, path, dialect) : await plain(request, response, path);
@@ -54,17 +60,22 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     metrics.requestSeconds.observe({ dialect }, (performance.now() - begun) / 1000);
   }
 
+  /** A body declared beyond the limit is let in, to be told that it is too large rather than to come again. */
+  function admit(request: HttpRequest): Lease | undefined {
+    const declared = declaredLength(request);
+    return options.admission.open(declared > options.maxBodyBytes ? 0 : declared);
+  }
+
   async function call(request: HttpRequest, response: HttpResponse, path: string, dialect: string): Promise<string> {
     const apiKey = keys.authorise(keyOf(request));
-    const lease = apiKey === undefined ? undefined : options.admission.open(declaredLength(request));
+    const lease = apiKey === undefined ? undefined : admit(request);
     try {
       return await inSpan(request, path, (traceparent) =>
         rpc.handle(request, response, path, {
           refusal: apiKey === undefined ? "unauthenticated" : lease ? undefined : "busy",
           lease,
           apiKey: apiKey ?? "",
-          ip: request.socket.remoteAddress ?? "",
-          userAgent: request.headers["user-agent"] ?? "",
+          ...callerOf(request),
           dialect,
           traceparent,
         }),
@@ -82,9 +93,10 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
       sendJson(response, 200, { status: "accepted" });
       return "200";
     } catch (error) {
-      if (isGone(request, error)) return "gone";
-      if (!(error instanceof HttpError)) throw error;
-      if (error.status === 503) logger.warn({ err: error.cause ?? error }, "request refused for now");
+      if (!(error instanceof HttpError)) {
+        if (isCallerGone(response)) return "gone";
+        throw error;
+      }
       sendJson(response, error.status, { error: error.message }, error.headers);
       return String(error.status);
     }
@@ -98,15 +110,15 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     if (mediaType(request) !== "application/json") {
       throw new HttpError(415, `content-type: must be application/json, not "${mediaType(request).slice(0, 80)}"`);
     }
-    const lease = options.admission.open(declaredLength(request));
+    const caller = callerOf(request);
+    const lease = admit(request);
     if (!lease) throw busyError("too many bytes in flight; try again");
     try {
       const body = await readBody(request, options.maxBodyBytes, lease);
       const facts = {
         receivedUs: options.nowMs() * 1000,
         apiKey,
-        ip: request.socket.remoteAddress ?? "",
-        userAgent: request.headers["user-agent"] ?? "",
+        ...caller,
         checkStored: false,
       };
       await acceptEvent(options.ingest, body, { facts, traceparent });
@@ -133,10 +145,4 @@ function protocolOf(request: HttpRequest): string {
   const type = mediaType(request);
   if (type.startsWith("application/grpc-web")) return "grpc-web";
   return type.startsWith("application/grpc") ? "grpc" : "connect";
-}
-
-/** The caller left before its request was complete: there is nobody to answer. */
-function isGone(request: HttpRequest, error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return request.destroyed && (code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" || code === "ABORT_ERR");
 }

@@ -36,6 +36,8 @@ export interface Server {
 export async function listen(options: ServerOptions): Promise<Server> {
   const sockets = new Set<net.Socket>();
   const sessions = new Set<http2.ServerHttp2Session>();
+  /** Connections whose protocol is not known yet: no server has them. */
+  const undecided = new Set<net.Socket>();
   let closing = false;
 
   const handle = (request: HttpRequest, response: HttpResponse) => {
@@ -50,7 +52,12 @@ export async function listen(options: ServerOptions): Promise<Server> {
     socket.once("close", () => sockets.delete(socket));
     // Resets and half-closed writes belong to the peer; the server that has the socket hears of them as well.
     socket.on("error", () => socket.destroy());
-    dispatchByPreface(socket, options.headersTimeoutMs, (isH2) => (isH2 ? h2 : h1).emit("connection", socket));
+    undecided.add(socket);
+    socket.once("close", () => undecided.delete(socket));
+    dispatchByPreface(socket, options.headersTimeoutMs, (isH2) => {
+      undecided.delete(socket);
+      (isH2 ? h2 : h1).emit("connection", socket);
+    });
   });
   listener.maxConnections = options.maxConnections;
 
@@ -58,6 +65,7 @@ export async function listen(options: ServerOptions): Promise<Server> {
     listener.once("error", reject);
     listener.listen({ host: options.host, port: options.port, backlog: 1024 }, resolve);
   });
+  listener.on("error", (err) => options.logger.error({ err }, "cannot accept connections"));
 
   return {
     port: (listener.address() as net.AddressInfo).port,
@@ -67,6 +75,7 @@ export async function listen(options: ServerOptions): Promise<Server> {
     async close(deadlineMs) {
       closing = true;
       const closed = new Promise((resolve) => listener.close(resolve));
+      for (const socket of undecided) socket.destroy();
       for (const session of sessions) session.close();
       // A keep-alive connection becomes idle only after its last answer, hence again and again.
       const sweep = setInterval(() => h1.closeIdleConnections(), 20);

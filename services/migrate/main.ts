@@ -3,7 +3,7 @@ import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { createLogger, LOG_LEVELS } from "#lib/runtime/log.ts";
-import { flag, oneOf } from "#lib/runtime/settings.ts";
+import { argument, oneOf } from "#lib/runtime/settings.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
@@ -12,7 +12,7 @@ const migrateSchema = z
   .object({
     ...clickhouseSettings,
     ...kafkaSettings,
-    newEpoch: flag(false).describe(
+    newEpoch: argument().describe(
       "The topic was deleted and made again: store its offsets beside those of the old one.",
     ),
     logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),

@@ -52,9 +52,15 @@ async function makeDataDir(dataDir: string): Promise<void> {
     await mkdir(dataDir, { recursive: true });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const remedy = code === "ENOSPC" ? "free space on its disk" : "make it writable for this user";
-    throw new Error(`Cannot create the data directory ${dataDir} (${code}): ${remedy}, or set DATA_DIR to another.`, {
-      cause: error,
-    });
+    throw new Error(
+      `Cannot create the data directory ${dataDir} (${code}): ${remedyOf(code)}, or set DATA_DIR to another.`,
+      { cause: error },
+    );
   }
+}
+
+function remedyOf(code: string | undefined): string {
+  if (code === "ENOSPC") return "free space on its disk";
+  if (code === "EEXIST" || code === "ENOTDIR") return "move the file away that is in its place";
+  return "make the directory above it writable for this user";
 }

@@ -28,7 +28,7 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
     async start() {
       await using stack = new AsyncDisposableStack();
       stack.use(await startTelemetry({ service: "standalone", env, logger }));
-      const standalone = stack.use(await startStandalone(config, logger));
+      const standalone = stack.use(await startStandalone(config, logger).catch(sayWhy));
       const { gatewayUrl, clickhouseUrl } = standalone;
       process.stdout.write(
         `Millrace is ready.\n  events      ${gatewayUrl}   (POST /events, Connect, gRPC, gRPC-Web)\n  health      ${gatewayUrl}/readyz   metrics ${gatewayUrl}/metrics\n  ClickHouse  ${clickhouseUrl}   data in ${config.dataDir}\nCtrl-C stops it; what was accepted is kept.\n`,
@@ -37,4 +37,10 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       return { failed: standalone.failed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
     },
   });
+}
+
+/** For the person at the terminal; the log line that follows has the causes. */
+function sayWhy(error: unknown): never {
+  process.stderr.write(`millrace start: ${error instanceof Error ? error.message : String(error)}\n`);
+  throw error;
 }

@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { kafkaSettings } from "#lib/eventlog/kafka-settings.ts";
-import { flag, text } from "#lib/runtime/settings.ts";
+import { argument, text } from "#lib/runtime/settings.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
 export const verifySchema = z.object({
-  json: flag(false).describe("Print the audit as JSON."),
-  repair: flag(false).describe("Store what is missing again, from the log."),
+  json: argument().describe("Print the audit as JSON."),
+  repair: argument().describe("Store what is missing again, from the log."),
   dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
   ...kafkaSettings,
   ...clickhouseSettings,

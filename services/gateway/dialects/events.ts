@@ -100,8 +100,8 @@ function requiredTime(object: PropertyObject, field: string): EventTime {
 
 /** `properties` as they are, joined by every field the contract does not know, so that nothing a caller sends is lost. */
 function readProperties(object: PropertyObject): PropertyObject {
-  const given = object.properties ?? {};
-  if (typeof given !== "object" || Array.isArray(given)) {
+  const given = object.properties === undefined ? {} : object.properties;
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new HttpError(400, `properties: must be an object, not ${jsonTypeOf(given)}`);
   }
   const unknown = Object.keys(object).filter((key) => !KNOWN.has(key));

@@ -44,7 +44,7 @@ function correctEndOfStream(chunk: Uint8Array): Uint8Array {
 
 function correctWebTrailer(chunk: Uint8Array): Uint8Array {
   const bytes = Buffer.from(chunk);
-  return bytes.includes(`grpc-message: ${encodeURI(WORDING.trimEnd())}`)
+  return bytes.includes(`grpc-message: ${encodeURIComponent(WORDING)}`)
     ? replaceFirst(bytes, GRPC_WEB_STATUS, GRPC_WEB_CORRECTED)
     : chunk;
 }

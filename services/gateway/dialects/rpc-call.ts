@@ -1,5 +1,5 @@
 import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
-import type { Lease } from "../admission.ts";
+import { type Lease, RETRY_AFTER_SECONDS } from "../admission.ts";
 
 /** What the HTTP edge knows of an RPC. */
 export interface RpcCall {
@@ -16,6 +16,11 @@ export interface RpcCall {
 }
 
 export const RPC_CALL = createContextKey<RpcCall | undefined>(undefined);
+
+export function tooBusy(): ConnectError {
+  const headers = { "retry-after": String(RETRY_AFTER_SECONDS) };
+  return new ConnectError("too many bytes in flight; try again", Code.ResourceExhausted, headers);
+}
 
 export function callOf(context: HandlerContext): RpcCall {
   const call = context.values.get(RPC_CALL);

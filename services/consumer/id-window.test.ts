@@ -1,0 +1,76 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { APPEND_TIME_MARGIN_MS, createIdWindow, windowId } from "./id-window.ts";
+
+const bounds = { ageMsMax: 1000, offsetsMax: 10 };
+
+describe("the id window", () => {
+  it("finds the row with the id below the offset and within both bounds", () => {
+    const window = createIdWindow(bounds);
+    window.add("a", 5, 100);
+    expect(window.firstOffset("a", 15, 1100)).toBe(5);
+    expect(window.firstOffset("a", 16, 1100)).toBeUndefined();
+    expect(window.firstOffset("a", 15, 1101)).toBeUndefined();
+    expect(window.firstOffset("a", 5, 100)).toBeUndefined();
+    expect(window.firstOffset("a", 4, 100)).toBeUndefined();
+    expect(window.firstOffset("b", 6, 100)).toBeUndefined();
+  });
+
+  it("keeps the later of two rows with one id", () => {
+    const window = createIdWindow(bounds);
+    window.add("a", 1, 0);
+    window.add("a", 20, 0);
+    expect(window.firstOffset("a", 25, 0)).toBe(20);
+  });
+
+  it("holds no more entries than offsetsMax + 1, however many rows come", () => {
+    const window = createIdWindow({ ageMsMax: 1e12, offsetsMax: 1000 });
+    for (let offset = 0; offset < 100_000; offset++) window.add(`id ${offset}`, offset, offset);
+    expect(window.size).toBe(1001);
+  });
+
+  it("forgets what is too old for any later record", () => {
+    const window = createIdWindow({ ageMsMax: 1000, offsetsMax: 1e9 });
+    for (let n = 0; n < 5000; n++) window.add(`id ${n}`, n, n * 1000);
+    expect(window.size).toBe(APPEND_TIME_MARGIN_MS / 1000 + 2);
+  });
+
+  it("tells ids of different keys apart", () => {
+    expect(windowId("u", "a")).not.toBe(windowId("u", "b"));
+  });
+
+  it("decides as one that has seen nothing but the rows a rebuild reads", () => {
+    const steps = fc.array(
+      fc.record({
+        id: fc.integer({ min: 0, max: 5 }),
+        gap: fc.integer({ min: 1, max: 4 }),
+        ms: fc.integer({ min: 0, max: 600 }),
+      }),
+      { minLength: 1, maxLength: 60 },
+    );
+    fc.assert(
+      fc.property(steps, fc.nat(59), (records, restartAt) => {
+        const run = (restarts: boolean): string[] => {
+          let window = createIdWindow(bounds);
+          const rows: [string, number, number][] = [];
+          let [offset, timeMs] = [0, 0];
+          return records.map(({ id, gap, ms }, n) => {
+            offset += gap;
+            timeMs += ms;
+            if (restarts && n === restartAt) {
+              window = createIdWindow(bounds);
+              const since = timeMs - bounds.ageMsMax - APPEND_TIME_MARGIN_MS;
+              for (const row of rows) if (row[1] >= offset - bounds.offsetsMax && row[2] >= since) window.add(...row);
+            }
+            const first = window.firstOffset(String(id), offset, timeMs);
+            if (first !== undefined) return `${offset} is ${first}`;
+            rows.push([String(id), offset, timeMs]);
+            window.add(String(id), offset, timeMs);
+            return `${offset} is a row`;
+          });
+        };
+        expect(run(true)).toEqual(run(false));
+      }),
+    );
+  });
+});

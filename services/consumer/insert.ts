@@ -1,0 +1,169 @@
+// What was prepared of a range, into its tables: retried while ClickHouse is away, never sent after the range went to
+// another owner.
+import { setTimeout as pause } from "node:timers/promises";
+import type { Logger } from "pino";
+import type { Assignment } from "#lib/eventlog/log.ts";
+import { EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
+import type { Clock } from "#lib/runtime/clock.ts";
+import { retryForever } from "#lib/runtime/retry.ts";
+import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { PartitionHaltedError } from "./halted.ts";
+import type { Marker, MarkerKeeper } from "./marker.ts";
+import type { ConsumerMetrics } from "./metrics.ts";
+import { DEAD_LETTER_COLUMNS, deadLetterRows, OUTCOME_COLUMNS, outcomeRows } from "./outcome-rows.ts";
+import type { DeadLetter, Prepared } from "./prepare.ts";
+import type { StoredOffsets } from "./stored.ts";
+
+/** An insert begins at most this long after its marker was acknowledged. */
+const INSERT_DEADLINE_MS = 10_000;
+const RETRY_BASE_MS = 200;
+const RETRY_CAP_MS = 15_000;
+/** After an insert was acknowledged without its rows showing up, it is sent this many times under other tokens. */
+export const REPAIR_ROUNDS_MAX = 4;
+/** Time for an insert whose answer was lost to show its part, before its rows are taken for missing. */
+const SETTLE_MS = 2000;
+
+export interface InsertDeps {
+  assignment: Assignment;
+  origin: RowOrigin;
+  warehouse: Warehouse;
+  stored: StoredOffsets;
+  markers: MarkerKeeper;
+  metrics: ConsumerMetrics;
+  clock: Clock;
+  logger: Logger;
+}
+
+export interface InsertResult {
+  /** An attempt ended without an answer: what it sent may be stored, or half stored. */
+  isDoubtful: boolean;
+  /** The last attempt's answer, when it was a refusal. */
+  refused?: WarehouseError;
+}
+
+export interface Inserter {
+  insertRows(prepared: Prepared, token: string, range: Marker): Promise<InsertResult>;
+  /** `isRepeated`: an insert under this token may have been sent before, by whomever. */
+  insertOutcomes(prepared: Prepared, token: string, range: Marker, isRepeated: boolean): Promise<InsertResult>;
+  /** Asks ClickHouse, for as long as it is away. */
+  retrying<T>(ask: () => Promise<T>): Promise<T>;
+  /** Asks again after some time when the first answer will not do: a part may show itself after its token. */
+  askTwice<T>(ask: () => Promise<T>, isEnough: (answer: T) => boolean): Promise<T>;
+}
+
+export function createInserter(deps: InsertDeps): Inserter {
+  const { assignment, origin, warehouse, stored, markers, metrics, logger } = deps;
+
+  async function insertRows({ rowCount, rows }: Prepared, token: string, range: Marker): Promise<InsertResult> {
+    if (rowCount === 0) return { isDoubtful: false };
+    return insert("events_raw", EVENT_COLUMNS, rows, token, range);
+  }
+
+  /** Letters before outcomes: an outcome "dead_letter" means that the bytes are there. */
+  async function insertOutcomes(
+    { deadLetters, outcomes }: Prepared,
+    token: string,
+    range: Marker,
+    isRepeated: boolean,
+  ): Promise<InsertResult> {
+    if (outcomes.length === 0) return { isDoubtful: false };
+    if (deadLetters.length > 0) {
+      const letters = await insertLetters(deadLetters, token, range, isRepeated);
+      if (letters.refused) return letters;
+    }
+    return insert("log_outcomes", OUTCOME_COLUMNS, outcomeRows(origin, outcomes), token, range);
+  }
+
+  async function insertLetters(
+    letters: readonly DeadLetter[],
+    token: string,
+    range: Marker,
+    isRepeated: boolean,
+  ): Promise<InsertResult> {
+    let missing = letters;
+    let isDoubtful = isRepeated;
+    for (let round = 0; ; round++) {
+      if (isDoubtful) {
+        missing = await missingLetters(missing, range, round > 0);
+        if (missing.length === 0) return { isDoubtful };
+      }
+      if (round > REPAIR_ROUNDS_MAX) break;
+      const rows = deadLetterRows(origin, missing);
+      const ownToken = round === 0 ? token : `${token}:d${round}`;
+      const result = await insert("dead_letters", DEAD_LETTER_COLUMNS, rows, ownToken, range);
+      if (result.refused) return result;
+      isDoubtful ||= result.isDoubtful;
+      if (!isDoubtful) return result;
+    }
+    throw new PartitionHaltedError(
+      `${origin.topic}/${origin.partition}: dead letters of offsets ${range.from} to ${range.to} do not arrive in ` +
+        "ClickHouse although it answers; check its disk and log, then restart the consumer",
+    );
+  }
+
+  async function missingLetters(
+    letters: readonly DeadLetter[],
+    range: Marker,
+    isSent: boolean,
+  ): Promise<readonly DeadLetter[]> {
+    const isMissing = (present: ReadonlySet<number>) => (letter: DeadLetter) => !present.has(letter.record.offset);
+    const present = await askTwice(
+      () => stored.deadLetters(range.from, range.to),
+      (offsets) => !isSent || !letters.some(isMissing(offsets)),
+    );
+    return letters.filter(isMissing(present));
+  }
+
+  async function insert(
+    table: string,
+    columns: readonly string[],
+    rows: Uint8Array,
+    token: string,
+    range: Marker,
+  ): Promise<InsertResult> {
+    let attempts = 0;
+    try {
+      await retrying(async () => {
+        attempts++;
+        await markers.refresh(range, INSERT_DEADLINE_MS);
+        await send({ table, columns, rows, token, signal: assignment.lost });
+      });
+      return { isDoubtful: attempts > 1 };
+    } catch (error) {
+      if (!(error instanceof WarehouseError)) throw error;
+      return { isDoubtful: attempts > 1, refused: error };
+    }
+  }
+
+  async function send(insertion: InsertOptions): Promise<void> {
+    const begun = deps.clock.monotonicMs();
+    try {
+      await warehouse.insert(insertion);
+    } catch (error) {
+      metrics.insertErrors.inc({ kind: error instanceof WarehouseError ? error.kind : "unknown" });
+      throw error;
+    }
+    metrics.insertSeconds.observe((deps.clock.monotonicMs() - begun) / 1000);
+  }
+
+  async function askTwice<T>(ask: () => Promise<T>, isEnough: (answer: T) => boolean): Promise<T> {
+    const answer = await retrying(ask);
+    if (isEnough(answer)) return answer;
+    await pause(SETTLE_MS, undefined, { signal: assignment.lost });
+    return retrying(ask);
+  }
+
+  function retrying<T>(attempt: () => Promise<T>): Promise<T> {
+    return retryForever(attempt, {
+      signal: assignment.lost,
+      baseMs: RETRY_BASE_MS,
+      capMs: RETRY_CAP_MS,
+      isTransient: (error) => error instanceof WarehouseError && error.kind === "transient",
+      onRetry({ attempt: n, delayMs, error }) {
+        logger.warn({ attempt: n, delayMs, err: error }, "ClickHouse unavailable, retrying");
+      },
+    });
+  }
+
+  return { insertRows, insertOutcomes, retrying, askTwice };
+}

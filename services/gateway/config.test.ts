@@ -1,0 +1,50 @@
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { gatewaySchema } from "./config.ts";
+
+function parse(env: Record<string, string>) {
+  return parseConfig(gatewaySchema, { argv: [], env, command: "millrace gateway", summary: "" });
+}
+
+const BROKERS = { KAFKA_BROKERS: "localhost:9092" };
+
+describe("gateway settings", () => {
+  it("refuse to listen beyond loopback without a key, and say what to set", () => {
+    const outcome = parse(BROKERS);
+    expect(outcome.kind).toBe("faults");
+    expect(outcome.kind === "faults" && outcome.text).toMatch(
+      /HOST.*no key is set: set PUBLIC_API_KEYS or SECRET_API_KEYS, or HOST=127\.0\.0\.1, or ALLOW_ANONYMOUS=true/,
+    );
+  });
+
+  it.each([
+    ["a public key", { PUBLIC_API_KEYS: "a" }],
+    ["a secret key", { SECRET_API_KEYS: "a" }],
+    ["leave for anonymous callers", { ALLOW_ANONYMOUS: "true" }],
+    ["127.0.0.1", { HOST: "127.0.0.1" }],
+    ["127.1.2.3", { HOST: "127.1.2.3" }],
+    ["::1", { HOST: "::1" }],
+    ["localhost", { HOST: "localhost" }],
+  ])("are good with %s", (_case, env) => {
+    expect(parse({ ...BROKERS, ...env }).kind).toBe("config");
+  });
+
+  it.each(["0.0.0.0", "::", "127.0.0.1.example.com", "10.0.0.1", "localhost.example.com"])(
+    "take %s for an address beyond loopback",
+    (HOST) => {
+      expect(parse({ ...BROKERS, HOST }).kind).toBe("faults");
+    },
+  );
+
+  it("are no keys when the list has only commas and blanks", () => {
+    expect(parse({ ...BROKERS, PUBLIC_API_KEYS: " , " }).kind).toBe("faults");
+  });
+
+  it("report all faults together, and no key among them", () => {
+    const outcome = parse({ PORT: "http", MAX_BATCH_BYTES: "1", PUBLIC_API_KEYS: "", LOG_LEVEL: "loud" });
+    const faults = outcome.kind === "faults" ? outcome.faults.join("\n") : "";
+    for (const name of ["PORT", "MAX_BATCH_BYTES", "LOG_LEVEL", "HOST", "KAFKA_BROKERS"])
+      expect(faults).toContain(name);
+    expect(JSON.stringify(parse({ PORT: "http", SECRET_API_KEYS: "hidden" }))).not.toContain("hidden");
+  });
+});

@@ -1,0 +1,154 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { AppendRecord } from "#lib/eventlog/log.ts";
+import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { createGroupCommit, type FailedRange, type GroupCommitOptions } from "./group-commit.ts";
+
+const record = (name: string, bytes = 10): AppendRecord => ({
+  key: Buffer.from(name),
+  value: Buffer.alloc(bytes, name.slice(0, 1) || "x"),
+});
+const records = (count: number, bytes = 10) => Array.from({ length: count }, (_, i) => record(String(i), bytes));
+const names = (group: readonly AppendRecord[]) => group.map(({ key }) => Buffer.from(key).toString());
+
+function setUp(options: Partial<GroupCommitOptions> = {}) {
+  const groups: AppendRecord[][] = [];
+  const commit = createGroupCommit({
+    lingerMs: 1,
+    maxRecords: 100,
+    maxBytes: 100_000,
+    waitMsMax: 1_000,
+    appendMsMax: 1_000,
+    async append(group) {
+      groups.push(group);
+    },
+    ...options,
+  });
+  return { commit, groups };
+}
+
+describe("group commit", () => {
+  it("appends submissions of one moment as one group, in order", async () => {
+    const { commit, groups } = setUp();
+    const fates = await Promise.all(["a", "b", "c"].map((name) => commit.submit([record(name), record(`${name}2`)])));
+    expect(fates).toEqual([[], [], []]);
+    expect(groups.map(names)).toEqual([["a", "a2", "b", "b2", "c", "c2"]]);
+  });
+
+  it("splits a submission larger than a group, and settles it when its last part is durable", async () => {
+    const { commit, groups } = setUp();
+    expect(await commit.submit(records(250))).toEqual([]);
+    expect(groups.map((group) => group.length)).toEqual([100, 100, 50]);
+    expect(groups.flatMap(names)).toEqual(names(records(250)));
+  });
+
+  it("keeps a group below its bytes, unless a single record exceeds them", async () => {
+    const { commit, groups } = setUp({ maxBytes: 1_000 });
+    await Promise.all([commit.submit(records(20, 300)), commit.submit([record("large", 5_000)])]);
+    for (const group of groups) {
+      const bytes = group.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
+      expect(group.length === 1 || bytes <= 1_000).toBe(true);
+    }
+    expect(groups.flat().length).toBe(21);
+  });
+
+  it("appends nothing for nothing", async () => {
+    const { commit, groups } = setUp();
+    expect(await commit.submit([])).toEqual([]);
+    expect(groups).toEqual([]);
+  });
+
+  it("has one append in flight at a time", async () => {
+    let inFlight = 0;
+    const { commit } = setUp({
+      maxRecords: 3,
+      async append() {
+        expect(++inFlight).toBe(1);
+        await new Promise((resolve) => setImmediate(resolve));
+        inFlight--;
+      },
+    });
+    await Promise.all(Array.from({ length: 20 }, () => commit.submit(records(2))));
+  });
+
+  it("tells exactly the ranges whose append failed, whatever fails", async () => {
+    const submissions = fc.array(fc.integer({ min: 0, max: 30 }), { minLength: 1, maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(submissions, fc.array(fc.boolean(), { maxLength: 40 }), async (sizes, fails) => {
+        const durable = new Set<AppendRecord>();
+        let turn = 0;
+        const { commit } = setUp({
+          lingerMs: 0,
+          maxRecords: 7,
+          async append(group) {
+            if (fails[turn++]) throw new LogUnavailableError("away");
+            for (const each of group) durable.add(each);
+          },
+        });
+        const sent = sizes.map((size) => records(size));
+        const fates = await Promise.all(sent.map((each) => commit.submit(each)));
+        for (const [i, submission] of sent.entries()) {
+          const failed = (at: number) => (fates[i] as FailedRange[]).some(({ from, to }) => from <= at && at < to);
+          for (const [at, each] of submission.entries()) expect(failed(at)).toBe(!durable.has(each));
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("gives up an append that does not answer, and appends the next group", async () => {
+    let hang = true;
+    const { commit } = setUp({ appendMsMax: 30, append: () => (hang ? new Promise(() => {}) : Promise.resolve()) });
+    const [failed] = await commit.submit(records(3));
+    expect(failed).toMatchObject({ from: 0, to: 3, error: expect.any(LogUnavailableError) as Error });
+    expect(failed?.error.message).toContain("within 30 ms");
+    hang = false;
+    expect(await commit.submit(records(3))).toEqual([]);
+  });
+
+  it("fails what has waited too long for its append to begin", async () => {
+    const first = Promise.withResolvers<void>();
+    const groups: string[][] = [];
+    const { commit } = setUp({
+      waitMsMax: 20,
+      append(group) {
+        groups.push(names(group));
+        return first.promise;
+      },
+    });
+    const a = commit.submit([record("a")]);
+    await expect.poll(() => groups.length).toBe(1);
+    const b = commit.submit([record("b")]);
+    const begun = performance.now();
+    await expect.poll(() => performance.now() - begun).toBeGreaterThan(25);
+    first.resolve();
+    expect(await a).toEqual([]);
+    expect(await b).toMatchObject([{ from: 0, to: 1, error: expect.any(LogUnavailableError) as Error }]);
+    expect(groups).toEqual([["a"]]);
+  });
+
+  it("blames a record for its size only when it was alone", async () => {
+    const { commit } = setUp({ append: () => Promise.reject(new RecordTooLargeError("too large")) });
+    expect((await commit.submit(records(1)))[0]?.error).toBeInstanceOf(RecordTooLargeError);
+    const [together] = await commit.submit(records(2));
+    expect(together?.error).toBeInstanceOf(LogUnavailableError);
+    expect(together?.error.message).toContain("max.message.bytes");
+  });
+
+  it("reports each append once with its records, value bytes and error", async () => {
+    const seen: unknown[] = [];
+    const away = new LogUnavailableError("away");
+    let error: Error | undefined;
+    const { commit } = setUp({
+      append: () => (error ? Promise.reject(error) : Promise.resolve()),
+      onAppend: (count, bytes, _seconds, failure) => seen.push([count, bytes, failure]),
+    });
+    await commit.submit(records(3, 7));
+    error = away;
+    await commit.submit(records(1, 5));
+    expect(seen).toEqual([
+      [3, 21, undefined],
+      [1, 5, away],
+    ]);
+  });
+});

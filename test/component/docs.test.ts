@@ -1,0 +1,217 @@
+// What the documents say about the tree is true: paths exist, links resolve, settings and limits are those of the code.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, it } from "vitest";
+import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
+import { type HelpSetting, isExpectedOutput, readHelp, readSteps } from "../support/readme.ts";
+import { runMillrace } from "../support/standalone.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
+const DOCUMENTS = ["README.md", "CONTRIBUTING.md", ...filesBelow("docs").filter((path) => path.endsWith(".md"))];
+const COMMANDS = ["start", "gateway", "consumer", "migrate", "verify", "import", "clickhouse"];
+
+function filesBelow(directory: string): string[] {
+  return readdirSync(join(ROOT, directory), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+const sourceFiles = () =>
+  [...filesBelow("services"), ...filesBelow("lib")].filter((path) => !path.endsWith(".test.ts"));
+
+/** Anything in a document that reads like a file of this tree: `lib/events/record.ts`, proto/…/events.proto, test/e2e/. */
+const PATH = /(?<![\w/.:@-])(?:bench|bin|docs|gen|lib|migrations|proto|scripts|services|test)\/[\w./-]*[\w/]/g;
+
+describe("docs/design.md", () => {
+  it("has every source file of services and lib in its file map", () => {
+    const design = read("docs/design.md");
+    const map = design.slice(design.indexOf("## File map"));
+    const named = new Set([...map.matchAll(/^\| `([^`]+)` +\|/gm)].map(([, path]) => path));
+    expect(sourceFiles().filter((path) => !named.has(path))).toEqual([]);
+  });
+
+  it("names no source file twice in its file map", () => {
+    const design = read("docs/design.md");
+    const named = [...design.matchAll(/^\| `([^`]+)` +\|/gm)].map(([, path]) => path);
+    expect(named.filter((path, index) => named.indexOf(path) !== index)).toEqual([]);
+  });
+});
+
+describe.each(DOCUMENTS)("%s", (document) => {
+  it("names only paths that exist", () => {
+    const paths = [...read(document).matchAll(PATH)].map(([path]) => path);
+    expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+  });
+
+  it("links only to files and headings that exist", () => {
+    const links = [...read(document).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)/g)];
+    const broken = links.filter(([, path = "", heading]) => {
+      const target = path === "" ? document : join(dirname(document), path);
+      if (!existsSync(join(ROOT, target))) return true;
+      return heading !== undefined && !headings(read(target)).includes(heading);
+    });
+    expect(broken.map(([link]) => link)).toEqual([]);
+  });
+});
+
+/** Anchors as GitHub makes them. */
+function headings(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, title = ""]) =>
+    title
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+it("a decision fits on a page and says what would reverse it", () => {
+  for (const path of filesBelow("docs/decisions").filter((each) => !each.endsWith("README.md"))) {
+    const page = read(path);
+    expect(page.split("\n").length, path).toBeLessThanOrEqual(60);
+    for (const heading of ["## Context", "## Choice", "## Alternatives", "## What would reverse it"]) {
+      expect(page, path).toContain(heading);
+    }
+  }
+});
+
+describe("settings", () => {
+  const help = new Map<string, string>();
+  const settings = new Map<string, HelpSetting[]>();
+
+  beforeAll(async () => {
+    for (const command of COMMANDS) {
+      const { stdout } = await runMillrace([command, "--help"]);
+      help.set(command, stdout);
+      settings.set(command, readHelp(stdout));
+    }
+  });
+
+  it("in docs/settings.md are those of --help (vitest -u writes the file anew)", async () => {
+    expect(settings.get("start")?.length).toBeGreaterThan(20);
+    const page = settingsPage(COMMANDS.map((command) => [help.get(command) ?? "", settings.get(command) ?? []]));
+    await expect(page).toMatchFileSnapshot("../../docs/settings.md");
+  });
+
+  it("in the README have the defaults and meanings of --help", () => {
+    const rows = [...read("README.md").matchAll(/^\| `([A-Z_]+)` +\| (.*?) *\| (\w+) +\| (.*?) +\|$/gm)];
+    expect(rows.length).toBeGreaterThan(10);
+    for (const [row, variable, defaultText, command = "", meaning] of rows) {
+      const setting = settings.get(command)?.find((each) => each.variable === variable);
+      expect({ defaultText, meaning }, row).toEqual({ defaultText: setting?.defaultText, meaning: setting?.meaning });
+    }
+  });
+
+  it("that documents name in backquotes exist", () => {
+    const known = new Set([...settings.values()].flat().map(({ variable }) => variable));
+    for (const text of help.values())
+      for (const [, name = ""] of text.matchAll(/^ {2}([A-Z_]+) sets /gm)) known.add(name);
+    const named = DOCUMENTS.flatMap((path) => [...read(path).matchAll(/`([A-Z]{2,}(?:_[A-Z]+)+)(?:=[^`]*)?`/g)]);
+    const unknown = named.map(([, name = ""]) => name).filter((name) => !known.has(name) && !NOT_SETTINGS.has(name));
+    expect([...new Set(unknown)]).toEqual([]);
+  });
+});
+
+/** Words in capitals that documents have in backquotes and that are codes of RPC, SQLite or ClickHouse. */
+const NOT_SETTINGS = new Set([
+  "RESOURCE_EXHAUSTED",
+  "TOO_LARGE",
+  "TOO_COMPLEX",
+  "TOO_MANY_PARTS",
+  "INVALID_ARGUMENT",
+  "UNIMPLEMENTED",
+]);
+
+function settingsPage(commands: readonly [help: string, settings: HelpSetting[]][]): string {
+  const cell = (value: string) => value.replaceAll("|", "\\|");
+  const sections = commands.map(([help, settings]) => {
+    const [title = ""] = help.split("\n");
+    const [name, ...summary] = title.split(": ");
+    const rows = settings.map(({ flag, variable, defaultText, meaning }) => [
+      `\`${cell(flag)}\``,
+      variable && `\`${variable}\``,
+      cell(defaultText),
+      cell(meaning),
+    ]);
+    const aliases = [...help.matchAll(/^ {2}([A-Z_]+) sets (.+)$/gm)].map(([, from, to]) => `\`${from}\` sets ${to}.`);
+    const table = paddedTable([["flag", "variable", "default", "meaning"], ...rows]);
+    const other = aliases.length > 0 ? ["", `Other names: ${aliases.join(" ")}`] : [];
+    return [`## ${name}`, "", summary.join(": "), "", ...table, ...other, ""].join("\n");
+  });
+  return `${["# Settings", "", INTRODUCTION, "", ...sections].join("\n").trimEnd()}\n`;
+}
+
+/** With columns padded to their width, as the formatter leaves them. */
+function paddedTable(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  const line = (cells: readonly string[]) => `| ${cells.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join(" | ")} |`;
+  const [header = "", ...body] = rows.map(line);
+  return [header, line(widths.map((width) => "-".repeat(width))), ...body];
+}
+
+const INTRODUCTION = `What \`millrace <command> --help\` says, on one page; test/component/docs.test.ts compares the two. A flag wins over the
+environment, the environment over the file named by \`--config-file\`, the file over the default. In the file a setting has
+its flag's name without the dashes.`;
+
+it("messages in docs/errors.md are those of the code", () => {
+  const source = ["bin/millrace.cjs", ...sourceFiles()].map(read).join("\n");
+  const cells = [...read("docs/errors.md").matchAll(/^\| (`.*?) \|/gm)].map(([, cell = ""]) => cell);
+  const quoted = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, text = ""]) => text));
+  expect(quoted.length).toBeGreaterThan(40);
+  expect(quoted.filter((text) => !source.includes(text))).toEqual([]);
+});
+
+it("every decision is listed", () => {
+  const list = read("docs/decisions/README.md");
+  const pages = filesBelow("docs/decisions").map((path) => path.replace("docs/decisions/", ""));
+  expect(pages.filter((page) => page !== "README.md" && !list.includes(`](${page})`))).toEqual([]);
+});
+
+it("limits in the README are those of the code", async () => {
+  const readme = read("README.md");
+  const rows = [...readme.slice(readme.indexOf("## Limits")).matchAll(/^\| (.*?) +\| (.*?) +\| /gm)];
+  const limits = new Map(rows.map(([, what, limit]) => [what, limit]));
+  const { eventNameBytes, distinctIdBytes, sourceBytes, propertyKeys, propertyDepth } = DEFAULT_LIMITS;
+  const written = (n: number) => n.toLocaleString("en-US");
+  expect(sourceBytes).toBe(eventNameBytes);
+  expect(limits.get("event name, source")).toBe(`${eventNameBytes} bytes each`);
+  expect(limits.get("distinct id")).toBe(`${written(distinctIdBytes)} bytes`);
+  expect(limits.get("keys in properties, all levels")).toBe(written(propertyKeys));
+  expect(limits.get("levels of properties")).toBe(String(propertyDepth));
+
+  const settings = readHelp((await runMillrace(["gateway", "--help"])).stdout);
+  const configured = [...limits.values()]
+    .map((limit) => /^(.*) \(`([A-Z_]+)`\)$/.exec(limit ?? ""))
+    .filter((it) => it !== null);
+  expect(configured.length).toBe(5);
+  for (const [, limit = "", variable] of configured) {
+    const setting = settings.find((each) => each.variable === variable);
+    expect(limit.replaceAll(/[ ,]|bytes/g, ""), variable).toBe(setting?.defaultText);
+  }
+});
+
+describe("the reader of README.md", () => {
+  it("takes commands with the output behind them, and refuses what it does not know", () => {
+    const markdown = "```sh\na\n```\n\n```text\nb\n```\n\n```sh check\nc\n```\n";
+    expect(readSteps(markdown)).toEqual([
+      { kind: "run", line: 1, command: "a\n", expected: "b\n" },
+      { kind: "check", line: 9, command: "c\n", expected: undefined },
+    ]);
+    expect(() => readSteps("```bash\na\n```\n")).toThrow('line 1: a block "bash"');
+    expect(() => readSteps("```sh\na\n")).toThrow("line 1: the block is not closed");
+  });
+
+  it.each([
+    ["same\n", "same", true],
+    ["took … s", "took 1.2 s\n", true],
+    ["took … s", "took 1.2 m\n", false],
+    ["…end", "the end", true],
+    ["a…a", "a", false],
+    ["one", "one\ntwo", false],
+    ["a.c", "abc", false],
+  ])("compares %j with %j", (expected, actual, same) => {
+    expect(isExpectedOutput(expected, actual)).toBe(same);
+  });
+});

@@ -1,0 +1,94 @@
+// The README is run: every command in it, in order, in a shell, against a started standalone.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
+import { isExpectedOutput, readSteps, type Step } from "../support/readme.ts";
+import { type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const steps = readSteps(await readFile(join(ROOT, "README.md"), "utf8"));
+const ofKind = (kind: Step["kind"]) => steps.filter((step) => step.kind === kind);
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+let standalone: RunningStandalone;
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  standalone = await startStandalone({ dataDir: join(directory.path, ".millrace") });
+});
+afterAll(async () => {
+  await standalone?.[Symbol.asyncDispose]();
+  await directory?.[Symbol.asyncDispose]();
+});
+
+/** The README's ports may be busy, and its data directory is the reader's own. */
+function moved(command: string): string {
+  return command
+    .replaceAll("8080", new URL(standalone.url).port)
+    .replaceAll("8123", new URL(standalone.clickhouseUrl).port)
+    .replaceAll("./.millrace", standalone.dataDir);
+}
+
+async function shell(command: string) {
+  const child = spawn("sh", ["-c", command], {
+    cwd: ROOT,
+    env: {
+      ...standalone.env,
+      PATH: `${join(ROOT, "node_modules/.bin")}${delimiter}${process.env.PATH ?? ""}`,
+      HOME: directory.path,
+      MILLRACE_CHECKPOINT: join(directory.path, "checkpoint"),
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const closed = once(child, "close");
+  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  return { code: code as number | null, stdout, stderr };
+}
+
+/** Repeated until it prints what it should: rows are there about a second after the answer. */
+const ONLY_READS = /8123\/|millrace -- verify/;
+const SETTLE_MS_MAX = 10_000;
+
+async function expectStep({ command, expected }: Step): Promise<void> {
+  const { code, stdout, stderr } = await shell(moved(command));
+  expect(code, `${stdout}${stderr}`).toBe(0);
+  if (!isExpectedOutput(moved(expected as string), stdout)) expect(stdout).toBe(moved(expected as string));
+}
+
+it("the two commands of the README are scripts that package.json has", async () => {
+  const { scripts } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as {
+    scripts: Record<string, string>;
+  };
+  expect(ofKind("setup").map(({ command }) => command.trim())).toEqual(["npm ci && npm start", "npm ci && npm test"]);
+  expect(scripts).toMatchObject({
+    start: expect.stringMatching(/^node .*bin\/millrace\.cjs start$/),
+    test: "node scripts/test.ts",
+  });
+});
+
+it("npm start prints what the README shows", () => {
+  const printed = standalone.process.lines.filter((line) => !line.startsWith("{")).join("\n");
+  const [{ expected = "" } = {}] = ofKind("setup");
+  expect(printed).toBe(moved(expected).trimEnd());
+});
+
+it("every command that is run has its output beside it", () => {
+  const without = ofKind("run").filter(({ expected }) => expected === undefined);
+  expect(without.map(({ line, command }) => `line ${line}: ${command}`)).toEqual([]);
+  expect(ofKind("run").length).toBeGreaterThan(8);
+});
+
+it.each(ofKind("run"))("line $line prints what the README says", async (step) => {
+  if (!ONLY_READS.test(step.command)) return await expectStep(step);
+  await vi.waitFor(() => expectStep(step), { timeout: SETTLE_MS_MAX, interval: 100 });
+});
+
+it.each(ofKind("check"))("line $line names settings that exist", async ({ command }) => {
+  const { code, stdout, stderr } = await shell(`${command.trim()} --check-config`);
+  expect(code, stderr).toBe(0);
+  expect(stdout).toContain("configuration ok");
+});

@@ -1,0 +1,302 @@
+// Inserts whose answers are lost, or lie: a socket that closes after the rows have landed, a token that was kept while its
+// part was not, an insert that lands long after the process that sent it.
+import { setTimeout as pause } from "node:timers/promises";
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Assignment } from "#lib/eventlog/log.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { systemClock } from "#lib/runtime/clock.ts";
+import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { createFlusher } from "../../services/consumer/flush.ts";
+import { createIdWindow } from "../../services/consumer/id-window.ts";
+import { createMarkerKeeper } from "../../services/consumer/marker.ts";
+import { createConsumerMetrics } from "../../services/consumer/metrics.ts";
+import { createPreparer } from "../../services/consumer/prepare.ts";
+import { createStoredOffsets, type Fates } from "../../services/consumer/stored.ts";
+import { exactlyOnce } from "../support/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import {
+  createMortal,
+  createStage,
+  eventRecord,
+  idOf,
+  poisonRecord,
+  type Stage,
+  until,
+  withInsert,
+} from "../support/consumer.ts";
+
+let clickhouse: TestClickHouse;
+let warehouse: Warehouse;
+
+beforeAll(async () => {
+  clickhouse = await startTestClickHouse();
+  await clickhouse.migrate("doubt");
+  warehouse = clickhouse.warehouse("doubt");
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+const closedSocket = () => new WarehouseError("ClickHouse insert failed (ECONNRESET)", "transient");
+const events = (count: number) => Array.from({ length: count }, (_, n) => eventRecord({ id: idOf(n) }));
+
+/** What ClickHouse leaves behind when it is killed between writing the token and renaming the part. */
+async function keepTokenOnly({ table }: InsertOptions, insert: () => Promise<void>, epoch: string): Promise<void> {
+  await insert();
+  await warehouse.command(`ALTER TABLE ${table} DELETE WHERE log_epoch = {epoch:String} SETTINGS mutations_sync = 2`, {
+    params: { epoch },
+  });
+}
+
+async function rowsNow(epoch: string): Promise<number> {
+  const rows = await warehouse.query<{ n: string }>(
+    "SELECT count() AS n FROM events_raw WHERE log_epoch = {e:String}",
+    {
+      params: { e: epoch },
+    },
+  );
+  return Number(rows[0]?.n);
+}
+
+describe("an insert whose answer is lost", () => {
+  const landed = async (insert: () => Promise<void>) => {
+    await insert();
+    throw closedSocket();
+  };
+  const vanished = async () => {
+    throw closedSocket();
+  };
+  const hung = async (insert: () => Promise<void>) => {
+    await insert();
+    await pause(300);
+    throw closedSocket();
+  };
+
+  it.each([
+    ["after it landed", landed, 1],
+    ["before it landed", vanished, 1],
+    ["after a long silence", hung, 1],
+    ["after it landed, four times in a row", landed, 4],
+    ["before it landed, four times in a row", vanished, 4],
+  ])("%s, makes each record one row", async (name, fault, times) => {
+    const epoch = `lost ${name}`;
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(50), poisonRecord);
+    let faults = 0;
+    stage.start({ warehouse: withInsert((_, insert) => (faults++ < times ? fault(insert) : insert())) });
+    await stage.drained();
+    expect(faults).toBeGreaterThan(times);
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 50, deadLetters: 1 }));
+  });
+
+  it("in every one of ten batches, makes each record one row", async () => {
+    await using stage = await createStage(warehouse, { epoch: "ten" });
+    await stage.append(...events(100));
+    const tokens = new Set<string>();
+    stage.start({
+      config: { batchSize: 10 },
+      warehouse: withInsert(async ({ token, table }, insert) => {
+        await insert();
+        if (tokens.has(`${table} ${token}`)) return;
+        tokens.add(`${table} ${token}`);
+        throw closedSocket();
+      }),
+    });
+    await stage.drained();
+    expect(tokens.size).toBe(10);
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 100 }));
+  });
+
+  it("makes no second rows when its second try is refused", async () => {
+    const epoch = "refused-later";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...Array.from({ length: 8 }, () => eventRecord({ event: "later" })));
+    let inserts = 0;
+    stage.start({
+      warehouse: withInsert(async (_, insert) => {
+        await insert();
+        if (inserts++ > 0) return;
+        await warehouse.command("ALTER TABLE events_raw ADD CONSTRAINT later CHECK event != 'later'");
+        throw closedSocket();
+      }),
+    });
+    await stage.drained();
+    await warehouse.command("ALTER TABLE events_raw DROP CONSTRAINT later");
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 8 }));
+  });
+});
+
+describe("a token that ClickHouse kept without its part", () => {
+  it.each([
+    ["events_raw", 1],
+    ["log_outcomes", 1],
+    ["dead_letters", 1],
+    ["events_raw", 2],
+  ])("in %s, %i times, is found by the count and repaired", async (table, times) => {
+    const epoch = `token ${table} ${times}`;
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(20), poisonRecord, ...events(3));
+    const tokens = new Set<string>();
+    stage.start({
+      warehouse: withInsert(async (options, insert) => {
+        if (options.table !== table || tokens.size === times || tokens.has(options.token)) return insert();
+        tokens.add(options.token);
+        await keepTokenOnly(options, insert, epoch);
+        throw closedSocket();
+      }),
+    });
+    await stage.drained();
+    expect(tokens.size).toBe(times);
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20, duplicates: 3, deadLetters: 1 }));
+  });
+
+  it("is found by the next owner when the first one died with it", async () => {
+    const epoch = "token-death";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(20));
+    const mortal = createMortal(Number.POSITIVE_INFINITY);
+    stage.start({
+      ...mortal.options,
+      warehouse: withInsert(async (options, insert) => {
+        await keepTokenOnly(options, insert, epoch);
+        mortal.kill();
+        await new Promise(() => {});
+      }),
+    });
+    await mortal.died;
+    await stage.log.killConsumer(0);
+    stage.start();
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+  });
+
+  it("halts the partition when ClickHouse keeps nothing at all, and says what to look at", async () => {
+    const epoch = "token-always";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(5));
+    let inserts = 0;
+    const consumer = stage.start({
+      warehouse: withInsert(async (options, insert) => {
+        await keepTokenOnly(options, insert, epoch);
+        if (inserts++ === 0) throw closedSocket();
+      }),
+    });
+    await until(() => consumer.warnings.some(({ msg }) => msg === "partition halted"), "the partition halts", 25_000);
+    const check = consumer.checks.find(({ name }) => name === "partitions");
+    await expect(check?.check(AbortSignal.timeout(1000))).rejects.toThrow(/offsets 0 to 4 .*millrace verify.*restart/);
+    expect((await stage.log.committed(EVENTS_TOPIC, CONSUMER_GROUP)).get(0)?.offset).toBe(0);
+  });
+
+  it("loses rows when nobody counts: the count is what finds it", async () => {
+    const wholeAlways = (from: number, to: number): Fates => ({
+      byOffset: new Map(Array.from({ length: to - from + 1 }, (_, n) => [from + n, "row"] as const)),
+      surplus: 0,
+    });
+    const store = async (epoch: string, isCounting: boolean) => {
+      const stage = await createStage(warehouse, { epoch });
+      await stage.append(...events(5));
+      await flushByHand(stage, isCounting ? undefined : wholeAlways);
+      return stage.audit();
+    };
+    expect(await store("counting", true)).toMatchObject(exactlyOnce({ rows: 5 }));
+    expect((await store("not-counting", false)).lost).toHaveLength(5);
+  });
+});
+
+/** One flush whose token is kept without its part; with `fates`, that is what the flusher is told of ClickHouse. */
+async function flushByHand(stage: Stage, fates?: (from: number, to: number) => Fates): Promise<void> {
+  const leaving = new AbortController();
+  const flushed = Promise.withResolvers<void>();
+  let inserts = 0;
+  const faulty = withInsert(async (options, insert) => {
+    if (inserts++ > 0) return insert();
+    await keepTokenOnly(options, insert, stage.epoch);
+    throw closedSocket();
+  })(warehouse);
+  const onAssigned = async (assignment: Assignment) => {
+    const origin = { epoch: stage.epoch, topic: EVENTS_TOPIC, partition: 0 };
+    const stored = createStoredOffsets(faulty, origin);
+    const window = createIdWindow({ ageMsMax: 1000, offsetsMax: 1000 });
+    const flusher = createFlusher({
+      ...{ assignment, origin, window, warehouse: faulty, clock: systemClock, logger: pino({ level: "silent" }) },
+      stored: fates ? { ...stored, fates: async (from, to) => fates(from, to) } : stored,
+      preparer: createPreparer(origin, window, stored),
+      markers: createMarkerKeeper(assignment, stage.epoch, systemClock),
+      metrics: createConsumerMetrics(new Registry()),
+    });
+    const records = await assignment.read({ from: 0, maxRecords: 100, maxBytes: 1e6, maxWaitMs: 0 });
+    await flusher.flush(records).then(flushed.resolve, flushed.reject);
+  };
+  const consuming = stage.log.consume({
+    topic: EVENTS_TOPIC,
+    group: CONSUMER_GROUP,
+    signal: leaving.signal,
+    onAssigned,
+  });
+  await flushed.promise;
+  leaving.abort();
+  await consuming;
+}
+
+describe("an insert of a dead process that is still under way", () => {
+  /** A dies while its insert waits at ClickHouse's door; `land` lets it in. */
+  async function dieInserting(stage: Stage): Promise<() => Promise<void>> {
+    const mortal = createMortal(Number.POSITIVE_INFINITY);
+    let land = async () => {};
+    stage.start({
+      ...mortal.options,
+      warehouse: withInsert(async (_, insert) => {
+        land = insert;
+        mortal.kill();
+        await new Promise(() => {});
+      }),
+    });
+    await mortal.died;
+    await stage.log.killConsumer(0);
+    return () => land();
+  }
+
+  it("adds nothing when it lands just before the next owner's", async () => {
+    const epoch = "late-before";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(20));
+    const land = await dieInserting(stage);
+    let inserts = 0;
+    stage.start({
+      warehouse: withInsert(async (_, insert) => {
+        // The next owner has counted nothing by now, and is about to insert all of it.
+        if (inserts++ === 0) await land();
+        await insert();
+      }),
+    });
+    await stage.drained();
+    expect(inserts).toBe(1);
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+  });
+
+  it("adds nothing when it lands after the next owner's", async () => {
+    const epoch = "late-after";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(20));
+    const land = await dieInserting(stage);
+    stage.start();
+    await stage.drained();
+    await land();
+    expect(await rowsNow(epoch)).toBe(20);
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+  });
+
+  it("adds nothing when it lands beside the next owner's", async () => {
+    const epoch = "late-beside";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(20));
+    const land = await dieInserting(stage);
+    stage.start({
+      warehouse: withInsert(async (_, insert) => {
+        await Promise.all([land(), insert()]);
+      }),
+    });
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+  });
+});

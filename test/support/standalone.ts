@@ -1,0 +1,109 @@
+// `millrace start` as a user runs it: a process of its own over a data directory of its own, on free ports.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { vi } from "vitest";
+import { type Spawned, spawnMillrace } from "./processes.ts";
+
+export interface RunningStandalone extends AsyncDisposable {
+  readonly process: Spawned;
+  readonly url: string;
+  readonly clickhouseUrl: string;
+  readonly dataDir: string;
+  /** Settings with which other commands find it. */
+  readonly env: Record<string, string>;
+  /** The answer's text, without its last line break. */
+  query(sql: string): Promise<string>;
+}
+
+const CLI = fileURLToPath(new URL("../../services/cli.ts", import.meta.url));
+const READY_MS_MAX = 20_000;
+const RUN_MS_MAX = 60_000;
+
+export interface StandaloneOptions {
+  dataDir: string;
+  env?: Record<string, string>;
+}
+
+/** Rejects with what was printed when it is not ready within 20 seconds. Killed with -9 when disposed. */
+export async function startStandalone(options: StandaloneOptions): Promise<RunningStandalone> {
+  const { dataDir, env = {} } = options;
+  const child = spawnMillrace(["start"], { PORT: "0", CLICKHOUSE_HTTP_PORT: "0", DATA_DIR: dataDir, ...env });
+  const addresses = await vi
+    .waitFor(() => printedUrls(child), { timeout: READY_MS_MAX, interval: 20 })
+    .catch(async (cause) => {
+      await child[Symbol.asyncDispose]();
+      throw new Error(`not ready after ${READY_MS_MAX} ms:\n${child.lines.join("\n")}`, { cause });
+    });
+  const { url, clickhouseUrl } = addresses;
+  return {
+    process: child,
+    url,
+    clickhouseUrl,
+    dataDir,
+    env: { DATA_DIR: dataDir, CLICKHOUSE_URL: clickhouseUrl, MILLRACE_URL: url },
+    async query(sql) {
+      const answer = await fetch(clickhouseUrl, { method: "POST", body: sql });
+      const body = await answer.text();
+      if (!answer.ok) throw new Error(body);
+      return body.trimEnd();
+    },
+    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+  };
+}
+
+function printedUrls({ lines }: Spawned): { url: string; clickhouseUrl: string } {
+  const url = lines.map((line) => /^ {2}events +(http:\S+)/.exec(line)?.[1]).find(Boolean);
+  const clickhouseUrl = lines.map((line) => /^ {2}ClickHouse +(http:\S+)/.exec(line)?.[1]).find(Boolean);
+  if (!url || !clickhouseUrl) throw new Error("the URLs are not printed yet");
+  return { url, clickhouseUrl };
+}
+
+/** Settings that bring the next process to the ports of the one before. */
+export function samePorts({ url, clickhouseUrl }: RunningStandalone): Record<string, string> {
+  return { PORT: new URL(url).port, CLICKHOUSE_HTTP_PORT: new URL(clickhouseUrl).port };
+}
+
+/** Process ids of the children that a process has now. Linux. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  const pids = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return pids.split(" ").filter(Boolean).map(Number);
+}
+
+export interface Finished {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A program that ends by itself. Rejects when it cannot be started or runs for more than a minute. */
+export async function run(
+  program: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Finished> {
+  const child = spawn(program, args, {
+    env: { PATH: process.env.PATH ?? "", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: RUN_MS_MAX,
+  });
+  const closed = once(child, "close");
+  const [stdout, stderr, [code, signal]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  if (signal !== null) throw new Error(`${program} ${args.join(" ")} ended by ${signal}:\n${stdout}${stderr}`);
+  return { code: code as number, stdout, stderr };
+}
+
+/** `millrace <args>` to its end. */
+export function runMillrace(args: readonly string[], env: Record<string, string> = {}): Promise<Finished> {
+  return run(process.execPath, [CLI, ...args], env);
+}
+
+/** A directory that goes with the test. */
+export async function temporaryDirectory(): Promise<AsyncDisposable & { readonly path: string }> {
+  const path = await mkdtemp(join(tmpdir(), "millrace-e2e-"));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
