@@ -99,12 +99,6 @@ describe("the plain path", () => {
 });
 
 describe("batches", () => {
-  const sizes = (epoch: string) =>
-    warehouse.query<{ rows: string }>(
-      `SELECT count() AS rows FROM events_raw WHERE log_epoch = {epoch:String} GROUP BY _part ORDER BY min(log_offset)`,
-      { params: { epoch } },
-    );
-
   it.each([
     ["rows", { batchSize: 100 }, "{}", 250],
     // 300 characters of properties, the rest of the record and 320 for the row: about 100 records a batch.
@@ -130,12 +124,19 @@ describe("batches", () => {
 
   it("are cut by age: one lone record does not wait for others", async () => {
     await using stage = await createStage(warehouse, { epoch: "cut-age" });
-    stage.start({ config: { flushInterval: 200 } });
+    let inserts = 0;
+    stage.start({
+      config: { flushInterval: 200 },
+      warehouse: withInsert(async ({ table }, insert) => {
+        if (table === "events_raw") inserts++;
+        await insert();
+      }),
+    });
     await stage.append(eventRecord());
     await stage.drained();
     await stage.append(eventRecord());
     await stage.drained();
-    expect(await sizes("cut-age")).toHaveLength(2);
+    expect(inserts).toBe(2);
     expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 2 }));
   });
 
