@@ -155,9 +155,13 @@ function uuidOf({ bytes, starts, ends }: RecordScanner): string {
   return formatUuid(bytes.subarray(starts[FIELD.id], ends[FIELD.id]));
 }
 
-function idOf(event: RecordScanner): string {
-  const apiKey = event.bytes.subarray(event.starts[FIELD.apiKey], event.ends[FIELD.apiKey]);
-  return windowId(uuidOf(event), Buffer.from(apiKey).toString());
+function idOf({ bytes, starts, ends }: RecordScanner): string {
+  const apiKey = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString(
+    "utf8",
+    starts[FIELD.apiKey],
+    ends[FIELD.apiKey],
+  );
+  return windowId(bytes.subarray(starts[FIELD.id], ends[FIELD.id]), apiKey);
 }
 
 function momentOf({ offset, appendTimeMs }: StoredRecord): Moment {
@@ -169,9 +173,14 @@ function addDeadLetter(prepared: Prepared, record: StoredRecord, { errorClass, e
   prepared.outcomes.push({ ...momentOf(record), outcome: "dead_letter", detail: errorClass });
 }
 
-/** A guess of the rows' bytes: a row has about 320 more than its record, in position, times and punctuation. */
+/** Room for the rows: a row has about 320 bytes more than its record, in position, times and punctuation. */
 function sizeOf(records: readonly StoredRecord[]): number {
   let bytes = 0;
-  for (const record of records) bytes += record.value.length + 320;
-  return bytes;
+  let longest = 0;
+  for (const { value } of records) {
+    bytes += value.length + 320;
+    longest = Math.max(longest, value.length);
+  }
+  // The writer grows, and copies, unless there is room for the worst case of the last row as well.
+  return bytes + 6 * longest + 1024;
 }

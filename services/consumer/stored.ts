@@ -1,4 +1,5 @@
 // What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
+import { parseUuid } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { windowId } from "./id-window.ts";
@@ -28,8 +29,7 @@ export interface Fates {
 
 export interface StoredId {
   apiKey: string;
-  /** UUID text, lower case. */
-  uuid: string;
+  uuid: Uint8Array;
   offset: number;
   appendTimeMs: number;
 }
@@ -101,7 +101,12 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
          ORDER BY o`,
         { params: { ...position, from, to, since: sinceMs } },
       );
-      return rows.map(({ k, u, o, t }) => ({ apiKey: k, uuid: u, offset: Number(o), appendTimeMs: Number(t) }));
+      return rows.map(({ k, u, o, t }) => ({
+        apiKey: k,
+        uuid: parseUuid(u) as Uint8Array,
+        offset: Number(o),
+        appendTimeMs: Number(t),
+      }));
     },
     async positionsOf(uuids) {
       const found = new Map<string, StoredPosition[]>();
@@ -111,7 +116,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
         { params: { topic: origin.topic, uuids } },
       );
       for (const { k, u, e, p, o } of rows) {
-        const id = windowId(u, k);
+        const id = windowId(parseUuid(u) as Uint8Array, k);
         const position = { epoch: e, partition: Number(p), offset: Number(o) };
         const positions = found.get(id);
         if (positions) positions.push(position);

@@ -170,6 +170,27 @@ describe("a token that ClickHouse kept without its part", () => {
     expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
   });
 
+  it("is found by the next owner when it was the bytes of a dead letter's", async () => {
+    const epoch = "token-death-letter";
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(...events(3), poisonRecord);
+    const mortal = createMortal(Number.POSITIVE_INFINITY);
+    stage.start({
+      ...mortal.options,
+      warehouse: withInsert(async (options, insert) => {
+        if (options.table !== "dead_letters") return insert();
+        await keepTokenOnly(options, insert, epoch);
+        mortal.kill();
+        await new Promise(() => {});
+      }),
+    });
+    await mortal.died;
+    await stage.log.killConsumer(0);
+    stage.start();
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 3, deadLetters: 1 }));
+  });
+
   it("halts the partition when ClickHouse keeps nothing at all, and says what to look at", async () => {
     const epoch = "token-always";
     await using stage = await createStage(warehouse, { epoch });
@@ -239,13 +260,17 @@ async function flushByHand(stage: Stage, fates?: (from: number, to: number) => F
 }
 
 describe("an insert of a dead process that is still under way", () => {
-  /** A dies while its insert waits at ClickHouse's door; `land` lets it in. */
+  /** A dies while its second insert waits at ClickHouse's door; `land` lets it in. */
   async function dieInserting(stage: Stage): Promise<() => Promise<void>> {
+    await stage.append(...events(20), eventRecord(), eventRecord());
     const mortal = createMortal(Number.POSITIVE_INFINITY);
     let land = async () => {};
+    let inserts = 0;
     stage.start({
       ...mortal.options,
+      config: { batchSize: 10 },
       warehouse: withInsert(async (_, insert) => {
+        if (inserts++ === 0) return insert();
         land = insert;
         mortal.kill();
         await new Promise(() => {});
@@ -256,47 +281,46 @@ describe("an insert of a dead process that is still under way", () => {
     return () => land();
   }
 
+  // Left to itself, the next owner would cut other batches, under other tokens.
+  const config = { batchSize: 7 };
+
   it("adds nothing when it lands just before the next owner's", async () => {
-    const epoch = "late-before";
-    await using stage = await createStage(warehouse, { epoch });
-    await stage.append(...events(20));
+    await using stage = await createStage(warehouse, { epoch: "late-before" });
     const land = await dieInserting(stage);
     let inserts = 0;
     stage.start({
+      config,
       warehouse: withInsert(async (_, insert) => {
-        // The next owner has counted nothing by now, and is about to insert all of it.
+        // The next owner has found nothing of the range, and is about to insert all of it.
         if (inserts++ === 0) await land();
         await insert();
       }),
     });
     await stage.drained();
-    expect(inserts).toBe(1);
-    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 22 }));
   });
 
   it("adds nothing when it lands after the next owner's", async () => {
-    const epoch = "late-after";
-    await using stage = await createStage(warehouse, { epoch });
-    await stage.append(...events(20));
+    await using stage = await createStage(warehouse, { epoch: "late-after" });
     const land = await dieInserting(stage);
-    stage.start();
+    stage.start({ config });
     await stage.drained();
+    expect(await rowsNow("late-after")).toBe(22);
     await land();
-    expect(await rowsNow(epoch)).toBe(20);
-    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 22 }));
   });
 
   it("adds nothing when it lands beside the next owner's", async () => {
-    const epoch = "late-beside";
-    await using stage = await createStage(warehouse, { epoch });
-    await stage.append(...events(20));
+    await using stage = await createStage(warehouse, { epoch: "late-beside" });
     const land = await dieInserting(stage);
+    let inserts = 0;
     stage.start({
+      config,
       warehouse: withInsert(async (_, insert) => {
-        await Promise.all([land(), insert()]);
+        await Promise.all([inserts++ === 0 ? land() : undefined, insert()]);
       }),
     });
     await stage.drained();
-    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 20 }));
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 22 }));
   });
 });
