@@ -12,7 +12,8 @@ export interface LoadOrder {
   kind: Kind;
   seconds: number;
   connections: number;
-  eventsPerRequest: number;
+  /** Requests take these sizes in turn. */
+  eventsPerRequest: readonly number[];
   /** Events a second over all connections; undefined: as fast as possible. */
   eventsPerSecond?: number;
   /** Send every second request without a declared length. */
@@ -20,9 +21,13 @@ export interface LoadOrder {
 }
 
 export interface LoadResult {
+  /** Events sent. */
+  events: number;
+  /** Events that the answers say are durable. */
   acked: number;
-  requests: number;
-  /** Answers by status: "200", "503", "grpc 8". */
+  /** From the first request to the last answer. */
+  seconds: number;
+  /** Answers by status ("200", "503", "grpc 8"), and by error code what was cut off without one ("EPIPE"). */
   statuses: Record<string, number>;
 }
 
@@ -33,38 +38,35 @@ interface Answer {
 
 type Send = (request: PreparedRequest, chunked: boolean) => Promise<Answer>;
 
-process.once("message", async (order: LoadOrder) => {
-  process.send?.(await runLoad(order));
-  process.disconnect();
-  process.exit();
-});
+const HOST = "127.0.0.1";
+const VARIANTS = 20;
 
 async function runLoad(order: LoadOrder): Promise<LoadResult> {
-  const { kind, connections, eventsPerRequest, eventsPerSecond } = order;
-  const requests = prepareRequests(kind, 20, eventsPerRequest);
-  const perRequest = kind === "events" ? 1 : eventsPerRequest;
+  const { kind, connections, eventsPerSecond } = order;
+  const requests = prepareRequests(kind, VARIANTS, order.eventsPerRequest);
   const send = kind === "grpc" ? grpcSender(order) : httpSender(order);
-  const result: LoadResult = { acked: 0, requests: 0, statuses: {} };
+  const result: LoadResult = { events: 0, acked: 0, seconds: 0, statuses: {} };
   const begun = performance.now();
   const end = begun + order.seconds * 1000;
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: connections }, async () => {
-      for (;;) {
-        const n = next++;
-        if (eventsPerSecond)
-          await sleep(Math.max(0, begun + ((n * perRequest) / eventsPerSecond) * 1000 - performance.now()));
-        if (performance.now() >= end) return;
-        const { status, accepted } = await send(
-          requests[n % requests.length] as PreparedRequest,
-          order.chunked === true && n % 2 === 1,
-        );
-        result.requests++;
-        result.acked += accepted;
-        result.statuses[status] = (result.statuses[status] ?? 0) + 1;
-      }
-    }),
-  );
+  let sent = 0;
+
+  async function sendOn(): Promise<void> {
+    for (;;) {
+      const n = sent++;
+      const request = requests[n % requests.length] as PreparedRequest;
+      const due = eventsPerSecond ? begun + (result.events / eventsPerSecond) * 1000 : 0;
+      if (Math.max(due, performance.now()) >= end) return;
+      // Counted before the wait, so that every connection draws the next moment and not the same one.
+      result.events += request.events;
+      if (due > performance.now()) await sleep(due - performance.now());
+      const { status, accepted } = await send(request, order.chunked === true && n % 2 === 1);
+      result.acked += accepted;
+      result.statuses[status] = (result.statuses[status] ?? 0) + 1;
+    }
+  }
+
+  await Promise.all(Array.from({ length: connections }, sendOn));
+  result.seconds = (performance.now() - begun) / 1000;
   return result;
 }
 
@@ -74,7 +76,7 @@ function httpSender({ port, kind, connections }: LoadOrder): Send {
     new Promise((resolve) => {
       const length = chunked ? {} : { "content-length": String(body.length) };
       const request = http.request(
-        { port, path, method: "POST", agent, headers: { ...headers, ...length } },
+        { host: HOST, port, path, method: "POST", agent, headers: { ...headers, ...length } },
         (response) => {
           const chunks: Buffer[] = [];
           response.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -82,13 +84,17 @@ function httpSender({ port, kind, connections }: LoadOrder): Send {
             const status = String(response.statusCode);
             resolve({ status, accepted: status === "200" ? acceptedOf(kind, Buffer.concat(chunks)) : 0 });
           });
-          response.on("error", () => resolve({ status: "reset", accepted: 0 }));
+          response.on("error", (error) => resolve({ status: errorCode(error), accepted: 0 }));
         },
       );
       // A refusal before the body was read ends the connection under what is still being sent.
-      request.on("error", (error: NodeJS.ErrnoException) => resolve({ status: error.code ?? "error", accepted: 0 }));
+      request.on("error", (error) => resolve({ status: errorCode(error), accepted: 0 }));
       request.end(body);
     });
+}
+
+function errorCode(error: NodeJS.ErrnoException): string {
+  return error.code ?? error.name;
 }
 
 function acceptedOf(kind: Kind, body: Buffer): number {
@@ -97,28 +103,34 @@ function acceptedOf(kind: Kind, body: Buffer): number {
   return fromBinary(PublishResponseSchema, body).accepted;
 }
 
-function grpcSender({ port }: LoadOrder): Send {
-  const session = http2.connect(`http://127.0.0.1:${port}`);
+function grpcSender({ port, connections }: LoadOrder): Send {
+  const sessions = Array.from({ length: connections }, () => http2.connect(`http://${HOST}:${port}`));
+  let next = 0;
   return ({ path, headers, body }) =>
     new Promise((resolve, reject) => {
+      const session = sessions[next++ % sessions.length] as http2.ClientHttp2Session;
       const stream = session.request({ ":method": "POST", ":path": path, ...headers });
       const chunks: Buffer[] = [];
-      let status = "0";
-      stream.on("response", (head) => {
-        status = String(head["grpc-status"] ?? status);
-      });
-      stream.on("trailers", (trailers) => {
-        status = String(trailers["grpc-status"] ?? status);
-      });
+      let status: string | undefined;
+      // An error without a message puts its status into the head.
+      const noteStatus = (head: http2.IncomingHttpHeaders) => {
+        if (head["grpc-status"] !== undefined) status = String(head["grpc-status"]);
+      };
+      stream.on("response", noteStatus);
+      stream.on("trailers", noteStatus);
       stream.on("data", (chunk: Buffer) => chunks.push(chunk));
       stream.on("error", reject);
       stream.on("end", () => {
-        const message = Buffer.concat(chunks).subarray(5);
-        resolve({
-          status: status === "0" ? "200" : `grpc ${status}`,
-          accepted: status === "0" ? fromBinary(PublishResponseSchema, message).accepted : 0,
-        });
+        const isOk = status === "0";
+        const accepted = isOk ? fromBinary(PublishResponseSchema, Buffer.concat(chunks).subarray(5)).accepted : 0;
+        resolve({ status: isOk ? "200" : `grpc ${status ?? "without status"}`, accepted });
       });
       stream.end(body);
     });
 }
+
+process.once("message", (order: LoadOrder) => {
+  // A failure here is one of the benchmark: it ends the process, and the parent says so.
+  void runLoad(order).then((result) => process.send?.(result, () => process.exit()));
+});
+process.once("disconnect", () => process.exit(1));

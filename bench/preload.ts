@@ -1,3 +1,4 @@
+// A topic full of events for the consumer to drain.
 import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
 import { createUuidV7 } from "#lib/events/ids.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
@@ -17,11 +18,12 @@ const NAMES = {
 const RECORDS_PER_APPEND = 10_000;
 
 /** Puts events on the log as a gateway would have. */
-export async function preload(log: EventLog, count: number): Promise<void> {
+export async function preload(log: EventLog, count: number, signal: AbortSignal): Promise<void> {
   const encode = createRecordEncoder();
   const newId = createUuidV7();
   const facts = { receivedUs: Date.now() * 1000, apiKey: "", ip: "127.0.0.1", userAgent: "bench", checkStored: false };
   for (let first = 0; first < count; first += RECORDS_PER_APPEND) {
+    signal.throwIfAborted();
     const records: AppendRecord[] = [];
     for (let n = first; n < Math.min(count, first + RECORDS_PER_APPEND); n++) {
       const input = {

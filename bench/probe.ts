@@ -13,24 +13,40 @@ const SEND_EVERY_MS = 100;
 const POLL_EVERY_MS = 50;
 const GIVE_UP_MS = 60_000;
 
-/** Sends a probe every 100 ms for `seconds`, and asks ClickHouse every 50 ms which have arrived. */
-export async function probe(gatewayUrl: string, warehouse: Warehouse, seconds: number): Promise<Latencies> {
+/**
+ * Sends a probe every 100 ms for `seconds`, and asks ClickHouse every 50 ms which have arrived. Rejects when one is
+ * refused or never arrives.
+ */
+export async function probe(
+  gatewayUrl: string,
+  warehouse: Warehouse,
+  seconds: number,
+  signal: AbortSignal,
+): Promise<Latencies> {
   const sentAt = new Map<number, number>();
   const latencies: number[] = [];
   const count = Math.round((seconds * 1000) / SEND_EVERY_MS);
 
   async function send(): Promise<void> {
     const begun = performance.now();
+    const answers: Promise<void>[] = [];
     for (let n = 0; n < count; n++) {
-      await sleep(Math.max(0, begun + n * SEND_EVERY_MS - performance.now()));
-      sentAt.set(n, performance.now());
-      await sendProbe(gatewayUrl, n);
+      const due = begun + n * SEND_EVERY_MS;
+      await sleep(Math.max(0, due - performance.now()), undefined, { signal });
+      // From the moment it was due, and without waiting for the answer before it: a stall must be seen by every probe
+      // that falls into it, not by one.
+      sentAt.set(n, due);
+      const answer = sendProbe(gatewayUrl, n);
+      answer.catch(() => {}); // Reported by Promise.all below; until then it must not count as unhandled.
+      answers.push(answer);
     }
+    await Promise.all(answers);
   }
 
   async function poll(): Promise<void> {
     const deadline = performance.now() + seconds * 1000 + GIVE_UP_MS;
     while (latencies.length < count) {
+      signal.throwIfAborted();
       if (performance.now() > deadline) throw new Error(`${count - latencies.length} of ${count} probes never arrived`);
       const rows = await warehouse.query<{ n: number }>(
         "SELECT toUInt32(value) AS n FROM events_raw WHERE event = 'bench_probe' AND n IN {open:Array(UInt32)}",

@@ -9,6 +9,7 @@ export interface PreparedRequest {
   path: string;
   headers: Record<string, string>;
   body: Buffer;
+  events: number;
 }
 
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
@@ -27,9 +28,14 @@ const PROPERTIES: JsonObject = {
 
 export const propertiesText = JSON.stringify(PROPERTIES);
 
-/** `variants` different requests of `events` events each (POST /events: always one). */
-export function prepareRequests(kind: Kind, variants: number, events: number): PreparedRequest[] {
-  return Array.from({ length: variants }, (_, v) => prepareRequest(kind, v * events, events));
+/** `variants` different requests, of these numbers of events in turn (POST /events: always one). */
+export function prepareRequests(kind: Kind, variants: number, sizes: readonly number[]): PreparedRequest[] {
+  let first = 0;
+  return Array.from({ length: variants }, (_, v) => {
+    const request = prepareRequest(kind, first, sizes[v % sizes.length] as number);
+    first += request.events;
+    return request;
+  });
 }
 
 function prepareRequest(kind: Kind, first: number, count: number): PreparedRequest {
@@ -49,14 +55,14 @@ function prepareRequest(kind: Kind, first: number, count: number): PreparedReque
   });
   if (kind === "connect-json") {
     const body = Buffer.from(toJsonString(PublishRequestSchema, message));
-    return { path: PUBLISH, headers: { "content-type": "application/json" }, body };
+    return { path: PUBLISH, headers: { "content-type": "application/json" }, body, events: count };
   }
   const body = Buffer.from(toBinary(PublishRequestSchema, message));
-  if (kind !== "grpc") return { path: PUBLISH, headers: { "content-type": "application/proto" }, body };
+  if (kind !== "grpc") return { path: PUBLISH, headers: { "content-type": "application/proto" }, body, events: count };
   const prefix = Buffer.alloc(5);
   prefix.writeUInt32BE(body.length, 1);
   const headers = { "content-type": "application/grpc", te: "trailers" };
-  return { path: PUBLISH, headers, body: Buffer.concat([prefix, body]) };
+  return { path: PUBLISH, headers, body: Buffer.concat([prefix, body]), events: count };
 }
 
 function prepareSingle(n: number): PreparedRequest {
@@ -68,5 +74,6 @@ function prepareSingle(n: number): PreparedRequest {
     created_at: new Date().toISOString(),
     properties: PROPERTIES,
   };
-  return { path: "/events", headers: { "content-type": "application/json" }, body: Buffer.from(JSON.stringify(event)) };
+  const body = Buffer.from(JSON.stringify(event));
+  return { path: "/events", headers: { "content-type": "application/json" }, body, events: 1 };
 }

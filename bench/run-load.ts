@@ -3,14 +3,25 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { LoadOrder, LoadResult } from "./load.ts";
 
-/** Runs one load in a process of its own. */
-export async function runLoad(order: LoadOrder): Promise<LoadResult> {
-  const file = fileURLToPath(new URL("load.ts", import.meta.url));
-  const child = fork(file, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
-  child.send(order);
-  const [result] = (await Promise.race([
-    once(child, "message"),
-    once(child, "exit").then(([code]) => Promise.reject(new Error(`the load generator ended with ${code}`))),
-  ])) as [LoadResult];
-  return result;
+/** For preparing the bodies, and for answers that take until the gateway's own time limits. */
+const GRACE_MS = 60_000;
+
+/** Runs one load in a process of its own. Rejects when that process fails, is late, or `signal` fires. */
+export async function runLoad(order: LoadOrder, signal: AbortSignal): Promise<LoadResult> {
+  const child = fork(fileURLToPath(new URL("load.ts", import.meta.url)), {
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
+  const settled = new AbortController();
+  const limit = AbortSignal.any([signal, settled.signal, AbortSignal.timeout(order.seconds * 1000 + GRACE_MS)]);
+  child.once("exit", (code) => settled.abort(new Error(`the load generator ended with ${code}`)));
+  try {
+    child.send(order);
+    const [result] = await once(child, "message", { signal: limit });
+    return result as LoadResult;
+  } catch (error) {
+    limit.throwIfAborted();
+    throw error;
+  } finally {
+    child.kill("SIGKILL");
+  }
 }
