@@ -6,8 +6,6 @@ import type { ServerHttp2Stream } from "node:http2";
 import type { HttpRequest, HttpResponse } from "./http-request.ts";
 
 const DISCARD_BYTES_MAX = 64 * 1024 * 1024;
-/** The connection ends anyway: a small rest is read so that it ends in peace, a large one is not worth its memory. */
-const DISCARD_H1_BYTES_MAX = 256 * 1024;
 /** Time for a client to read the answer before its connection (HTTP/2: stream) is closed under what it still sends. */
 const LINGER_MS = 500;
 
@@ -32,12 +30,7 @@ function closeAfterAnswer(request: IncomingMessage, response: ServerResponse): v
   const { socket } = request;
   response.once("finish", () => {
     if (socket.destroyed) return;
-    let left = DISCARD_H1_BYTES_MAX;
     request.removeAllListeners("data");
-    request.on("data", (chunk: Buffer) => {
-      left -= chunk.length;
-      if (left < 0) request.pause();
-    });
     request.resume();
     const timer = setTimeout(() => socket.destroySoon(), LINGER_MS);
     const close = () => {
