@@ -3,6 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Assignment } from "#lib/eventlog/log.ts";
+import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 import { retryForever } from "#lib/runtime/retry.ts";
@@ -10,7 +11,6 @@ import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehou
 import { PartitionHaltedError } from "./halted.ts";
 import type { Marker, MarkerKeeper } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
-import { DEAD_LETTER_COLUMNS, deadLetterRows, OUTCOME_COLUMNS, outcomeRows } from "./outcome-rows.ts";
 import type { DeadLetter, Prepared } from "./prepare.ts";
 import type { StoredOffsets } from "./stored.ts";
 
@@ -71,7 +71,8 @@ export function createInserter(deps: InsertDeps): Inserter {
       const letters = await insertLetters(deadLetters, token, range, isRepeated);
       if (letters.refused) return letters;
     }
-    return insert("log_outcomes", OUTCOME_COLUMNS, outcomeRows(origin, outcomes), token, range);
+    const rows = Buffer.concat(outcomes.map((one) => outcomeRow(origin, one, one.outcome, one.detail)));
+    return insert("log_outcomes", OUTCOME_COLUMNS, rows, token, range);
   }
 
   async function insertLetters(
@@ -88,7 +89,9 @@ export function createInserter(deps: InsertDeps): Inserter {
         if (missing.length === 0) return { isDoubtful };
       }
       if (round > REPAIR_ROUNDS_MAX) break;
-      const rows = deadLetterRows(origin, missing);
+      const rows = Buffer.concat(
+        missing.map(({ record, errorClass, error }) => deadLetterRow(origin, record, errorClass, error)),
+      );
       const ownToken = round === 0 ? token : `${token}:d${round}`;
       const result = await insert("dead_letters", DEAD_LETTER_COLUMNS, rows, ownToken, range);
       if (result.refused) return result;

@@ -2,9 +2,9 @@
 
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
+import { deadLetterRow, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows } from "#lib/events/row.ts";
-import { createTimeFormatter } from "#lib/events/time.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { LogIdentity } from "./stored.ts";
 
@@ -26,11 +26,6 @@ export interface Classifier {
   classify(records: readonly StoredRecord[]): Promise<Fate[]>;
 }
 
-const positionColumns = ["log_epoch", "log_topic", "log_partition", "log_offset", "log_time"] as const;
-export const outcomeColumns = [...positionColumns, "outcome", "detail"];
-export const deadLetterColumns = [...positionColumns, "error_class", "error", "key_base64", "value_base64"];
-
-const errorCharactersMax = 2000;
 const idsPerQuery = 1000;
 
 /**
@@ -39,24 +34,18 @@ const idsPerQuery = 1000;
  */
 export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { partition: number }): Classifier {
   const rows = createEventRows(origin);
-  const formatTime = createTimeFormatter();
-  const { epoch, topic, partition } = origin;
-  const line = ({ offset, appendTimeMs }: StoredRecord, ...values: readonly string[]): Uint8Array => {
-    const position = [epoch, topic, partition, offset, formatTime(appendTimeMs * 1000)];
-    return Buffer.from(`${JSON.stringify([...position, ...values])}\n`);
-  };
+  const { partition } = origin;
 
   const outcome = (record: StoredRecord, kind: FateKind, detail: string): Fate => ({
     offset: record.offset,
     kind,
-    row: line(record, kind, detail),
+    row: outcomeRow(origin, record, kind, detail),
     bury: (errorClass, error) => bury(record, errorClass, error),
   });
-  const bury = (record: StoredRecord, errorClass: string, error: string): Fate => {
-    const bytes = [record.key, record.value].map((each) => Buffer.from(each).toString("base64"));
-    const letter = line(record, errorClass, error.slice(0, errorCharactersMax), ...bytes);
-    return { ...outcome(record, "dead_letter", errorClass), letter };
-  };
+  const bury = (record: StoredRecord, errorClass: string, error: string): Fate => ({
+    ...outcome(record, "dead_letter", errorClass),
+    letter: deadLetterRow(origin, record, errorClass, error),
+  });
 
   return {
     async classify(records) {

@@ -9,16 +9,10 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type EventLog, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
+import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/events/outcome-rows.ts";
 import { EVENT_COLUMNS } from "#lib/events/row.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import {
-  type Classifier,
-  createClassifier,
-  deadLetterColumns,
-  type Fate,
-  type FateKind,
-  outcomeColumns,
-} from "./fate.ts";
+import { type Classifier, createClassifier, type Fate, type FateKind } from "./fate.ts";
 import type { LogIdentity, OffsetRange } from "./stored.ts";
 
 export interface RepairDeps {
@@ -166,8 +160,8 @@ function createRunStore(warehouse: Warehouse, identity: LogIdentity, partition: 
     const letters = run.flatMap(({ offset, letter }) => (letter === undefined ? [] : [{ offset, letter }]));
     const kept = await lettersKept(warehouse, identity, partition, run);
     const absent = letters.filter(({ offset }) => !kept.has(offset)).map(({ letter }) => letter);
-    if (absent.length > 0) await insert("dead_letters", deadLetterColumns, Buffer.concat(absent), token);
-    await insert("log_outcomes", outcomeColumns, rows, token);
+    if (absent.length > 0) await insert("dead_letters", DEAD_LETTER_COLUMNS, Buffer.concat(absent), token);
+    await insert("log_outcomes", OUTCOME_COLUMNS, rows, token);
   };
 
   const store = async (run: readonly Fate[]): Promise<void> => {
