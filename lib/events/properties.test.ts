@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { type CheckedProperties, checkProperties, type PropertiesInput } from "./properties.ts";
+import { isOneObject } from "./record-json.ts";
 import type { RuleFault } from "./rule-fault.ts";
 
 function check(input: PropertiesInput): CheckedProperties | RuleFault {
@@ -120,6 +121,15 @@ describe("properties", () => {
     const fault = check({ [`a\n\u0000${"k".repeat(10_000)}`]: Number.NaN }) as RuleFault;
     expect(fault.field).toMatch(/^properties\.a\?\?k{37}…$/);
   });
+
+  it.each([' {"a":1}', '{"a":1} ', '{"a":\t1}', '\t{"a":1}\r\n'])(
+    "are one object on one line for the consumer, whatever white space is around the tokens: %j",
+    (text) => {
+      const json = Buffer.from(jsonOf(text));
+      expect(json.toString()).toBe('{"a":1}');
+      expect(isOneObject(json, 0, json.length)).toBe(true);
+    },
+  );
 
   it("lose their line breaks, and nothing but their digits' spelling by that", () => {
     expect(jsonOf('{\n"a": "x\\ny",\r\n"b": [1.50]\n}')).toBe('{"a":"x\\ny","b":[1.5]}');

@@ -19,11 +19,13 @@ const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
 /**
  * Reads properties once: an object, within limits, without `__proto__` keys. JSON text is passed on as it came (numbers
  * keep their digits) unless it has line breaks or escaped surrogates; then, and for objects, it is written anew.
+ * `overflowIsNull`: of an object, numbers beyond a double's range are stored as null instead of being refused.
  */
 export function checkProperties(
   input: PropertiesInput,
   field: string,
   limits: EventLimits,
+  overflowIsNull = false,
 ): CheckedProperties | RuleFault {
   if (input === undefined || input === "") return EMPTY;
   const isText = typeof input === "string";
@@ -40,7 +42,7 @@ export function checkProperties(
     return fault("invalid", field, `must be a JSON object, not ${jsonTypeOf(parsed)}`);
   }
   const object = parsed as PropertyObject;
-  const walk: Walk = { keysLeft: limits.propertyKeys, field, limits };
+  const walk: Walk = { keysLeft: limits.propertyKeys, field, limits, overflowIsNull: overflowIsNull && !isText };
   const found = walkObject(object, 1, "", walk);
   if (found) return found;
   if (isText && !needsRewriting(input)) return { object, json: input };
@@ -51,6 +53,7 @@ interface Walk {
   keysLeft: number;
   field: string;
   limits: EventLimits;
+  overflowIsNull: boolean;
 }
 
 function walkObject(object: PropertyObject, depth: number, path: string, walk: Walk): RuleFault | undefined {
@@ -68,7 +71,7 @@ function walkObject(object: PropertyObject, depth: number, path: string, walk: W
 
 function walkValue(value: unknown, depth: number, path: string, key: string, walk: Walk): RuleFault | undefined {
   if (typeof value === "number") {
-    if (Number.isFinite(value)) return undefined;
+    if (Number.isFinite(value) || walk.overflowIsNull) return undefined;
     return fault("invalid", `${walk.field}${path}.${shown(key)}`, `is ${value}; JSON has finite numbers only`);
   }
   if (typeof value !== "object" || value === null) return undefined;
@@ -93,9 +96,14 @@ function tooLarge(field: string, bytes: number, limits: EventLimits): RuleFault 
   return fault("too_large", field, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
 }
 
-/** `includes` first: it is many times as fast as the pattern, and most texts have no escape at all. */
+/**
+ * White space around or between tokens is JSON, but what record-json.ts takes begins and ends with a brace and has no
+ * control characters. `includes` before the pattern: it is many times as fast, and most texts have no escape at all.
+ */
 function needsRewriting(json: string): boolean {
-  return json.includes("\n") || json.includes("\r") || (json.includes("\\u") && SURROGATE_ESCAPE.test(json));
+  if (json[0] !== "{" || json[json.length - 1] !== "}") return true;
+  if (json.includes("\n") || json.includes("\r") || json.includes("\t")) return true;
+  return json.includes("\\u") && SURROGATE_ESCAPE.test(json);
 }
 
 /** JSON.stringify with each unpaired surrogate replaced by U+FFFD, in keys and values, as UTF-8 encoding would. */

@@ -51,7 +51,9 @@ export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { p
     async classify(records) {
       const decoded = records.map(decodeOrFault);
       const ids = decoded.map((event) =>
-        event instanceof PoisonRecordError || !event.idFromCaller ? undefined : formatUuid(event.id),
+        event instanceof PoisonRecordError || !(event.idFromCaller || event.checkStored)
+          ? undefined
+          : formatUuid(event.id),
       );
       const known = await positionsOf(
         warehouse,
@@ -92,15 +94,16 @@ function decodeOrFault(record: StoredRecord) {
   }
 }
 
-/** Places, as partition:offset, of the rows with these ids, by `id apiKey`. */
+/** Places of the rows with these ids, by `id apiKey`: partition:offset, after the epoch when it is another one. */
 async function positionsOf(warehouse: Warehouse, { epoch, topic }: LogIdentity, ids: readonly string[]) {
   const places = new Map<string, string[]>();
   for (let at = 0; at < ids.length; at += idsPerQuery) {
     const rows = await warehouse.query<{ key: string; place: string }>(
-      `SELECT concat(toString(uuid), ' ', api_key) AS key, concat(toString(log_partition), ':', toString(log_offset)) AS place
+      `SELECT concat(toString(uuid), ' ', api_key) AS key,
+         concat(if(log_epoch = {epoch:String}, '', concat(log_epoch, ':')), toString(log_partition), ':', toString(log_offset)) AS place
        FROM events_raw
-       WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}
-       ORDER BY log_partition, log_offset`,
+       WHERE log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}
+       ORDER BY log_epoch != {epoch:String}, log_epoch, log_partition, log_offset`,
       { params: { epoch, topic, ids: ids.slice(at, at + idsPerQuery) } },
     );
     for (const { key, place } of rows) places.set(key, [...(places.get(key) ?? []), place]);

@@ -31,7 +31,14 @@ function idOf(offset: number): string {
   return `00000000-0000-4000-8000-${String(offset).padStart(12, "0")}`;
 }
 
-function record(id: string, offset: number): AppendRecord {
+interface Flags {
+  idFromCaller: boolean;
+  checkStored: boolean;
+}
+
+const CALLERS: Flags = { idFromCaller: true, checkStored: false };
+
+function record(id: string, offset: number, { idFromCaller, checkStored } = CALLERS): AppendRecord {
   const text = { source: "", originalTime: "", apiKey: "k", ip: "", userAgent: "", sessionId: "", windowId: "" };
   const more = { elementsChain: "", currentUrl: "", host: "", anonDistinctId: "", deviceId: "" };
   const value = encodeRecordPlain({
@@ -39,11 +46,11 @@ function record(id: string, offset: number): AppendRecord {
       ...text,
       ...more,
       id: parseUuid(id) ?? new Uint8Array(),
-      idFromCaller: true,
+      idFromCaller,
       event: "seen",
       distinctId: `d${offset}`,
     },
-    ...{ value: offset, timeUs: 1e15 + offset, receivedUs: 1e15, checkStored: false },
+    ...{ value: offset, timeUs: 1e15 + offset, receivedUs: 1e15, checkStored },
     propertiesJson: JSON.stringify({ n: offset, text: 'a "quoted" é' }),
   });
   return { key: Buffer.from(`d${offset}`), value };
@@ -288,6 +295,23 @@ describe("a lost outcome", () => {
       partitions: [{ rows: 6, duplicates: 1, deadLetters: 2 }],
       repair: { repaired: 9, lost: [] },
     });
+  });
+
+  it("of a replay under an id that a gateway made comes back as a duplicate, also of a row of an older log", async () => {
+    const replay = { idFromCaller: false, checkStored: true };
+    await using system = await startSystem([
+      record(idOf(0), 0),
+      record(idOf(0), 1, replay),
+      record(idOf(9), 2, replay),
+    ]);
+    await system.copy("log_offset = 0", { uuid: `toUUID('${idOf(9)}')`, log_epoch: "'older'" });
+    await system.remove("events_raw", "log_offset > 0");
+    await system.remove("log_outcomes", "1");
+    expect((await system.verify("--repair")).code).toBe(0);
+    expect(await system.select("SELECT log_offset, outcome, detail FROM log_outcomes ORDER BY log_offset")).toEqual([
+      { log_offset: "1", outcome: "duplicate", detail: "0:0" },
+      { log_offset: "2", outcome: "duplicate", detail: "older:0:0" },
+    ]);
   });
 
   it("that says erased keeps the event away", async () => {
