@@ -1,23 +1,23 @@
-// The tests' own audit, in SQL and independent of `millrace verify`: what is stored of one epoch against what was appended.
+// The tests' own audit, independent of `millrace verify`: what is stored of one epoch against what was appended. Rows
+// and outcomes are read one by one; trace-checker.ts judges them.
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { type AckedRecord, checkTrace, type TraceOutcome, type TraceRow, type Verdict } from "./trace-checker.ts";
 
-export interface StoredAudit {
+export interface StoredAudit extends Verdict {
   rows: number;
   duplicates: number;
   deadLetters: number;
-  /** "partition:offset" of what is neither a row nor an outcome. */
-  lost: string[];
-  /** "partition:offset" of what is more than one of them. */
-  doubled: string[];
-  /** "partition:offset" of what is stored and was never appended. */
-  foreign: string[];
-  /** "apiKey uuid" of caller-made ids with more than one row. */
-  doubledIds: string[];
-  /** "partition:offset" of dead_letter outcomes without exactly one copy of the bytes. */
-  lostLetters: string[];
 }
 
-const NOTHING_WRONG = { lost: [], doubled: [], foreign: [], doubledIds: [], lostLetters: [] };
+const NOTHING_WRONG: Verdict = {
+  lost: [],
+  unaccounted: [],
+  doubled: [],
+  doubledIds: [],
+  foreign: [],
+  disordered: [],
+  lostLetters: [],
+};
 
 /** What toMatchObject must find: nothing lost, nothing double, and these numbers. */
 export function exactlyOnce(numbers: { rows: number; duplicates?: number; deadLetters?: number }) {
@@ -30,38 +30,36 @@ export async function auditStored(
   epoch: string,
   ends: ReadonlyMap<number, number>,
 ): Promise<StoredAudit> {
-  const params = { epoch };
-  const where = "log_epoch = {epoch:String}";
-  const stored = await warehouse.query<{ at: string; fate: string; times: string }>(
-    `SELECT concat(toString(log_partition), ':', toString(log_offset)) AS at, any(fate) AS fate, count() AS times FROM (
-       SELECT log_partition, log_offset, 'row' AS fate FROM events_raw WHERE ${where}
-       UNION ALL SELECT log_partition, log_offset, toString(outcome) AS fate FROM log_outcomes WHERE ${where}
-     ) GROUP BY log_partition, log_offset`,
-    { params },
+  const ask = <Row>(columns: string, table: string) =>
+    warehouse.query<Row>(
+      `SELECT log_partition AS p, toString(log_offset) AS o${columns} FROM ${table} WHERE log_epoch = {epoch:String}
+       ORDER BY log_partition, log_offset`,
+      { params: { epoch } },
+    );
+  const raw = await ask<{ p: number; o: string; id: string | null }>(
+    ", if(uuid_from_caller, concat(api_key, ' ', toString(uuid)), NULL) AS id",
+    "events_raw",
   );
-  const expected = new Set(
-    [...ends].flatMap(([p, end]) => Array.from({ length: end }, (_, offset) => `${p}:${offset}`)),
+  const others = await ask<{ p: number; o: string; outcome: string; detail: string }>(
+    ", toString(outcome) AS outcome, detail",
+    "log_outcomes",
   );
-  const found = new Set(stored.map(({ at }) => at));
-  const letters = await warehouse.query<{ at: string }>(
-    `SELECT concat(toString(log_partition), ':', toString(log_offset)) AS at FROM dead_letters WHERE ${where}`,
-    { params },
+  const letters = await ask<{ p: number; o: string }>("", "dead_letters");
+  const placed = ({ p, o }: { p: number; o: string }) => ({ epoch, partition: Number(p), offset: Number(o) });
+  const rows: TraceRow[] = raw.map((row) => ({ ...placed(row), id: row.id ?? undefined }));
+  const outcomes: TraceOutcome[] = others.map((one) => ({ ...placed(one), outcome: one.outcome, detail: one.detail }));
+  const acked: AckedRecord[] = [...ends].flatMap(([partition, end]) =>
+    Array.from({ length: end }, (_, offset) => ({ partition, offset })),
   );
-  const ids = await warehouse.query<{ id: string }>(
-    `SELECT concat(api_key, ' ', toString(uuid)) AS id FROM events_raw WHERE ${where} AND uuid_from_caller
-     GROUP BY api_key, uuid HAVING count() > 1 ORDER BY id`,
-    { params },
-  );
-  const withFate = (wanted: string) => stored.filter(({ fate }) => fate === wanted);
-  const copies = (at: string) => letters.filter((letter) => letter.at === at).length;
+  const countOf = (wanted: string) => positions(outcomes.filter(({ outcome }) => outcome === wanted));
   return {
-    rows: withFate("row").length,
-    duplicates: withFate("duplicate").length,
-    deadLetters: withFate("dead_letter").length,
-    lost: [...expected].filter((at) => !found.has(at)),
-    doubled: stored.filter(({ times }) => Number(times) > 1).map(({ at }) => at),
-    foreign: [...found].filter((at) => !expected.has(at)),
-    doubledIds: ids.map(({ id }) => id),
-    lostLetters: withFate("dead_letter").flatMap(({ at }) => (copies(at) === 1 ? [] : [at])),
+    rows: positions(rows),
+    duplicates: countOf("duplicate"),
+    deadLetters: countOf("dead_letter"),
+    ...checkTrace({ epoch, acked, rows, outcomes, letters: letters.map(placed) }),
   };
+}
+
+function positions(all: readonly AckedRecord[]): number {
+  return new Set(all.map(({ partition, offset }) => `${partition}:${offset}`)).size;
 }

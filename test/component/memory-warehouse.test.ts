@@ -1,0 +1,26 @@
+// The warehouse in memory against the real ClickHouse: the same cases on both.
+import { startTestClickHouse } from "../support/clickhouse.ts";
+import { createMemoryWarehouse } from "../support/memory-warehouse.ts";
+import { keepTokenOnly } from "../support/safeguards-faults.ts";
+import { describeWarehouse } from "../support/warehouse-contract.ts";
+
+describeWarehouse("the warehouse in memory", async () => {
+  const warehouse = createMemoryWarehouse({ isRefused: ({ event }) => event === "refused" });
+  return {
+    warehouse,
+    keepTokenOnly: async (options) => warehouse.keepTokenOnly(options),
+    async [Symbol.asyncDispose]() {},
+  };
+});
+
+describeWarehouse("ClickHouse", async () => {
+  const clickhouse = await startTestClickHouse();
+  await clickhouse.migrate("contract");
+  const warehouse = clickhouse.warehouse("contract");
+  await warehouse.command("ALTER TABLE events_raw ADD CONSTRAINT refused CHECK event != 'refused'");
+  return {
+    warehouse,
+    keepTokenOnly: (options, epoch) => keepTokenOnly(warehouse, options, epoch),
+    [Symbol.asyncDispose]: () => clickhouse[Symbol.asyncDispose](),
+  };
+});
