@@ -99,6 +99,7 @@ function errorCode(error: NodeJS.ErrnoException): string {
 
 function acceptedOf(kind: Kind, body: Buffer): number {
   if (kind === "events") return 1;
+  if (kind === "batch") return (JSON.parse(body.toString()) as { ingested: number }).ingested;
   if (kind === "connect-json") return fromJsonString(PublishResponseSchema, body.toString()).accepted;
   return fromBinary(PublishResponseSchema, body).accepted;
 }

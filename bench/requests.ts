@@ -1,8 +1,10 @@
 // Bodies of the load, encoded once: 100 events of about 350 bytes, as a web shop would send them.
+import { randomUUID } from "node:crypto";
 import { create, type JsonObject, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { PublishRequestSchema } from "#gen/millrace/events/v1/events_pb.ts";
 
-export const KINDS = ["connect-json", "connect-protobuf", "connect-struct", "grpc", "events"] as const;
+export const BATCH_KEY = "bench-key";
+export const KINDS = ["connect-json", "connect-protobuf", "connect-struct", "grpc", "events", "batch"] as const;
 export type Kind = (typeof KINDS)[number];
 
 export interface PreparedRequest {
@@ -40,6 +42,7 @@ export function prepareRequests(kind: Kind, variants: number, sizes: readonly nu
 
 function prepareRequest(kind: Kind, first: number, count: number): PreparedRequest {
   if (kind === "events") return prepareSingle(first);
+  if (kind === "batch") return prepareBatch(first, count);
   const isStruct = kind === "connect-json" || kind === "connect-struct";
   const message = create(PublishRequestSchema, {
     events: Array.from({ length: count }, (_, i) => ({
@@ -63,6 +66,20 @@ function prepareRequest(kind: Kind, first: number, count: number): PreparedReque
   prefix.writeUInt32BE(body.length, 1);
   const headers = { "content-type": "application/grpc", te: "trailers" };
   return { path: PUBLISH, headers, body: Buffer.concat([prefix, body]), events: count };
+}
+
+/** As posthog-node sends them; `BATCH_KEY` is the one thing this dialect always asks for. */
+function prepareBatch(first: number, count: number): PreparedRequest {
+  const sentAt = new Date().toISOString();
+  const batch = Array.from({ length: count }, (_, i) => ({
+    event: "page_view",
+    distinct_id: `user_${(first + i) % 5000}`,
+    properties: PROPERTIES,
+    uuid: randomUUID(),
+    timestamp: sentAt,
+  }));
+  const body = Buffer.from(JSON.stringify({ api_key: BATCH_KEY, batch, sent_at: sentAt }));
+  return { path: "/batch/", headers: { "content-type": "application/json" }, body, events: count };
 }
 
 function prepareSingle(n: number): PreparedRequest {

@@ -2,18 +2,25 @@
 
 import type { LoadOrder } from "../load.ts";
 import { startMeasured } from "../meter.ts";
-import type { Kind } from "../requests.ts";
+import { BATCH_KEY, type Kind } from "../requests.ts";
 import { CaseFailedError, expectCounted, type Result, type Setting, type Target } from "../result.ts";
 import { runLoad } from "../run-load.ts";
 import { startKafkaTarget, startSqliteTarget } from "../stores.ts";
 
 const CONNECTIONS = 16;
 const EVENTS_PER_REQUEST = 100;
-const CPU_US_LIMITS_ON_KAFKA: Partial<Record<Kind, number>> = { "connect-protobuf": 12, "connect-struct": 18 };
+const CPU_US_LIMITS_ON_KAFKA: Partial<Record<Kind, number>> = {
+  "connect-protobuf": 12,
+  "connect-struct": 18,
+  batch: 10,
+};
 
 export async function measureGateway(on: "sqlite" | "kafka", kind: Kind, setting: Setting): Promise<Result> {
   await using target = await (on === "kafka" ? startKafkaTarget() : startSqliteTarget());
-  await using gateway = await startMeasured("gateway-process.ts", [target.address]);
+  await using gateway = await startMeasured("gateway-process.ts", [
+    target.address,
+    ...(kind === "batch" ? [BATCH_KEY] : []),
+  ]);
   const order: LoadOrder = {
     port: Number(gateway.details.port),
     kind,

@@ -109,7 +109,7 @@ function needsRewriting(json: string): boolean {
 /** JSON.stringify with each unpaired surrogate replaced by U+FFFD, in keys and values, as UTF-8 encoding would. */
 function wellFormedJson(object: PropertyObject): string {
   const json = JSON.stringify(object);
-  if (!SURROGATE_ESCAPE.test(json)) return json;
+  if (!json.includes("\\u") || !SURROGATE_ESCAPE.test(json)) return json;
   // JSON.stringify escapes unpaired surrogates and no others. An escaped backslash is matched whole, so that the text
   // `\\ud800` (six characters a caller meant) is left alone.
   return json.replace(/\\(?:u(d[89a-f][0-9a-f]{2})|.)/g, (match, half) => (half ? "\uFFFD" : match));

@@ -33,7 +33,8 @@ const VALUE = 6;
 const TIME_US = 7;
 const RECEIVED_US = 8;
 const CHECK_STORED = 10;
-const LAST_FIELD = 22;
+const TRUSTED = 23;
+const LAST_FIELD = 23;
 /** 2300-01-01T00:00:00Z, the first moment after a DateTime64's range. */
 const TIME_US_END = 10_413_792_000_000_000;
 
@@ -53,6 +54,8 @@ export interface RecordScanner {
   readonly ends: Int32Array;
   idFromCaller: boolean;
   checkStored: boolean;
+  /** The request carried a secret key and no Origin. */
+  trusted: boolean;
   /** NaN when absent. */
   value: number;
   timeUs: number;
@@ -69,6 +72,7 @@ class Scanner implements RecordScanner {
   readonly ends = new Int32Array(LAST_FIELD + 1);
   idFromCaller = false;
   checkStored = false;
+  trusted = false;
   value = Number.NaN;
   timeUs = 0;
   receivedUs = 0;
@@ -89,6 +93,7 @@ class Scanner implements RecordScanner {
     this.ends.fill(0);
     this.idFromCaller = false;
     this.checkStored = false;
+    this.trusted = false;
     this.value = Number.NaN;
     this.timeUs = 0;
     this.receivedUs = 0;
@@ -112,6 +117,7 @@ class Scanner implements RecordScanner {
       else if (field === RECEIVED_US) this.receivedUs = number;
       else if (field === ID_FROM_CALLER) this.idFromCaller = number !== 0;
       else if (field === CHECK_STORED) this.checkStored = number !== 0;
+      else if (field === TRUSTED) this.trusted = number !== 0;
     } else if (wireType === FIXED64) {
       const start = this.#at;
       this.#skip(8);
@@ -181,7 +187,7 @@ class Scanner implements RecordScanner {
 function wireTypes(): Int8Array {
   const types = new Int8Array(LAST_FIELD + 1).fill(-1);
   for (const field of Object.values(FIELD)) types[field] = BYTES;
-  for (const field of [ID_FROM_CALLER, TIME_US, RECEIVED_US, CHECK_STORED]) types[field] = VARINT;
+  for (const field of [ID_FROM_CALLER, TIME_US, RECEIVED_US, CHECK_STORED, TRUSTED]) types[field] = VARINT;
   types[VALUE] = FIXED64;
   return types;
 }

@@ -15,6 +15,7 @@ const text = fc.oneof(
     "é".repeat(42),
     "日".repeat(42),
     "日".repeat(43),
+    ...["y".repeat(127), "y".repeat(128), "é".repeat(128), "日".repeat(5461), "日".repeat(5462)],
     "y".repeat(20_000),
   ),
 );
@@ -41,6 +42,7 @@ const event: fc.Arbitrary<LogEvent> = fc.record({
   host: text,
   anonDistinctId: text,
   deviceId: text,
+  trusted: fc.boolean(),
 });
 
 const SAMPLE = fc.sample(event, { seed: 7, numRuns: 1 })[0] as LogEvent;
@@ -51,6 +53,20 @@ describe("record encoder", () => {
     fc.assert(
       fc.property(event, (each) => {
         expect(Buffer.from(encode(each)).toString("hex")).toBe(Buffer.from(encodeRecordPlain(each)).toString("hex"));
+      }),
+    );
+  });
+
+  it("writes the same for events of one request, of which it copies what they share", () => {
+    const encode = createRecordEncoder();
+    const requests = fc.tuple(fc.array(event, { maxLength: 4 }), text, text, text);
+    fc.assert(
+      fc.property(fc.array(requests, { maxLength: 3 }), (all) => {
+        for (const [events, apiKey, ip, userAgent] of all) {
+          for (const each of events.map((one) => ({ ...one, apiKey, ip, userAgent }))) {
+            expect(Buffer.from(encode(each)).equals(encodeRecordPlain(each))).toBe(true);
+          }
+        }
       }),
     );
   });

@@ -32,6 +32,7 @@ const event: fc.Arbitrary<LogEvent> = fc.record({
   host: text,
   anonDistinctId: text,
   deviceId: text,
+  trusted: fc.boolean(),
 });
 
 it("writes the values that the plain path writes, and reads the same flags", () => {
@@ -46,7 +47,11 @@ it("writes the values that the plain path writes, and reads the same flags", () 
       for (const one of events) {
         const bytes = encode(one);
         scanner.scan(bytes);
-        expect([scanner.idFromCaller, scanner.checkStored]).toEqual([one.idFromCaller, one.checkStored]);
+        expect([scanner.idFromCaller, scanner.checkStored, scanner.trusted]).toEqual([
+          one.idFromCaller,
+          one.checkStored,
+          one.trusted,
+        ]);
         writer.add(scanner, offset, 1_800_000_000_123);
         expected += Buffer.from(plain.row(decodeRecord(bytes), offset, 1_800_000_000_123)).toString();
       }

@@ -14,6 +14,11 @@ export function clampEventTime(timeUs: number, receivedUs: number): number {
   return Math.min(timeUs, receivedUs + EVENT_TIME_AHEAD_US);
 }
 
+/** Whether a stored time is where `clampEventTime` moves times to. */
+export function isClamped(timeUs: number, receivedUs: number): boolean {
+  return timeUs === EVENT_TIME_MIN_US || timeUs === receivedUs + EVENT_TIME_AHEAD_US;
+}
+
 const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))$/;
 
 /**
@@ -41,6 +46,24 @@ export function parseRfc3339(text: string): number | undefined {
   const ms = date.getTime() + ((hour * 60 + minute - offsetMinutes) * 60 + second) * 1000;
   const micros = m[7] ? Number(m[7].padEnd(6, "0").slice(0, 6)) : 0;
   return ms * 1000 + micros;
+}
+
+/** A zone at the end of a time, or a word for one: V8 reads neither as local time. */
+const ZONED = /:\d.*[+-]\d|(?<![a-z])(?:z|utc?|gmt|[ecmp][sd]t)(?![a-z])/i;
+/** Dates of ISO 8601 without a time are UTC by themselves. */
+const ISO_DATE = /^(?:[+-]\d{6}|\d{4})(?:-\d\d){0,2}$/;
+
+/**
+ * Any text that JavaScript's Date reads, as microseconds (whole milliseconds; further digits are cut); undefined for
+ * anything else. A text that names no zone is UTC, wherever the process runs.
+ */
+export function parseDateText(text: string): number | undefined {
+  const ms = Date.parse(text);
+  if (Number.isNaN(ms)) return undefined;
+  if (text.endsWith("Z") || ISO_DATE.test(text) || ZONED.test(text)) return ms * 1000;
+  // The ISO form takes its zone without a space, every other form with one.
+  const utcMs = Date.parse(/\dT\d/.test(text) ? `${text}Z` : `${text} UTC`);
+  return (Number.isNaN(utcMs) ? ms - new Date(ms).getTimezoneOffset() * 60_000 : utcMs) * 1000;
 }
 
 /**

@@ -89,6 +89,34 @@ describe("event rules", () => {
     expect(accepted(time(5))).toMatchObject({ timeUs: 5, originalTime: "" });
   });
 
+  it("move a time by the skew of the caller's clock, before its range is looked at", () => {
+    const time = (us: number, skewUs: number) => ({ time: { us, skewUs, text: () => "as sent" } });
+    expect(accepted(time(5, 10))).toMatchObject({ timeUs: 15, originalTime: "as sent" });
+    expect(accepted(time(-5, 10))).toMatchObject({ timeUs: 5, originalTime: "as sent" });
+    expect(accepted(time(5, -10))).toMatchObject({ timeUs: 0, originalTime: "as sent" });
+    expect(accepted(time(5, 0))).toMatchObject({ timeUs: 5, originalTime: "" });
+  });
+
+  it("take an id as bytes", () => {
+    const id = new Uint8Array(16).fill(7);
+    expect(accepted({ id })).toMatchObject({ id, idFromCaller: true });
+  });
+
+  it("trust an event only when the request says so", () => {
+    expect(accepted({}).trusted).toBe(false);
+    expect(checkEvent(INPUT, { ...FACTS, trusted: true }, NAMES, DEFAULT_LIMITS, newId)).toMatchObject({
+      trusted: true,
+    });
+  });
+
+  it("store a number beyond a double as null where the dialect says so, and refuse it elsewhere", () => {
+    const properties = { a: Number.POSITIVE_INFINITY, b: [1, Number.NEGATIVE_INFINITY] };
+    expect(accepted({ properties, overflowIsNull: true }).propertiesJson).toBe('{"a":null,"b":[1,null]}');
+    expect(check({ properties })).toMatchObject({ fault: "invalid", field: "properties.a" });
+    // Text is stored as it came: null would have to be written into it.
+    expect(check({ properties: '{"a":1e400}', overflowIsNull: true })).toMatchObject({ fault: "invalid" });
+  });
+
   it("lift what routing and sessions need, the $ name before the plain one, blanks and other types skipped", () => {
     const properties = {
       $session_id: " ",

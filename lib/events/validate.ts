@@ -8,8 +8,8 @@ import { clampEventTime } from "./time.ts";
 
 /** An event as a dialect has read it: types are right, nothing else is known. */
 export interface EventInput {
-  /** "" or a UUID. */
-  id: string;
+  /** "", a UUID, or its 16 bytes. */
+  id: string | Uint8Array;
   event: string;
   distinctId: string;
   source: string;
@@ -17,10 +17,14 @@ export interface EventInput {
   /** Undefined: the receive time. */
   time: EventTime | undefined;
   properties: PropertiesInput;
+  /** Store a number beyond a double's range (1e400) as null, as JSON.stringify does; otherwise it is a fault. */
+  overflowIsNull?: boolean;
 }
 
 export interface EventTime {
   us: number;
+  /** What the caller's clock is behind ours, where the request says so: the event happened that much later. */
+  skewUs?: number;
   /** As the caller gave it; asked for only when the time has to be moved. */
   text(): string;
 }
@@ -32,6 +36,8 @@ export interface RequestFacts {
   ip: string;
   userAgent: string;
   checkStored: boolean;
+  /** A secret key and no Origin. Absent: not trusted. */
+  trusted?: boolean;
 }
 
 /** How a dialect spells the fields in its errors. */
@@ -57,18 +63,16 @@ export function checkEvent(
 ): LogEvent | RuleFault {
   const text = checkTexts(input, names, limits);
   if (text) return text;
-  const id = input.id === "" ? newId() : parseUuid(input.id);
+  const id = typeof input.id !== "string" ? input.id : input.id === "" ? newId() : parseUuid(input.id);
   if (!id) return fault("invalid", names.id, `must be a UUID like 0192f0c1-2345-7abc-8def-0123456789ab`);
   if (input.value !== undefined && !Number.isFinite(input.value)) {
     return fault("invalid", names.value, `must be a finite number, not ${input.value}`);
   }
-  const properties = checkProperties(input.properties, names.properties, limits);
+  const properties = checkProperties(input.properties, names.properties, limits, input.overflowIsNull);
   if ("fault" in properties) return properties;
-  const bytes = Buffer.byteLength(properties.json);
-  if (bytes > limits.eventBytes) {
-    return fault("too_large", names.properties, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
-  }
-  const timeUs = input.time === undefined ? facts.receivedUs : clampEventTime(input.time.us, facts.receivedUs);
+  const large = tooLarge(properties.json, names.properties, limits);
+  if (large) return large;
+  const timeUs = input.time === undefined ? facts.receivedUs : storedTime(input.time, facts.receivedUs);
   const lifted = properties.object;
   return {
     id,
@@ -92,7 +96,12 @@ export function checkEvent(
     host: textProperty(lifted, "$host", "host"),
     anonDistinctId: textProperty(lifted, "$anon_distinct_id", "anon_distinct_id"),
     deviceId: textProperty(lifted, "$device_id"),
+    trusted: facts.trusted === true,
   };
+}
+
+function storedTime(time: EventTime, receivedUs: number): number {
+  return clampEventTime(time.us + (time.skewUs ?? 0), receivedUs);
 }
 
 function checkTexts(input: EventInput, names: FieldNames, limits: EventLimits): RuleFault | undefined {
@@ -109,6 +118,14 @@ function tooLong(value: string, field: string, maxBytes: number): RuleFault | un
   const bytes = Buffer.byteLength(value);
   if (bytes <= maxBytes) return undefined;
   return fault("too_large", field, `has ${bytes} bytes; at most ${maxBytes} are allowed`);
+}
+
+/** A text has at most three bytes a unit: most need no counting. */
+function tooLarge(json: string, field: string, limits: EventLimits): RuleFault | undefined {
+  if (json.length * 3 <= limits.eventBytes) return undefined;
+  const bytes = Buffer.byteLength(json);
+  if (bytes <= limits.eventBytes) return undefined;
+  return fault("too_large", field, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
 }
 
 /** First non-blank string among the named properties, untrimmed; "" when there is none. */

@@ -1,21 +1,28 @@
 // Composition root of the gateway.
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
-import { type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { type AppendRecord, type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createHealth, describeListenError, type HealthCheck } from "#lib/runtime/health.ts";
-import { createAdmission } from "./admission.ts";
+import { type Admission, createAdmission } from "./admission.ts";
 import { createKeys } from "./auth.ts";
 import type { IngressConfig } from "./config.ts";
+import { createCors } from "./cors.ts";
+import { createBatchDialect } from "./dialects/batch.ts";
 import { registerEventService } from "./dialects/connect.ts";
 import { registerHealthService } from "./dialects/health.ts";
+import { createReplayDialect } from "./dialects/replay.ts";
 import { createRpcHandler } from "./dialects/rpc-handler.ts";
 import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
+import { createCallerOf, declaredLength, type HttpRequest } from "./http-request.ts";
 import { createIngest } from "./ingest.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
+import { createOrigins } from "./origins.ts";
+import { createRateLimit } from "./rate-limit.ts";
 import { createRoutes } from "./routes.ts";
 import { listen, type Server } from "./server.ts";
+import { createTrustedProxies } from "./trusted-proxies.ts";
 
 /** Group commit: a request waits this long for company when nothing is in flight. */
 const LINGER_MS = 2;
@@ -60,29 +67,22 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   const ingest = createIngest(groupCommit, limits, metrics);
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
   const health = createHealth({ checks, registry });
+  const edge = { ...createEdge(config, admission, metrics, logger), ingest, metrics, nowMs, logger };
   const stopping = new AbortController();
   const rpc = createRpcHandler({
     maxMessageBytes: config.maxBatchBytes,
     shutdownSignal: stopping.signal,
     logger,
     routes(router) {
-      registerEventService(router, { ingest, maxEvents: config.maxEventsPerBatch, nowMs });
+      registerEventService(router, { ...edge, maxEvents: config.maxEventsPerBatch });
       registerHealthService(router, () => health.isReady());
     },
   });
-  const keys = createKeys([...config.publicApiKeys, ...config.secretApiKeys]);
-  const routes = createRoutes({
-    ingest,
-    rpc,
-    admission,
-    keys,
-    health,
-    metrics,
-    maxBodyBytes: config.maxBatchBytes,
-    requestTimeoutMs: config.requestTimeout,
-    nowMs,
-    logger,
-  });
+  const batch = createBatchDialect({ ...edge, maxEvents: config.maxEventsPerBatch });
+  const { maxEventsPerBatch: maxEvents, maxEventBytes } = config;
+  const append = (records: readonly AppendRecord[]) => log.append(EVENTS_TOPIC, records);
+  const replay = createReplayDialect({ ...edge, append, maxEvents, maxEventBytes });
+  const routes = createRoutes({ ...edge, rpc, batch, replay, health, requestTimeoutMs: config.requestTimeout });
 
   let server: Server;
   try {
@@ -113,6 +113,31 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     [Symbol.asyncDispose]() {
       stopped ??= stop();
       return stopped;
+    },
+  };
+}
+
+/** Who may come in, and how much. */
+function createEdge(config: IngressConfig, admission: Admission, metrics: GatewayMetrics, logger: Logger) {
+  const origins = createOrigins(config.allowedOrigins);
+  if (origins.unmatchable.length > 0) {
+    logger.warn({ origins: origins.unmatchable }, "entries of ALLOWED_ORIGINS that no browser's Origin equals");
+  }
+  return {
+    origins,
+    cors: createCors(origins),
+    keys: createKeys(config.publicApiKeys, config.secretApiKeys),
+    rateLimit: createRateLimit({
+      eventsPerSecond: config.rateLimitEvents,
+      burst: config.rateLimitBurst,
+      onRefused: (dialect, events) => metrics.rateLimited.inc({ dialect }, events),
+    }),
+    callerOf: createCallerOf(createTrustedProxies(config.trustedProxies), config.ipMode),
+    maxBodyBytes: config.maxBatchBytes,
+    /** A body declared beyond the limit is let in, to be told that it is too large rather than to come again. */
+    admit(request: HttpRequest) {
+      const declared = declaredLength(request);
+      return admission.open(declared > config.maxBatchBytes ? 0 : declared);
     },
   };
 }

@@ -1,26 +1,39 @@
 import { hash, timingSafeEqual } from "node:crypto";
 import type { HttpRequest } from "./http-request.ts";
 
-export interface Keys {
-  /** True when no key is set: everything is open (loopback, or ALLOW_ANONYMOUS). */
-  readonly open: boolean;
-  /** The key when it is one of ours, "" when none is asked for and none given; undefined: refuse. */
-  authorise(given: string): string | undefined;
+/** What a request was let in by. */
+export interface Grant {
+  /** "" when none was asked for and none given. */
+  key: string;
+  /** The key is one that may administer as well. */
+  isSecret: boolean;
 }
 
-/** Compares by digest in constant time, so that neither a key's length nor its beginning shows in the time taken. */
-export function createKeys(keys: readonly string[]): Keys {
-  const digests = keys.map((key) => ({ key, digest: hash("sha256", key, "buffer") }));
-  return {
-    open: keys.length === 0,
-    authorise(given) {
-      if (keys.length === 0) return "";
-      const digest = hash("sha256", given, "buffer");
-      let found: string | undefined;
-      for (const known of digests) if (timingSafeEqual(known.digest, digest)) found = known.key;
-      return found;
-    },
-  };
+export interface Keys {
+  /** Undefined: refuse. When no key is set at all everything is open (loopback, or ALLOW_ANONYMOUS). */
+  authorise(given: string): Grant | undefined;
+  /** The grant of a key that is one of ours, also when everything else is open. */
+  find(given: string): Grant | undefined;
+}
+
+/**
+ * Compares by digest in constant time, so that neither a key's length nor its beginning shows in the time taken. A key in
+ * both lists is public: whoever put it among the public ones has given it away.
+ */
+export function createKeys(publicKeys: readonly string[], secretKeys: readonly string[]): Keys {
+  const known = [...new Set([...publicKeys, ...secretKeys])].map((key) => ({
+    grant: { key, isSecret: !publicKeys.includes(key) },
+    digest: hash("sha256", key, "buffer"),
+  }));
+
+  function find(given: string): Grant | undefined {
+    const digest = hash("sha256", given, "buffer");
+    let found: Grant | undefined;
+    for (const each of known) if (timingSafeEqual(each.digest, digest)) found = each.grant;
+    return found;
+  }
+
+  return { find, authorise: known.length === 0 ? () => ({ key: "", isSecret: false }) : find };
 }
 
 /** Key in `authorization: Bearer`, Basic (as user) or `x-api-key`; "" when there is none. */

@@ -36,6 +36,24 @@ describe("gateway settings", () => {
     },
   );
 
+  it("name what is wrong with each trusted proxy, and take ranges and loopback", () => {
+    const outcome = parse({ ...BROKERS, HOST: "127.0.0.1", TRUSTED_PROXIES: "loopback,proxy.example,10.0.0.0/33" });
+    const faults = outcome.kind === "faults" ? outcome.faults.join("\n") : "";
+    for (const part of ["TRUSTED_PROXIES", '"proxy.example" is no address', '"10.0.0.0/33"'])
+      expect(faults).toContain(part);
+    const good = parse({ ...BROKERS, HOST: "127.0.0.1", TRUSTED_PROXIES: "loopback, 10.0.0.0/8" });
+    expect(good.kind === "config" && good.config.trustedProxies).toEqual(["loopback", "10.0.0.0/8"]);
+  });
+
+  it("store whole addresses and limit no rate unless told to", () => {
+    const outcome = parse({ ...BROKERS, HOST: "127.0.0.1" });
+    expect(outcome.kind === "config" && outcome.config).toMatchObject({
+      ipMode: "full",
+      ...{ rateLimitEvents: 0, rateLimitBurst: 0, trustedProxies: [], allowedOrigins: [] },
+    });
+    expect(parse({ ...BROKERS, HOST: "127.0.0.1", IP_MODE: "hash" }).kind).toBe("faults");
+  });
+
   it("are no keys when the list has only commas and blanks", () => {
     expect(parse({ ...BROKERS, PUBLIC_API_KEYS: " , " }).kind).toBe("faults");
   });

@@ -3,10 +3,13 @@ import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";
 import { bytes, count, csv, duration, flag, oneOf, port, text } from "#lib/runtime/settings.ts";
+import { IP_MODES, proxyFault } from "./trusted-proxies.ts";
 
 /** What a gateway needs, whoever starts it. */
 export const ingressSettings = {
-  port: port(8080).describe("Port for HTTP/1.1 and HTTP/2: Connect, gRPC, gRPC-Web, POST /events, health, metrics."),
+  port: port(8080).describe(
+    "Port for HTTP/1.1 and HTTP/2: Connect, gRPC, gRPC-Web, POST /events and /batch/, health, metrics.",
+  ),
   maxBatchBytes: bytes(20_971_520, { min: 1024 }).describe("Largest request body, decoded."),
   maxEventsPerBatch: count(10_000, { min: 1 }).describe("Most events in one request."),
   maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(
@@ -18,11 +21,24 @@ export const ingressSettings = {
   maxConnections: count(10_000, { min: 1 }).describe("Most open connections."),
   publicApiKeys: csv([], { secret: true }).describe("Keys that may write, comma-separated."),
   secretApiKeys: csv([], { secret: true }).describe("Keys that may write and administer, comma-separated."),
+  allowedOrigins: csv([]).describe("Web origins whose pages may call, like https://app.example, comma-separated."),
+  trustedProxies: csv([])
+    .superRefine(checkProxies)
+    .describe("Proxies whose X-Forwarded-For is believed: addresses, ranges like 10.0.0.0/8, or loopback."),
+  ipMode: oneOf(IP_MODES, "full").describe(
+    "Callers' addresses as stored: whole, without the host part (IPv4 /24, IPv6 /48), or not at all.",
+  ),
+  rateLimitEvents: count(0).describe("Events a second from one key, or one address without a key; 0: any number."),
+  rateLimitBurst: count(0).describe("Events at once under RATE_LIMIT_EVENTS; 0: those of one second."),
   allowAnonymous: flag(false).describe("Listen beyond loopback without any key."),
   headersTimeout: duration("10s", { min: 100 }).describe("Time for a request's head to arrive."),
   requestTimeout: duration("60s", { min: 100 }).describe("Time for a whole HTTP/1.1 request to arrive."),
   stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to end when the process is told to stop."),
 };
+
+function checkProxies(list: readonly string[], context: z.RefinementCtx): void {
+  for (const message of list.map(proxyFault)) if (message) context.addIssue({ code: "custom", message });
+}
 
 export type IngressConfig = z.output<z.ZodObject<typeof ingressSettings>> & { host: string };
 

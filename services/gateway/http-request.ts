@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { type Lease, RETRY_AFTER_SECONDS } from "./admission.ts";
 import { DecodedTooLargeError, decode, ENCODING_NAMES, isEncoding, UndecodableError } from "./encodings.ts";
+import { type IpMode, storedAddress, type TrustedProxies } from "./trusted-proxies.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
@@ -24,31 +25,68 @@ export function busyError(message: string, cause?: unknown): HttpError {
   return new HttpError(503, message, { headers: { "retry-after": String(RETRY_AFTER_SECONDS) }, cause });
 }
 
+export function rateLimitedError(seconds: number): HttpError {
+  return new HttpError(429, rateLimitedText(seconds), { headers: { "retry-after": String(seconds) } });
+}
+
+export function rateLimitedText(seconds: number): string {
+  return `more events than RATE_LIMIT_EVENTS a second; send the request again in ${seconds} s`;
+}
+
 export function sendJson(
   response: HttpResponse,
   status: number,
   body: unknown,
   headers: Record<string, string> = {},
 ): void {
-  const bytes = Buffer.from(JSON.stringify(body));
+  const text = JSON.stringify(body);
   // The two response types have the same methods, but their overloads do not unite.
   const out = response as ServerResponse;
   out.writeHead(status, {
     ...headers,
     "content-type": "application/json; charset=utf-8",
-    "content-length": String(bytes.length),
+    "content-length": String(Buffer.byteLength(text)),
   });
-  out.end(bytes);
+  // Text goes out in one piece with the head, bytes would be a piece of their own.
+  out.end(text);
+}
+
+export function sendText(response: HttpResponse, status: number, text: string): void {
+  const out = response as ServerResponse;
+  out.writeHead(status, {
+    "content-type": "text/plain; charset=utf-8",
+    "content-length": String(Buffer.byteLength(text)),
+  });
+  out.end(text);
+}
+
+export function sendEmpty(response: HttpResponse, status: number, headers: Record<string, string>): void {
+  const out = response as ServerResponse;
+  out.writeHead(status, { ...headers, "content-length": "0" });
+  out.end();
 }
 
 /** Of a user agent only this much is stored: it goes into every record of a request. */
 const USER_AGENT_CHARS_MAX = 512;
 
+export interface Caller {
+  /** The whole address, for limits; never stored. */
+  address: string;
+  /** What IP_MODE leaves of it. */
+  ip: string;
+  userAgent: string;
+}
+
 /** Who calls. Ask before the first await: a connection that has gone meanwhile has no address any more. */
-export function callerOf(request: HttpRequest): { ip: string; userAgent: string } {
-  return {
-    ip: request.socket.remoteAddress ?? "",
-    userAgent: (request.headers["user-agent"] ?? "").slice(0, USER_AGENT_CHARS_MAX),
+export type CallerOf = (request: HttpRequest) => Caller;
+
+export function createCallerOf(proxies: TrustedProxies, ipMode: IpMode): CallerOf {
+  return (request) => {
+    // Node joins repeated lines of this header; its types allow for an array all the same.
+    const forwardedFor = request.headers["x-forwarded-for"] as string | undefined;
+    const address = proxies.clientOf(request.socket.remoteAddress ?? "", forwardedFor);
+    const userAgent = (request.headers["user-agent"] ?? "").slice(0, USER_AGENT_CHARS_MAX);
+    return { address, ip: storedAddress(address, ipMode), userAgent };
   };
 }
 
@@ -56,6 +94,28 @@ export function callerOf(request: HttpRequest): { ip: string; userAgent: string 
 export function isCallerGone(response: HttpResponse): boolean {
   if ("stream" in response) return response.stream.closed || response.stream.destroyed;
   return response.destroyed || (response.req.destroyed && !response.req.complete);
+}
+
+export interface Target {
+  /** Decoded, without the query. */
+  path: string;
+  /** Between ? and #, as it came. */
+  query: string;
+}
+
+/** Undefined for a path whose escapes make no text. */
+export function targetOf(request: HttpRequest): Target | undefined {
+  const [beforeFragment = ""] = (request.url ?? "").split("#", 1);
+  const at = beforeFragment.indexOf("?");
+  const path = at < 0 ? beforeFragment : beforeFragment.slice(0, at);
+  const query = at < 0 ? "" : beforeFragment.slice(at + 1);
+  if (!path.includes("%")) return { path, query };
+  try {
+    return { path: decodeURI(path), query };
+  } catch {
+    // decodeURI throws for escapes it cannot decode, nothing else.
+    return undefined;
+  }
 }
 
 /** The declared body length, or 0 when the request has none. */
@@ -69,15 +129,19 @@ export function mediaType(request: HttpRequest): string {
   return (request.headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
 }
 
+/** Lower-case content encoding of the body, "identity" when none is named. Throws HttpError 415 for any we do not have. */
+export function encodingOf(request: HttpRequest): string {
+  const encoding = (request.headers["content-encoding"] ?? "identity").trim().toLowerCase();
+  if (encoding === "identity" || isEncoding(encoding)) return encoding;
+  const known = ["identity", ...ENCODING_NAMES].join(", ");
+  throw new HttpError(415, `content-encoding: ${encoding.slice(0, 40)} is not supported; use one of ${known}`, {
+    headers: { "accept-encoding": ENCODING_NAMES.join(", ") },
+  });
+}
+
 /** The decoded body. Throws HttpError 413, 415, 400 or 503. The lease counts what is read and what it decodes to. */
 export async function readBody(request: HttpRequest, maxBytes: number, lease: Lease): Promise<Uint8Array> {
-  const encoding = (request.headers["content-encoding"] ?? "identity").trim().toLowerCase();
-  if (encoding !== "identity" && !isEncoding(encoding)) {
-    const known = ["identity", ...ENCODING_NAMES].join(", ");
-    throw new HttpError(415, `content-encoding: ${encoding.slice(0, 40)} is not supported; use one of ${known}`, {
-      headers: { "accept-encoding": ENCODING_NAMES.join(", ") },
-    });
-  }
+  const encoding = encodingOf(request);
   if (declaredLength(request) > maxBytes) throw tooLarge(maxBytes);
   const bytes = await collect(request, maxBytes, lease);
   if (encoding === "identity") return bytes;

@@ -5,6 +5,8 @@ export interface GatewayMetrics {
   requests: Counter<"dialect" | "code">;
   requestSeconds: Histogram<"dialect">;
   clampedTimes: Counter;
+  /** Events of requests refused for their number a second. */
+  rateLimited: Counter<"dialect">;
   countVerdict(dialect: string, verdict: Verdict): void;
   countAppend(records: number, bytes: number, seconds: number, failed: boolean): void;
 }
@@ -72,6 +74,12 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
     clampedTimes: new Counter({
       name: "millrace_event_times_clamped_total",
       help: "Events whose time lay outside 1970-01-01 to receive time + 24 h and was moved; the original is kept.",
+      registers,
+    }),
+    rateLimited: new Counter({
+      name: "millrace_rate_limited_events_total",
+      help: "Events in requests refused by RATE_LIMIT_EVENTS; callers were told when to come again.",
+      labelNames: ["dialect"],
       registers,
     }),
     countVerdict(dialect, verdict) {

@@ -1,35 +1,53 @@
 // Path → dialect. Everything a caller can reach is listed here.
 import type { Logger } from "pino";
-import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
+import { REPLAY_PATH } from "#lib/events/replay-request.ts";
 import type { Health } from "#lib/runtime/health.ts";
 import { contextFrom, traceparentOf, withSpan } from "#lib/runtime/telemetry.ts";
-import type { Admission, Lease } from "./admission.ts";
-import { type Keys, keyOf } from "./auth.ts";
+import type { Lease } from "./admission.ts";
+import { type Grant, type Keys, keyOf } from "./auth.ts";
+import { type Cors, RPC_CORS } from "./cors.ts";
+import type { BatchDialect } from "./dialects/batch.ts";
 import { acceptEvent } from "./dialects/events.ts";
+import type { ReplayDialect } from "./dialects/replay.ts";
 import type { RpcHandler } from "./dialects/rpc-handler.ts";
 import {
   busyError,
-  callerOf,
-  declaredLength,
+  type CallerOf,
   HttpError,
   type HttpRequest,
   type HttpResponse,
   isCallerGone,
   mediaType,
+  rateLimitedError,
   readBody,
   sendJson,
+  type Target,
+  targetOf,
 } from "./http-request.ts";
 import type { Ingest } from "./ingest.ts";
 import { cancelWhenLate } from "./late-body.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import { originOf } from "./origins.ts";
+import type { RateLimit } from "./rate-limit.ts";
 
-const PUBLISH_PATH = `/${EventService.typeName}/${EventService.method.publish.name}`;
+const PLAIN_DIALECTS = new Map([
+  ["/events", "events"],
+  ["/batch/", "batch"],
+  [REPLAY_PATH, "replay"],
+]);
 
 export interface RoutesOptions {
   ingest: Ingest;
   rpc: RpcHandler;
-  admission: Admission;
+  /** Serves every path that is not another dialect's. */
+  batch: BatchDialect;
+  replay: ReplayDialect;
+  /** Room for the request's body; undefined: there is none. */
+  admit(request: HttpRequest): Lease | undefined;
   keys: Keys;
+  cors: Cors;
+  rateLimit: RateLimit;
+  callerOf: CallerOf;
   health: Health;
   metrics: GatewayMetrics;
   maxBodyBytes: number;
@@ -40,18 +58,18 @@ export interface RoutesOptions {
 }
 
 export function createRoutes(options: RoutesOptions): (request: HttpRequest, response: HttpResponse) => void {
-  const { health, keys, metrics, rpc, logger } = options;
+  const { cors, health, keys, metrics, rpc, logger } = options;
 
   async function route(request: HttpRequest, response: HttpResponse): Promise<void> {
-    const path = request.url?.split("?", 1)[0] ?? "";
-    const dialect = rpc.serves(path) ? protocolOf(request) : path === "/events" ? "events" : "none";
+    const target = targetOf(request);
+    const dialect = dialectOf(request, target);
     const begun = performance.now();
-    if (!rpc.streams(path)) cancelWhenLate(request, options.requestTimeoutMs);
+    if (!target || !rpc.streams(target.path)) cancelWhenLate(request, options.requestTimeoutMs);
     let code: string;
     try {
-      code = rpc.serves(path) ? await call(request, response, path, dialect) : await plain(request, response, path);
+      code = target ? await serve(request, response, target, dialect) : refuseTarget(request, response);
     } catch (error) {
-      logger.error({ err: error, path: path.slice(0, 100) }, "request failed unexpectedly");
+      logger.error({ err: error, path: target?.path.slice(0, 100) }, "request failed unexpectedly");
       if (response.headersSent) response.destroy();
       else sendJson(response, 500, { error: "internal error" });
       code = "500";
@@ -60,22 +78,39 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     metrics.requestSeconds.observe({ dialect }, (performance.now() - begun) / 1000);
   }
 
-  /** A body declared beyond the limit is let in, to be told that it is too large rather than to come again. */
-  function admit(request: HttpRequest): Lease | undefined {
-    const declared = declaredLength(request);
-    return options.admission.open(declared > options.maxBodyBytes ? 0 : declared);
+  function dialectOf(request: HttpRequest, target: Target | undefined): string {
+    if (!target) return "none";
+    if (rpc.serves(target.path)) return protocolOf(request);
+    return PLAIN_DIALECTS.get(target.path) ?? "none";
   }
 
-  async function call(request: HttpRequest, response: HttpResponse, path: string, dialect: string): Promise<string> {
-    const apiKey = keys.authorise(keyOf(request));
-    const lease = apiKey === undefined ? undefined : admit(request);
+  async function serve(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
+    if (rpc.serves(target.path)) return call(request, response, target, dialect);
+    if (dialect === "events") return plain(request, response);
+    if (dialect === "replay") return options.replay(request, response);
+    if (dialect === "none") return options.batch.handle(request, response, target, undefined);
+    return inSpan(request, "POST /batch/", (traceparent) =>
+      options.batch.handle(request, response, target, traceparent),
+    );
+  }
+
+  async function call(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
+    const { path } = target;
+    cors.attach(request, response, RPC_CORS);
+    if (request.method === "OPTIONS") {
+      const status = cors.preflight(request, response, RPC_CORS);
+      return status === undefined ? options.batch.handle(request, response, target, undefined) : String(status);
+    }
+    const grant = keys.authorise(keyOf(request));
+    const lease = grant && options.admit(request);
     try {
       return await inSpan(request, path, (traceparent) =>
         rpc.handle(request, response, path, {
-          refusal: apiKey === undefined ? "unauthenticated" : lease ? undefined : "busy",
+          refusal: grant === undefined ? "unauthenticated" : lease ? undefined : "busy",
           lease,
-          apiKey: apiKey ?? "",
-          ...callerOf(request),
+          apiKey: grant?.key ?? "",
+          trusted: isTrusted(request, grant),
+          ...options.callerOf(request),
           dialect,
           traceparent,
         }),
@@ -85,10 +120,8 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     }
   }
 
-  async function plain(request: HttpRequest, response: HttpResponse, path: string): Promise<string> {
+  async function plain(request: HttpRequest, response: HttpResponse): Promise<string> {
     try {
-      if (path !== "/events")
-        throw new HttpError(404, `no such path; events go to POST /events or to RPC ${PUBLISH_PATH}`);
       await inSpan(request, "POST /events", (traceparent) => postEvent(request, traceparent));
       sendJson(response, 200, { status: "accepted" });
       return "200";
@@ -104,22 +137,26 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
 
   async function postEvent(request: HttpRequest, traceparent: string | undefined): Promise<void> {
     if (request.method !== "POST") throw new HttpError(405, "use POST", { headers: { allow: "POST" } });
-    const apiKey = keys.authorise(keyOf(request));
-    if (apiKey === undefined)
+    const grant = keys.authorise(keyOf(request));
+    if (grant === undefined)
       throw new HttpError(401, "the api key is missing or unknown: send authorization: Bearer KEY");
     if (mediaType(request) !== "application/json") {
       throw new HttpError(415, `content-type: must be application/json, not "${mediaType(request).slice(0, 80)}"`);
     }
-    const caller = callerOf(request);
-    const lease = admit(request);
+    const { address, ip, userAgent } = options.callerOf(request);
+    const lease = options.admit(request);
     if (!lease) throw busyError("too many bytes in flight; try again");
     try {
       const body = await readBody(request, options.maxBodyBytes, lease);
+      const waitSeconds = options.rateLimit.take({ key: grant.key, address, dialect: "events" }, 1);
+      if (waitSeconds > 0) throw rateLimitedError(waitSeconds);
       const facts = {
         receivedUs: options.nowMs() * 1000,
-        apiKey,
-        ...caller,
+        apiKey: grant.key,
+        ip,
+        userAgent,
         checkStored: false,
+        trusted: isTrusted(request, grant),
       };
       await acceptEvent(options.ingest, body, { facts, traceparent });
     } finally {
@@ -139,6 +176,18 @@ function inSpan<T>(
 ): Promise<T> {
   const parent = contextFrom(request.headers.traceparent);
   return withSpan(name, { kind: "server", parent }, (span) => run(traceparentOf(span)));
+}
+
+/** The undecodable URL of the product-analytics contract: the one answer without a word to browsers. */
+function refuseTarget(request: HttpRequest, response: HttpResponse): string {
+  const message = `'${request.url}' is not a valid url component`;
+  sendJson(response, 400, { error: "Bad Request", code: "FST_ERR_BAD_URL", message, statusCode: 400 });
+  return "400";
+}
+
+/** A secret key, and no web page that could have it. */
+function isTrusted(request: HttpRequest, grant: Grant | undefined): boolean {
+  return grant?.isSecret === true && originOf(request) === "";
 }
 
 function protocolOf(request: HttpRequest): string {

@@ -14,8 +14,10 @@ import {
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
 import { RETRY_AFTER_SECONDS } from "../admission.ts";
+import { rateLimitedText } from "../http-request.ts";
 import { type Ingest, IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
-import { callOf, type RpcCall, tooBusy } from "./rpc-call.ts";
+import type { RateLimit } from "../rate-limit.ts";
+import { callOf, type RpcCall, tooBusy, tooFast } from "./rpc-call.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "id",
@@ -40,6 +42,7 @@ const EVENT_OVERHEAD_BYTES = 256;
 export interface ConnectDialectOptions {
   ingest: Ingest;
   maxEvents: number;
+  rateLimit: RateLimit;
   nowMs: () => number;
 }
 
@@ -75,6 +78,9 @@ async function publishMessage(
     const message = `events: has ${events.length} events; one request may have ${options.maxEvents}`;
     throw new ConnectError(message, Code.ResourceExhausted);
   }
+  const { address, apiKey: key, dialect } = call;
+  const waitSeconds = options.rateLimit.take({ key, address, dialect }, events.length);
+  if (waitSeconds > 0) throw tooFast(rateLimitedText(waitSeconds), waitSeconds);
   if (call.lease?.grow(events.length * EVENT_OVERHEAD_BYTES) === false) throw tooBusy();
   const receivedUs = options.nowMs() * 1000;
   try {
@@ -87,6 +93,7 @@ async function publishMessage(
         ip: call.ip,
         userAgent: call.userAgent,
         checkStored: request.checkStored,
+        trusted: call.trusted,
       },
       dialect: call.dialect,
       traceparent: call.traceparent,

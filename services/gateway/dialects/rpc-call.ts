@@ -8,6 +8,10 @@ export interface RpcCall {
   /** Present unless refused. */
   lease: Lease | undefined;
   apiKey: string;
+  /** A secret key and no Origin. */
+  trusted: boolean;
+  /** The caller's whole address; never stored. */
+  address: string;
   ip: string;
   userAgent: string;
   /** Protocol as metrics call it: connect, grpc, grpc-web. */
@@ -20,6 +24,10 @@ export const RPC_CALL = createContextKey<RpcCall | undefined>(undefined);
 export function tooBusy(): ConnectError {
   const headers = { "retry-after": String(RETRY_AFTER_SECONDS) };
   return new ConnectError("too many bytes in flight; try again", Code.ResourceExhausted, headers);
+}
+
+export function tooFast(message: string, waitSeconds: number): ConnectError {
+  return new ConnectError(message, Code.ResourceExhausted, { "retry-after": String(waitSeconds) });
 }
 
 export function callOf(context: HandlerContext): RpcCall {

@@ -26,12 +26,14 @@ beforeEach(async () => {
       registerEventService(router, {
         ingest: { publish: (request) => publish(request) },
         maxEvents: 10,
+        rateLimit: { take: () => 0 },
         nowMs: Date.now,
       }),
   });
   server = http2.createServer((request, response) => {
-    const call = { refusal: undefined, lease: undefined, apiKey: "", ip: "", userAgent: "", dialect: "grpc" };
-    void handler.handle(request, response, request.url, { ...call, traceparent: undefined });
+    const caller = { apiKey: "", trusted: false, address: "", ip: "", userAgent: "" };
+    const call = { ...caller, refusal: undefined, lease: undefined, dialect: "grpc", traceparent: undefined };
+    void handler.handle(request, response, request.url, call);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

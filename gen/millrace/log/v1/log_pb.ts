@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file millrace/log/v1/log.proto.
  */
 export const file_millrace_log_v1_log: GenFile = /*@__PURE__*/
-  fileDesc("ChltaWxscmFjZS9sb2cvdjEvbG9nLnByb3RvEg9taWxscmFjZS5sb2cudjEi5QMKC0V2ZW50UmVjb3JkEgoKAmlkGAEgASgMEhYKDmlkX2Zyb21fY2FsbGVyGAIgASgIEg0KBWV2ZW50GAMgASgJEhMKC2Rpc3RpbmN0X2lkGAQgASgJEg4KBnNvdXJjZRgFIAEoCRISCgV2YWx1ZRgGIAEoAUgAiAEBEg8KB3RpbWVfdXMYByABKAMSEwoLcmVjZWl2ZWRfdXMYCCABKAMSFwoPcHJvcGVydGllc19qc29uGAkgASgMEhQKDGNoZWNrX3N0b3JlZBgKIAEoCBIVCg1vcmlnaW5hbF90aW1lGAsgASgJEg8KB2FwaV9rZXkYDCABKAkSCgoCaXAYDSABKAkSEgoKdXNlcl9hZ2VudBgOIAEoCRISCgpzZXNzaW9uX2lkGA8gASgJEhEKCXdpbmRvd19pZBgQIAEoCRIWCg5lbGVtZW50c19jaGFpbhgRIAEoCRITCgtjdXJyZW50X3VybBgSIAEoCRIMCgRob3N0GBMgASgJEhgKEGFub25fZGlzdGluY3RfaWQYFCABKAkSEQoJZGV2aWNlX2lkGBUgASgJEi0KBm9yaWdpbhgWIAEoCzIdLm1pbGxyYWNlLmxvZy52MS5SZWNvcmRPcmlnaW5CCAoGX3ZhbHVlSgUIZBDIASJaCgxSZWNvcmRPcmlnaW4SEQoJbG9nX2Vwb2NoGAEgASgJEg0KBXRvcGljGAIgASgJEhEKCXBhcnRpdGlvbhgDIAEoBRIOCgZvZmZzZXQYBCABKANKBQhkEMgBYgZwcm90bzM");
+  fileDesc("ChltaWxscmFjZS9sb2cvdjEvbG9nLnByb3RvEg9taWxscmFjZS5sb2cudjEi9gMKC0V2ZW50UmVjb3JkEgoKAmlkGAEgASgMEhYKDmlkX2Zyb21fY2FsbGVyGAIgASgIEg0KBWV2ZW50GAMgASgJEhMKC2Rpc3RpbmN0X2lkGAQgASgJEg4KBnNvdXJjZRgFIAEoCRISCgV2YWx1ZRgGIAEoAUgAiAEBEg8KB3RpbWVfdXMYByABKAMSEwoLcmVjZWl2ZWRfdXMYCCABKAMSFwoPcHJvcGVydGllc19qc29uGAkgASgMEhQKDGNoZWNrX3N0b3JlZBgKIAEoCBIVCg1vcmlnaW5hbF90aW1lGAsgASgJEg8KB2FwaV9rZXkYDCABKAkSCgoCaXAYDSABKAkSEgoKdXNlcl9hZ2VudBgOIAEoCRISCgpzZXNzaW9uX2lkGA8gASgJEhEKCXdpbmRvd19pZBgQIAEoCRIWCg5lbGVtZW50c19jaGFpbhgRIAEoCRITCgtjdXJyZW50X3VybBgSIAEoCRIMCgRob3N0GBMgASgJEhgKEGFub25fZGlzdGluY3RfaWQYFCABKAkSEQoJZGV2aWNlX2lkGBUgASgJEi0KBm9yaWdpbhgWIAEoCzIdLm1pbGxyYWNlLmxvZy52MS5SZWNvcmRPcmlnaW4SDwoHdHJ1c3RlZBgXIAEoCEIICgZfdmFsdWVKBQhkEMgBIloKDFJlY29yZE9yaWdpbhIRCglsb2dfZXBvY2gYASABKAkSDQoFdG9waWMYAiABKAkSEQoJcGFydGl0aW9uGAMgASgFEg4KBm9mZnNldBgEIAEoA0oFCGQQyAFiBnByb3RvMw");
 
 /**
  * One event: the value of one record on topic `millrace.events`. The record's key is the routing key.
@@ -83,7 +83,8 @@ export type EventRecord = Message<"millrace.log.v1.EventRecord"> & {
   checkStored: boolean;
 
   /**
-   * The event time as the caller gave it, when it was moved into the allowed range; else empty.
+   * The event time as the caller gave it, when it was moved (into the allowed range, or by the skew of the caller's
+   * clock); else empty.
    *
    * @generated from field: string original_time = 11;
    */
@@ -149,6 +150,13 @@ export type EventRecord = Message<"millrace.log.v1.EventRecord"> & {
    * @generated from field: millrace.log.v1.RecordOrigin origin = 22;
    */
   origin?: RecordOrigin | undefined;
+
+  /**
+   * The request carried a secret key and no Origin: only such requests may join people who are known already.
+   *
+   * @generated from field: bool trusted = 23;
+   */
+  trusted: boolean;
 };
 
 /**

@@ -1,0 +1,116 @@
+// The body of POST /batch/ as the contract reads it (product-analytics, sections 1.4, 1.5 and 1.7): one wrong type
+// anywhere refuses the whole request.
+import { jsonTypeOf, type PropertyObject } from "#lib/events/properties.ts";
+import { HttpError } from "../http-request.ts";
+
+export interface BatchEvent {
+  event?: string;
+  distinct_id?: string;
+  api_key?: string;
+  timestamp?: string;
+  properties?: PropertyObject;
+  /** Of any type: one that is no UUID is ignored. */
+  uuid?: unknown;
+}
+
+export interface Envelope {
+  batch: readonly BatchEvent[];
+  /** The one key of envelope and events, trimmed; "" when none has any. */
+  key: string;
+  /** Of any type: one that is no RFC 3339 time is ignored. */
+  sentAt: unknown;
+}
+
+const TEXT_FIELDS = ["event", "distinct_id", "api_key", "timestamp"] as const;
+
+/** Throws HttpError 400. Bytes that are no UTF-8 become U+FFFD, a byte order mark is skipped. */
+export function parseBody(bytes: Uint8Array): unknown {
+  if (bytes.length === 0) throw new HttpError(400, 'body: is empty; send {"batch": [...]}');
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+  } catch (error) {
+    throw new HttpError(400, `body: is not JSON: ${(error as SyntaxError).message}`, { cause: error });
+  }
+  if (mayReachPrototype(text)) refusePrototypes(parsed);
+  return parsed;
+}
+
+/** Throws HttpError 400 naming the first field at fault. */
+export function readEnvelope(parsed: unknown): Envelope {
+  const { batch, api_key, historical_migration, sent_at } = objectOf(parsed, "body");
+  if (!Array.isArray(batch)) throw new HttpError(400, `batch: must be an array of events, not ${jsonTypeOf(batch)}`);
+  if (batch.length === 0) throw new HttpError(400, "batch: must have at least one event");
+  if (api_key !== undefined) requireText(api_key, "api_key");
+  if (historical_migration !== undefined && typeof historical_migration !== "boolean") {
+    throw wrongType("historical_migration", "true or false", historical_migration);
+  }
+  const keys = new Set<string>();
+  noteKey(keys, api_key as string | undefined);
+  for (let index = 0; index < batch.length; index++) noteKey(keys, checkEventTypes(batch[index], index).api_key);
+  if (keys.size > 1) throw new HttpError(400, "api_key: has different values in one request; send one request a key");
+  const [key = ""] = keys;
+  return { batch: batch as BatchEvent[], key, sentAt: sent_at };
+}
+
+function checkEventTypes(event: unknown, index: number): BatchEvent {
+  const object = typeof event === "object" && event !== null ? event : objectOf(event, `batch[${index}]`);
+  if (Array.isArray(object)) objectOf(object, `batch[${index}]`);
+  const fields = object as PropertyObject;
+  for (const name of TEXT_FIELDS) {
+    const value = fields[name];
+    if (value !== undefined && typeof value !== "string") requireText(value, `batch[${index}].${name}`);
+  }
+  const { properties } = fields;
+  if (
+    properties !== undefined &&
+    (typeof properties !== "object" || properties === null || Array.isArray(properties))
+  ) {
+    throw wrongType(`batch[${index}].properties`, "an object", properties);
+  }
+  return fields as BatchEvent;
+}
+
+function noteKey(keys: Set<string>, key: string | undefined): void {
+  const trimmed = key === undefined ? "" : key.trim();
+  if (trimmed !== "") keys.add(trimmed);
+}
+
+function objectOf(value: unknown, field: string): PropertyObject {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as PropertyObject;
+  const wanted = field === "body" ? "an object with a batch array" : "an object";
+  throw wrongType(field, wanted, value);
+}
+
+function requireText(value: unknown, field: string): void {
+  if (typeof value !== "string") throw wrongType(field, "a string", value);
+}
+
+function wrongType(field: string, wanted: string, value: unknown): HttpError {
+  return new HttpError(400, `${field}: must be ${wanted}, not ${jsonTypeOf(value)}; leave it out if there is none`);
+}
+
+/** Both `__proto__` and `prototype` hold "proto", unless spelled by escapes. Few bodies have either; those are searched. */
+function mayReachPrototype(text: string): boolean {
+  return text.includes("proto") || text.includes("\\u00");
+}
+
+/** What careless code copies into every object of a program, refused wherever it stands. */
+function refusePrototypes(root: unknown): void {
+  const open: unknown[] = [root];
+  for (let value = open.pop(); value !== undefined; value = open.pop()) {
+    if (typeof value !== "object" || value === null) continue;
+    const object = value as PropertyObject;
+    if (Object.hasOwn(object, "__proto__")) throw new HttpError(400, "__proto__: is not allowed as a key");
+    const maker: unknown = Object.hasOwn(object, "constructor") ? object.constructor : undefined;
+    if (isObject(maker) && Object.hasOwn(maker, "prototype")) {
+      throw new HttpError(400, "constructor.prototype: is not allowed as a key");
+    }
+    for (const inner of Object.values(object)) if (isObject(inner)) open.push(inner);
+  }
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}

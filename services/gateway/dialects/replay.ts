@@ -1,0 +1,100 @@
+// POST /admin/replay: dead letters that `millrace dead-letters replay` has made anew, for a log that only this process
+// can write. Records are appended as they are, so it asks for a secret key wherever keys are asked for at all.
+import { type AppendRecord, LogUnavailableError, type Position, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
+import { REPLAY_EXTRA_BYTES } from "#lib/events/replay-record.ts";
+import { decodeReplayRequest } from "#lib/events/replay-request.ts";
+import type { Lease } from "../admission.ts";
+import { type Grant, type Keys, keyOf } from "../auth.ts";
+import {
+  busyError,
+  HttpError,
+  type HttpRequest,
+  type HttpResponse,
+  isCallerGone,
+  mediaType,
+  readBody,
+  sendJson,
+} from "../http-request.ts";
+import { originOf } from "../origins.ts";
+
+export interface ReplayOptions {
+  append(records: readonly AppendRecord[]): Promise<Position[]>;
+  admit(request: HttpRequest): Lease | undefined;
+  keys: Keys;
+  maxBodyBytes: number;
+  maxEvents: number;
+  maxEventBytes: number;
+}
+
+/** Answers, unless the caller has gone, and resolves with the status for the metrics. */
+export type ReplayDialect = (request: HttpRequest, response: HttpResponse) => Promise<string>;
+
+export function createReplayDialect(options: ReplayOptions): ReplayDialect {
+  async function replay(request: HttpRequest): Promise<Position[]> {
+    if (request.method !== "POST") throw new HttpError(405, "use POST", { headers: { allow: "POST" } });
+    const grant = options.keys.authorise(keyOf(request));
+    if (!grant) throw new HttpError(401, "the api key is missing or unknown: send authorization: Bearer KEY");
+    if (grant.key !== "" && !grant.isSecret) throw new HttpError(403, "a replay needs one of SECRET_API_KEYS");
+    // Without keys a page in somebody's browser must not get here either.
+    if (originOf(request) !== "") throw new HttpError(403, "a replay is not for web pages");
+    if (mediaType(request) !== "application/json") throw new HttpError(415, "content-type: must be application/json");
+    const lease = options.admit(request);
+    if (!lease) throw busyError("too many bytes in flight; try again");
+    try {
+      const body = await readBody(request, options.maxBodyBytes, lease);
+      return await options.append(readRecords(body, grant));
+    } catch (error) {
+      if (error instanceof RecordTooLargeError) throw new HttpError(413, error.message, { cause: error });
+      if (error instanceof LogUnavailableError)
+        throw busyError(`the event log is unavailable: ${error.message}`, error);
+      throw error;
+    } finally {
+      lease.release();
+    }
+  }
+
+  function readRecords(body: Uint8Array, grant: Grant): AppendRecord[] {
+    const records = decodeReplayRequest(Buffer.from(body.buffer, body.byteOffset, body.length).toString());
+    if (!records) throw new HttpError(400, 'body: must be {"records":[{"key":"<base64>","value":"<base64>"}]}');
+    if (records.length > options.maxEvents) {
+      throw new HttpError(413, `records: has ${records.length}; one request may have ${options.maxEvents}`);
+    }
+    for (const [index, record] of records.entries()) {
+      const bytes = record.key.length + record.value.length;
+      if (bytes > options.maxEventBytes + REPLAY_EXTRA_BYTES) {
+        throw new HttpError(413, `records[${index}]: has ${bytes} bytes; one may have ${options.maxEventBytes}`);
+      }
+      const fault = faultOf(record.value, grant);
+      if (fault !== undefined) throw new HttpError(400, `records[${index}]: ${fault}`);
+    }
+    return records;
+  }
+
+  return async (request, response) => {
+    try {
+      const positions = await replay(request);
+      sendJson(response, 200, { positions });
+      return "200";
+    } catch (error) {
+      if (!(error instanceof HttpError)) {
+        if (isCallerGone(response)) return "gone";
+        throw error;
+      }
+      sendJson(response, error.status, { error: error.message }, error.headers);
+      return String(error.status);
+    }
+  };
+}
+
+/** Why the record is no replay that this caller may send. */
+function faultOf(value: Uint8Array, grant: Grant): string | undefined {
+  try {
+    const { origin, checkStored, trusted } = decodeRecord(value);
+    if (!origin || !checkStored) return "is no replay: it has no origin, or is not to be looked up";
+    return trusted && !grant.isSecret ? "was sent with a secret key, so its replay needs one" : undefined;
+  } catch (error) {
+    if (error instanceof PoisonRecordError) return `could not be stored: ${error.message}`;
+    throw error;
+  }
+}

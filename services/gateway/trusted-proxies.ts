@@ -1,0 +1,86 @@
+// Whose X-Forwarded-For is believed, and how much of an address is kept.
+import { BlockList, isIP, isIPv4 } from "node:net";
+
+export const IP_MODES = ["full", "truncate", "off"] as const;
+export type IpMode = (typeof IP_MODES)[number];
+
+export interface TrustedProxies {
+  /**
+   * Address of the caller: that of the connection, or behind trusted proxies the last one in X-Forwarded-For that is no
+   * trusted proxy. An entry that is no address ends the search: what is left of it was not written by one of ours.
+   */
+  clientOf(socketAddress: string, forwardedFor: string | undefined): string;
+}
+
+const LOOPBACK = ["127.0.0.0/8", "::1/128"];
+
+/** Why an entry of TRUSTED_PROXIES cannot be used; undefined when it can. */
+export function proxyFault(entry: string): string | undefined {
+  if (entry.toLowerCase() === "loopback") return undefined;
+  const [address = "", prefix] = entry.split("/", 2);
+  const version = isIP(address);
+  const bits = prefix ?? "0";
+  const isPrefix = /^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128);
+  if (version !== 0 && isPrefix && entry.split("/").length <= 2) return undefined;
+  return `"${entry.slice(0, 60)}" is no address, no range like 10.0.0.0/8 and not the word loopback`;
+}
+
+/** `list` holds addresses, CIDR ranges and `loopback`, each without a `proxyFault`. */
+export function createTrustedProxies(list: readonly string[]): TrustedProxies {
+  if (list.length === 0) return { clientOf: (socketAddress) => plainAddress(socketAddress) };
+  const trusted = new BlockList();
+  for (const entry of list.flatMap((each) => (each.toLowerCase() === "loopback" ? LOOPBACK : [each]))) {
+    const [address = "", prefix] = entry.split("/", 2);
+    const family = isIPv4(address) ? "ipv4" : "ipv6";
+    trusted.addSubnet(address, prefix === undefined ? (family === "ipv4" ? 32 : 128) : Number(prefix), family);
+  }
+  const isTrusted = (address: string) => trusted.check(address, isIPv4(address) ? "ipv4" : "ipv6");
+  return {
+    clientOf(socketAddress, forwardedFor) {
+      let client = plainAddress(socketAddress);
+      const hops = (forwardedFor ?? "").split(",");
+      while (isIP(client) !== 0 && isTrusted(client)) {
+        const hop = hopAddress(hops.pop() ?? "");
+        if (hop === undefined) break;
+        client = hop;
+      }
+      return client;
+    },
+  };
+}
+
+/** Without what a dual-stack socket puts before an IPv4 address, and without an interface name. */
+function plainAddress(address: string): string {
+  const [plain = ""] = address.split("%", 1);
+  return plain.startsWith("::ffff:") && isIPv4(plain.slice(7)) ? plain.slice(7) : plain;
+}
+
+/** Some proxies add the port: 203.0.113.7:4711, [2001:db8::1]:4711. */
+function hopAddress(entry: string): string | undefined {
+  const text = entry.trim();
+  const [, bracketed] = /^\[([^\]]+)\](?::\d+)?$/.exec(text) ?? [];
+  const [, withoutPort] = /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(text) ?? [];
+  const address = plainAddress(bracketed ?? withoutPort ?? text);
+  return isIP(address) === 0 ? undefined : address;
+}
+
+/** What of an address is stored: all, the network (IPv4 /24, IPv6 /48), nothing. */
+export function storedAddress(address: string, mode: IpMode): string {
+  if (mode === "full") return address;
+  if (mode === "off") return "";
+  if (isIPv4(address)) return address.replace(/\d+$/, "0");
+  return isIP(address) === 6 ? networkOf(address, 3) : "";
+}
+
+/** The first `groups` of an IPv6 address' eight groups, all others zero. */
+export function networkOf(address: string, groups: number): string {
+  const [head = ""] = address.toLowerCase().split("::", 1);
+  const first = head === "" ? [] : head.split(":");
+  // Groups after "::" count from the end: an address that is abbreviated early may have none among the first.
+  const [, tail = ""] = address.toLowerCase().split("::", 2);
+  const last = tail === "" ? [] : tail.split(":");
+  const all = [...first, ...Array<string>(Math.max(0, 8 - first.length - last.length)).fill("0"), ...last];
+  const kept = all.slice(0, groups).map((group) => group.replace(/^0+(?=.)/, ""));
+  while (kept.at(-1) === "0") kept.pop();
+  return `${kept.join(":")}::`;
+}
