@@ -29,6 +29,10 @@ const COMMANDS: Record<string, Command> = {
   },
   migrate: { summary: "brings tables and topics up to date", load: () => import("./migrate/main.ts") },
   verify: { summary: "proves that nothing on the log was lost or doubled", load: () => import("./verify/main.ts") },
+  "dead-letters": {
+    summary: "lists what could not be stored, and puts it on the log again",
+    load: () => import("./dead-letters/main.ts"),
+  },
   import: { summary: "sends the rows of a file as events", load: () => import("./import/main.ts") },
 };
 

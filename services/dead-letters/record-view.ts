@@ -1,0 +1,71 @@
+// A record as people read it: its fields under the names they have everywhere else, or its bytes.
+import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
+import { formatUuid } from "#lib/events/ids.ts";
+
+const BYTES_PER_LINE = 16;
+
+/** Fields that are empty are left out; what is no JSON, no UUID or no date is shown as what it is. */
+export function recordView(record: EventRecord): Record<string, unknown> {
+  const fields = {
+    event: record.event,
+    id: record.id.length === 16 ? formatUuid(record.id) : `${Buffer.from(record.id).toString("hex")} (no UUID)`,
+    id_from_caller: record.idFromCaller,
+    distinct_id: record.distinctId,
+    source: record.source,
+    value: record.value === undefined || Number.isFinite(record.value) ? record.value : String(record.value),
+    time: timeText(record.timeUs),
+    original_time: record.originalTime,
+    received: timeText(record.receivedUs),
+    properties: propertiesView(record.propertiesJson),
+    api_key: record.apiKey,
+    ip: record.ip,
+    user_agent: record.userAgent,
+    session_id: record.sessionId,
+    window_id: record.windowId,
+    elements_chain: record.elementsChain,
+    current_url: record.currentUrl,
+    host: record.host,
+    anon_distinct_id: record.anonDistinctId,
+    device_id: record.deviceId,
+  };
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== "" && value !== undefined));
+}
+
+/** Offset, hexadecimal, and the printable ASCII among it; at most `bytesMax` bytes. */
+export function hexDump(bytes: Uint8Array, bytesMax: number): string[] {
+  const lines: string[] = [];
+  for (let at = 0; at < Math.min(bytes.length, bytesMax); at += BYTES_PER_LINE) {
+    const part = bytes.subarray(at, Math.min(at + BYTES_PER_LINE, bytesMax));
+    const hex = Array.from(part, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    const text = Array.from(part, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join("");
+    lines.push(`${at.toString(16).padStart(8, "0")}  ${hex.padEnd(BYTES_PER_LINE * 3 - 1)}  ${text}`);
+  }
+  if (bytes.length > bytesMax) lines.push(`… ${bytes.length - bytesMax} more bytes; --json has them all`);
+  return lines;
+}
+
+/** Undefined when the bytes are not UTF-8. */
+export function utf8Text(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    // A TypeError is how the decoder says that the bytes are not UTF-8.
+    return undefined;
+  }
+}
+
+function timeText(us: bigint): string {
+  const date = new Date(Number(us / 1000n));
+  return Number.isNaN(date.getTime()) ? `${us} us` : date.toISOString();
+}
+
+function propertiesView(bytes: Uint8Array): unknown {
+  const text = utf8Text(bytes);
+  if (text === undefined) return `${Buffer.from(bytes).toString("hex")} (no UTF-8)`;
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Shown as it is: that it is no JSON may be why the letter is one.
+    return text;
+  }
+}

@@ -1,0 +1,92 @@
+// What became of the replays of one letter. A row does not say where its record came from, the record does: where the
+// log still has it, its origin is compared; where not, a row under the same id is told as just that.
+import { type EventLog, LogUnavailableError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
+import { formatUuid } from "#lib/events/ids.ts";
+import { idOfDeadRecord, type LogPlace, originBytes, originOf, readDeadRecord } from "#lib/events/replay-record.ts";
+import { readEpoch } from "#lib/warehouse/epochs.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import type { Letter, Letters } from "./letters.ts";
+import { identityKey, type StoredRow, storedRows } from "./stored-rows.ts";
+
+export interface Replay extends StoredRow {
+  outcome: "row" | "duplicate" | "dead_letter";
+  /** Error of a dead letter. */
+  error?: string;
+  /** False when the log no longer says whether this is the letter's replay or, say, the caller's own retry. */
+  isCertain: boolean;
+}
+
+/** The origin of the record at a position; null when it is none's replay, undefined when the log does not tell. */
+export type OriginReader = (place: LogPlace) => Promise<LogPlace | null | undefined>;
+
+const SHOWN_MAX = 100;
+
+/** In the order of their append times. `letter` may itself be a replay: then it is about those of its origin. */
+export async function findReplays(
+  warehouse: Warehouse,
+  letters: Letters,
+  originAt: OriginReader,
+  letter: Letter,
+): Promise<Replay[]> {
+  const record = readDeadRecord(letter.value);
+  if (!record) return [];
+  const root = originOf(record) ?? letter;
+  const identity = { id: formatUuid(idOfDeadRecord(record, letter)), apiKey: record.apiKey };
+  const row = (await storedRows(warehouse, [identity])).get(identityKey(identity));
+  const replays: Replay[] = [];
+  if (row) {
+    const origin = await originAt(row);
+    if (origin === undefined || isSame(origin, root)) {
+      replays.push({ ...row, outcome: "row", isCertain: origin !== undefined });
+    }
+    for (const duplicate of await duplicatesOf(warehouse, row)) {
+      if (isSame(await originAt(duplicate), root))
+        replays.push({ ...duplicate, outcome: "duplicate", isCertain: true });
+    }
+  }
+  for (const died of await letters.containing(originBytes(root), SHOWN_MAX)) {
+    const origin = readDeadRecord(died.value);
+    if (!origin || !isSame(originOf(origin), root) || isSame(died, letter)) continue;
+    replays.push({ ...died, outcome: "dead_letter", isCertain: true });
+  }
+  return replays.sort((a, b) => a.appendTimeMs - b.appendTimeMs);
+}
+
+/** Reads the origins of records of the log's own incarnation. */
+export function createOriginReader(log: EventLog, warehouse: Warehouse): OriginReader {
+  let epoch: Promise<string | undefined> | undefined;
+  return async ({ epoch: wanted, topic, partition, offset }) => {
+    epoch ??= log.epoch().then((own) => own ?? readEpoch(warehouse, topic));
+    if ((await epoch) !== wanted) return undefined;
+    try {
+      const [record] = await log.tail(topic, partition, { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 });
+      const event = record && readDeadRecord(record.value);
+      return event && (originOf(event) ?? null);
+    } catch (error) {
+      // Trimmed, or the broker does not answer: what the tables say is told without it.
+      if (error instanceof OffsetOutOfRangeError || error instanceof LogUnavailableError) return undefined;
+      throw error;
+    }
+  };
+}
+
+async function duplicatesOf(warehouse: Warehouse, row: StoredRow): Promise<StoredRow[]> {
+  const near = `${row.partition}:${row.offset}`;
+  const found = await warehouse.query<Record<"epoch" | "partition" | "offset" | "ms", string>>(
+    `SELECT log_epoch AS epoch, log_partition AS partition, toString(log_offset) AS offset,
+            toString(toUnixTimestamp64Milli(log_time)) AS ms
+     FROM log_outcomes
+     WHERE log_topic = {topic:String} AND outcome = 'duplicate'
+       AND ((log_epoch = {epoch:String} AND detail = {near:String}) OR detail = {far:String})
+     ORDER BY log_time LIMIT {limit:UInt32}`,
+    { params: { topic: row.topic, epoch: row.epoch, near, far: `${row.epoch}:${near}`, limit: SHOWN_MAX } },
+  );
+  return found.map(({ epoch, partition, offset, ms }) => ({
+    ...{ epoch, topic: row.topic, partition: Number(partition), offset: Number(offset), appendTimeMs: Number(ms) },
+  }));
+}
+
+function isSame(a: LogPlace | null | undefined, b: LogPlace): boolean {
+  if (!a) return false;
+  return a.epoch === b.epoch && a.topic === b.topic && a.partition === b.partition && a.offset === b.offset;
+}

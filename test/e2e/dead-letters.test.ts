@@ -1,0 +1,79 @@
+// `millrace dead-letters` on Kafka, where it writes to the log itself: several partitions, every part a process.
+import { pino } from "pino";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import type { EventLog } from "#lib/eventlog/log.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { eventRecord, idOf, until } from "../support/consumer.ts";
+import { valuelessRecord } from "../support/dead-letters.ts";
+import { kafkaForTests } from "../support/kafka.ts";
+import { spawnMillrace } from "../support/processes.ts";
+import { runMillrace } from "../support/standalone.ts";
+
+const kafka = kafkaForTests();
+const DATABASE = "letters_kafka";
+const PARTITIONS = 3;
+
+let broker: AsyncDisposable & { readonly brokers: string[] };
+let clickhouse: TestClickHouse;
+let log: EventLog;
+let env: Record<string, string>;
+
+beforeAll(async () => {
+  if (!kafka.available) return;
+  [broker, clickhouse] = await Promise.all([kafka.start(), startTestClickHouse()]);
+  log = createKafkaLog({ brokers: broker.brokers, clientId: "letters", logger: pino({ level: "silent" }) });
+  env = {
+    ...{ KAFKA_BROKERS: broker.brokers.join(","), KAFKA_PARTITIONS: String(PARTITIONS) },
+    ...{ CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: DATABASE, CONSUMER_PORT: "0" },
+  };
+});
+afterAll(async () => {
+  await log?.close();
+  await clickhouse?.[Symbol.asyncDispose]();
+  await broker?.[Symbol.asyncDispose]();
+});
+
+it.skipIf(!kafka.available)(
+  "letters on Kafka are corrected and become a row each, whatever is sent twice",
+  async () => {
+    expect((await runMillrace(["migrate"], env)).code).toBe(0);
+    await using consumer = spawnMillrace(["consumer"], env);
+    await consumer.logged("partition assigned");
+    const letters = Array.from({ length: 30 }, (_, n) => valuelessRecord({ id: idOf(n), distinctId: `d${n}` }));
+    const good = Array.from({ length: 30 }, (_, n) => eventRecord({ distinctId: `d${n}` }));
+    await log.append(EVENTS_TOPIC, [...letters, ...good]);
+    const warehouse = clickhouse.warehouse(DATABASE);
+    const count = async (table: string) => {
+      const [row] = await warehouse.query<{ n: string }>(`SELECT toString(count()) AS n FROM ${table}`);
+      return Number(row?.n);
+    };
+    await until(
+      async () => (await count("dead_letters")) === 30 && (await count("events_raw")) === 30,
+      "all is stored",
+    );
+
+    const replay = () => runMillrace(["dead-letters", "replay", "--set", "value=2", "--set", "distinct_id=other"], env);
+    const [first, second] = await Promise.all([replay(), replay()]);
+    expect([first.code, second.code], first.stderr + second.stderr).toEqual([0, 0]);
+    const outcomes = "log_outcomes WHERE outcome = 'duplicate'";
+    const appended = [first, second].reduce(
+      (sum, { stdout }) => sum + Number(/^replayed (\d+),/m.exec(stdout)?.[1]),
+      0,
+    );
+    await until(async () => (await count("events_raw")) + (await count(outcomes)) === 30 + appended, "all is stored");
+    expect(await count("events_raw")).toBe(60);
+    expect(await count("(SELECT DISTINCT uuid FROM events_raw WHERE distinct_id = 'other')")).toBe(30);
+    expect((await replay()).stdout).toContain("replayed 0, skipped 30 as stored, 0 not replayable, 0 failed");
+
+    const [place] = await warehouse.query<{ name: string }>(
+      `SELECT concat(log_epoch, ':', log_topic, ':', toString(log_partition), ':', toString(log_offset)) AS name
+     FROM dead_letters ORDER BY log_partition, log_offset LIMIT 1`,
+    );
+    const shown = await runMillrace(["dead-letters", "show", place?.name ?? ""], env);
+    expect(shown.stdout).toMatch(/^replayed: .*, now a row$/m);
+    // The consumer commits a moment after its rows are stored.
+    await until(async () => (await runMillrace(["verify"], env)).code === 0, "verify finds nothing");
+  },
+);

@@ -1,0 +1,217 @@
+// A replayed letter is one row: replayed twice, at once, from a killed process, months later, or under other values.
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { buffer } from "node:stream/consumers";
+import { setTimeout as pause } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
+import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/events/outcome-rows.ts";
+import { makeReplay, originOf, type ReplayRecord, readDeadRecord } from "#lib/events/replay-record.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createLetters } from "../../services/dead-letters/letters.ts";
+import { createPositionNames } from "../../services/dead-letters/position.ts";
+import { type ReplayCounts, replayLetters } from "../../services/dead-letters/replay.ts";
+import { parseChanges } from "../../services/dead-letters/set.ts";
+import { exactlyOnce } from "../support/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { createStage, eventRecord, idOf, poisonRecord, withInsert } from "../support/consumer.ts";
+import { runDeadLetters, startDeadLetterStage, valuelessRecord } from "../support/dead-letters.ts";
+import { spawnMillrace } from "../support/processes.ts";
+
+let clickhouse: TestClickHouse;
+
+beforeAll(async () => {
+  clickhouse = await startTestClickHouse();
+});
+afterAll(() => clickhouse?.[Symbol.asyncDispose]());
+
+async function databaseOf(name: string): Promise<Warehouse> {
+  await clickhouse.migrate(name);
+  return clickhouse.warehouse(name);
+}
+
+/** A replay of all letters with these `--set`, straight onto the log. */
+function replay(warehouse: Warehouse, log: EventLog, ...settings: string[]): Promise<ReplayCounts> {
+  const deps = {
+    ...{ warehouse, letters: createLetters(warehouse), names: createPositionNames([]) },
+    target: { append: (records: readonly AppendRecord[]) => log.append(EVENTS_TOPIC, records), close: async () => {} },
+    ...{ report: () => {}, notice: () => {}, onProgress: () => {} },
+  };
+  const options = { filter: {}, changes: parseChanges(settings), limit: Number.MAX_SAFE_INTEGER, dryRun: false };
+  return replayLetters(deps, options);
+}
+
+const DAY_MS = 86_400_000;
+
+describe("a letter is one row", () => {
+  it("of three replays at once under three values, over four partitions and two consumers", async () => {
+    const warehouse = await databaseOf("replays_at_once");
+    await using stage = await createStage(warehouse, { partitions: 4, epoch: "at-once" });
+    const letters = Array.from({ length: 80 }, (_, n) =>
+      valuelessRecord(n % 2 === 0 ? { id: idOf(n), key: `k${n}` } : { key: `k${n}` }),
+    );
+    await stage.append(...letters);
+    const first = stage.start();
+    await stage.drained();
+    await first[Symbol.asyncDispose]();
+    const counts = await Promise.all(
+      ["a", "b", "c"].map((who) => replay(warehouse, stage.log, "value=1", `distinct_id=${who}`)),
+    );
+    expect(counts.map(({ replayed }) => replayed)).toEqual([80, 80, 80]);
+    const replays = stage.log.appends.flatMap(({ partition, value }) => {
+      const origin = originOf(readDeadRecord(value) as EventRecord);
+      return origin ? [{ partition, origin }] : [];
+    });
+    expect(replays.filter(({ partition, origin }) => partition !== origin.partition)).toEqual([]);
+    // Batches that hold one replay of some letters and two of others; slow, so that one partition's rows are not there
+    // yet when another asks.
+    const warehouseIsSlow = withInsert(async (_, insert) => {
+      await pause(30);
+      await insert();
+    });
+    const options = { config: { batchSize: 25 }, warehouse: warehouseIsSlow };
+    stage.start(options);
+    stage.start(options);
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 80, duplicates: 160, deadLetters: 80 }));
+    const [ids] = await warehouse.query<{ n: string }>("SELECT uniqExact(uuid) AS n FROM events_raw");
+    expect(ids?.n).toBe("80");
+  });
+
+  it("months later, whoever made its id, also when it had none that can be stored", async () => {
+    const warehouse = await databaseOf("replays_late");
+    let now = 1_790_000_000_000;
+    await using stage = await createStage(warehouse, { partitions: 2, epoch: "late", now: () => now });
+    const short = eventRecord({ event: "short id" });
+    // Field 1 with three bytes in the place of sixteen.
+    const value = Buffer.concat([Buffer.from([0x0a, 3, 1, 2, 3]), short.value.subarray(18)]);
+    await stage.append(valuelessRecord({ id: idOf(1) }), valuelessRecord(), { key: short.key, value }, poisonRecord);
+    stage.start();
+    await stage.drained();
+    const letters = (await Array.fromAsync(createLetters(warehouse).read({}, "oldest"))).flat();
+    expect(await replay(warehouse, stage.log, "value=1")).toMatchObject({ replayed: 3, notReplayable: 1 });
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 3, deadLetters: 4 }));
+
+    now += 200 * DAY_MS;
+    expect(await replay(warehouse, stage.log, "value=2")).toMatchObject({ replayed: 0, stored: 3, notReplayable: 1 });
+    // As if the question had been asked before the first replay was stored.
+    const changes = parseChanges(["value=2"]);
+    const made = letters.map((letter) => ({ letter, record: makeReplay(letter, changes) }));
+    const again = made.filter(
+      (each): each is (typeof made)[number] & { record: ReplayRecord } => !("fault" in each.record),
+    );
+    await stage.append(...again.map(({ letter, record }) => ({ key: letter.key, value: record.value })));
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 3, duplicates: 3, deadLetters: 4 }));
+  });
+
+  it("when its caller had sent the event again meanwhile, or does so after the replay", async () => {
+    const warehouse = await databaseOf("replays_retried");
+    await using stage = await createStage(warehouse, { epoch: "retried" });
+    await stage.append(
+      valuelessRecord({ id: idOf(1) }),
+      valuelessRecord({ id: idOf(2) }),
+      valuelessRecord({ id: idOf(1) }),
+    );
+    stage.start();
+    await stage.drained();
+    await stage.append(eventRecord({ id: idOf(1) }));
+    await stage.drained();
+    expect(await replay(warehouse, stage.log, "value=1")).toMatchObject({ replayed: 1, stored: 2 });
+    await stage.append(eventRecord({ id: idOf(2) }));
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 2, duplicates: 1, deadLetters: 3 }));
+  });
+});
+
+describe("a replay", () => {
+  it("killed after an append whose answer it never saw, and run again, makes a row of each letter", async () => {
+    await using stage = await startDeadLetterStage(clickhouse, "replays_killed");
+    stage.startConsumer();
+    const propertiesJson = JSON.stringify({ padding: "x".repeat(30_000) });
+    await stage.append(...Array.from({ length: 100 }, (_, n) => valuelessRecord({ id: idOf(n), propertiesJson })));
+    await stage.stopConsumer();
+    const end = await stage.end();
+    let requests = 0;
+    const killer = createServer(async (request, response) => {
+      const body = await buffer(request);
+      const headers = { "content-type": "application/json" };
+      const answer = await fetch(`${stage.gatewayUrl}${request.url}`, { method: "POST", headers, body });
+      const text = await answer.text();
+      requests += 1;
+      if (requests === 2) process.kill(victim.pid, "SIGKILL");
+      else response.writeHead(answer.status, headers).end(text);
+    });
+    await new Promise<void>((resolve) => killer.listen(0, "127.0.0.1", resolve));
+    const { port } = killer.address() as AddressInfo;
+    const args = ["dead-letters", "replay", "--set", "value=1"];
+    await using victim = spawnMillrace(args, { ...stage.env, MILLRACE_URL: `http://127.0.0.1:${port}` });
+    expect(await victim.exited).toBe(null);
+    killer.closeAllConnections();
+    killer.close();
+    const landed = (await stage.end()) - end;
+    expect([requests, landed > 0 && landed < 100]).toEqual([2, true]);
+
+    // The consumer has seen none of it yet, so nothing is skipped.
+    const { code, stdout } = await runDeadLetters(["replay", "--set", "value=1"], stage.env);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("replayed 100, skipped 0")]);
+    stage.startConsumer();
+    await stage.drained();
+    expect(await stage.query("SELECT toString(count()) AS n, toString(uniqExact(uuid)) AS ids FROM events")).toEqual([
+      { n: "100", ids: "100" },
+    ]);
+    expect(await stage.query("SELECT toString(count()) AS n FROM log_outcomes WHERE outcome = 'duplicate'")).toEqual([
+      { n: String(landed) },
+    ]);
+    const shown = await stage.run("show", stage.nameOf(0));
+    expect(shown.stdout).toMatch(/now a row\nreplayed: .*, a duplicate of the row\n$/);
+  });
+
+  it("whose gateway does not answer says so and claims nothing; the next one finishes", async () => {
+    await using stage = await startDeadLetterStage(clickhouse, "replays_away");
+    stage.startConsumer();
+    await stage.append(valuelessRecord(), valuelessRecord());
+    const away = await runDeadLetters(["replay", "--set", "value=1"], {
+      ...stage.env,
+      MILLRACE_URL: "http://127.0.0.1:1",
+    });
+    expect(away.code).toBe(1);
+    expect(away.stdout).toContain("replayed 0, skipped 0 as stored, 0 not replayable, 2 failed");
+    expect(away.stderr).toContain("no answer from the gateway at http://127.0.0.1:1");
+    expect((await stage.run("replay", "--set", "value=1")).code).toBe(0);
+    await stage.drained();
+    expect(await stage.query("SELECT toString(count()) AS n FROM events")).toEqual([{ n: "2" }]);
+  });
+
+  it("ends although every letter it replays dies again while it runs", async () => {
+    const warehouse = await databaseOf("replays_dying");
+    await using stage = await createStage(warehouse, { epoch: "dying" });
+    const origin = { epoch: "dying", topic: EVENTS_TOPIC, partition: 0 };
+    let stored = 0;
+    const store = async (records: readonly AppendRecord[]) => {
+      const letters = records.map((record) => {
+        stored += 1;
+        const placed = { ...record, offset: stored, appendTimeMs: 1_790_000_000_000 + stored };
+        return deadLetterRow(origin, placed, "clickhouse_469", "refused");
+      });
+      const rows = Buffer.concat(letters);
+      await warehouse.insert({ table: "dead_letters", columns: DEAD_LETTER_COLUMNS, rows, token: `dying ${stored}` });
+    };
+    await store(Array.from({ length: 300 }, () => eventRecord()));
+    let appended = 0;
+    const deadly: EventLog = {
+      ...stage.log,
+      async append(topic, records) {
+        appended += records.length;
+        if (appended > 1000) throw new Error("it does not end");
+        await store(records);
+        return stage.log.append(topic, records);
+      },
+    };
+    expect(await replay(warehouse, deadly)).toEqual({ replayed: 300, stored: 0, notReplayable: 0, failed: 0 });
+    expect([appended, stored]).toEqual([300, 600]);
+  });
+});
