@@ -124,6 +124,17 @@ export function protocolErrorOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** Whether the same request may succeed later. Everything without a name of the protocol is about connections. */
+export function isTransient(error: unknown): boolean {
+  const name = protocolErrorOf(error);
+  if (error instanceof Error && error.name === "KafkaJSSASLAuthenticationError") return false;
+  if (name === undefined || name === "UNKNOWN_TOPIC_OR_PARTITION") return true;
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    if ("type" in at && at.type === name) return "retriable" in at && at.retriable === true;
+  }
+  return false;
+}
+
 /** The connection could not be made or broke, as opposed to the broker answering with an error or not at all. */
 export function isConnectionError(error: unknown): boolean {
   return error instanceof kafkajs.KafkaJSConnectionError;

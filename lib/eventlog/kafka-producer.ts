@@ -4,11 +4,15 @@
 // gives them to the next batch; if the failed one had landed after all, the broker takes the next for its duplicate and
 // acknowledges records it never stored. Here a batch keeps its numbers for all of its attempts, and a producer identity
 // that has seen a batch fail is never used again.
+//
+// Partitions fail one by one: what the others have is told as durable (PartialAppendError), and neither one bad partition
+// nor brokers that are known to be away hold the next append up for its whole time.
 
 import type { Broker, Cluster } from "kafkajs";
 import { type Batch, type Identity, planRounds } from "./kafka-batches.ts";
 import {
   createKafkaClient,
+  isTransient,
   type KafkaClient,
   type KafkaConnection,
   openCluster,
@@ -17,17 +21,25 @@ import {
   withTimeout,
 } from "./kafka-client.ts";
 import { type Compression, compressorOf } from "./kafka-codecs.ts";
-import { produce } from "./kafka-patches.ts";
+import { type ProduceResponse, produce } from "./kafka-patches.ts";
+import { createRound } from "./kafka-round.ts";
 import { type AppendRecord, type Position, RecordTooLargeError } from "./log.ts";
+import { PartialAppendError } from "./partial-append.ts";
 
 /** A topic that was just created is unknown to some brokers for a moment. */
 const UNKNOWN_TOPIC_PATIENCE_MS = 2_000;
+/** How long a partition may hold up an append that all others have taken: about a change of leaders in good order. */
+const PARTITION_PATIENCE_MS = 2_000;
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 1_000;
 const TOO_LARGE = new Set(["MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"]);
 
 export interface KafkaProducer {
-  /** As EventLog.append, bounded by `appendTimeoutMs` from the call on, its wait for earlier appends included. */
+  /**
+   * As EventLog.append, bounded by `appendTimeoutMs` from the call on, its wait for earlier appends included. Rejects with
+   * PartialAppendError when some of the records are durable. After an append that failed as a whole each further one
+   * makes one try, until one succeeds; so does a partition that failed.
+   */
   append(topic: string, records: readonly AppendRecord[], signal?: AbortSignal): Promise<Position[]>;
   close(): void;
 }
@@ -54,6 +66,10 @@ class SequencedProducer implements KafkaProducer {
   #identity: Identity | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #closed = false;
+  /** The last append failed as a whole. */
+  #away = false;
+  /** `topic/partition` of those that last failed while others took records. */
+  readonly #failing = new Set<string>();
 
   constructor(connection: KafkaConnection, options: { appendTimeoutMs: number; compression: Compression }) {
     this.#connection = connection;
@@ -66,8 +82,7 @@ class SequencedProducer implements KafkaProducer {
     signal?.throwIfAborted();
     if (records.length === 0) return [];
     const deadline = performance.now() + this.#appendTimeoutMs;
-    const what = `take ${records.length} records for ${topic} within ${this.#appendTimeoutMs} ms`;
-    const late = () => unavailable(this.#connection, what, undefined);
+    const late = () => this.#unavailable(topic, records, undefined);
     const work = this.#turn.then(() => {
       if (this.#closed || signal?.aborted || performance.now() >= deadline) throw late(); // Never sent.
       return this.#appendNow(topic, records, deadline);
@@ -86,8 +101,12 @@ class SequencedProducer implements KafkaProducer {
     this.#connected = undefined;
   }
 
-  /** Tries until it succeeds, fails for good, or the deadline has passed. */
-  async #attempt<T>(deadline: number, work: (cluster: Cluster) => Promise<T>): Promise<T> {
+  /** Tries until it succeeds, fails for good, `isEnough` of trying, or the deadline has passed. */
+  async #attempt<T>(
+    deadline: number,
+    work: (cluster: Cluster) => Promise<T>,
+    isEnough: (spentMs: number) => boolean = () => this.#away,
+  ): Promise<T> {
     const late = () => new Error("no answer in time");
     const startedAt = performance.now();
     for (let retryMs = RETRY_MS_MIN; ; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
@@ -106,84 +125,103 @@ class SequencedProducer implements KafkaProducer {
       const spentMs = performance.now() - startedAt;
       const patienceMs =
         refusal === "UNKNOWN_TOPIC_OR_PARTITION" ? UNKNOWN_TOPIC_PATIENCE_MS : Number.POSITIVE_INFINITY;
-      if (this.#closed || !isTransient(failure) || spentMs > patienceMs) throw failure;
+      if (this.#closed || !isTransient(failure) || spentMs > patienceMs || isEnough(spentMs)) throw failure;
       if (performance.now() + retryMs >= deadline) throw failure;
       await new Promise((resolve) => setTimeout(resolve, retryMs));
     }
   }
 
   async #appendNow(topic: string, records: readonly AppendRecord[], deadline: number): Promise<Position[]> {
+    const outcomes = new Array<Position | Error>(records.length);
     try {
       this.#identity ??= await this.#attempt(deadline, initIdentity);
       const current = this.#identity;
       const partitions = await this.#attempt(deadline, (cluster) => partitionCount(cluster, topic));
-      const positions = new Array<Position>(records.length);
       for (const round of planRounds(current, topic, records, partitions)) {
-        await this.#sendRound(current, topic, round, positions, deadline);
+        await this.#sendRound(current, topic, round, outcomes, deadline);
         for (const { partition, firstSequence, records: sent } of round) {
           current.sequences.set(`${topic}/${partition}`, firstSequence + sent.length);
         }
       }
-      return positions;
+      this.#away = false;
+      return outcomes as Position[]; // No round has failed.
     } catch (error) {
       this.#identity = undefined;
       this.#disconnect(); // What is still under way must not land after the caller's next try if that can be helped.
-      if (TOO_LARGE.has(protocolErrorOf(error) ?? "")) {
-        const largest = records.reduce((most, record) => Math.max(most, record.key.length + record.value.length), 0);
-        const what = `the brokers refuse a record for ${topic} by its size; the largest of these has ${largest} bytes`;
-        throw new RecordTooLargeError(`${what} (topic setting max.message.bytes)`, { cause: error });
-      }
-      throw unavailable(
-        this.#connection,
-        `take ${records.length} records for ${topic} within ${this.#appendTimeoutMs} ms`,
+      const isPartial = outcomes.some((outcome) => !(outcome instanceof Error));
+      this.#away = !isPartial && !isTooLarge(error);
+      if (!isPartial)
+        throw isTooLarge(error) ? tooLarge(topic, records, error) : this.#unavailable(topic, records, error);
+      const rest = this.#unavailable(topic, records, error);
+      const message = `${rest.message} (some of them are stored)`;
+      throw new PartialAppendError(
+        message,
+        Array.from(outcomes, (outcome) => outcome ?? rest),
         error,
       );
     }
   }
 
-  /** Sends one batch a partition, side by side to their leaders; a retry repeats what is not acknowledged, unchanged. */
+  /** Resolves when all of the round is durable. Otherwise `outcomes` has what is known of some of its records. */
   async #sendRound(
     current: Identity,
     topic: string,
-    round: Batch[],
-    positions: Position[],
+    batches: Batch[],
+    outcomes: (Position | Error)[],
     deadline: number,
   ): Promise<void> {
-    const open = new Map(round.map((batch) => [batch.partition, batch]));
-    let first = true;
-    await this.#attempt(deadline, async (cluster) => {
-      await cluster.connect(); // Returns at once when connected.
-      await cluster.addTargetTopic(topic);
-      if (first) await cluster.refreshMetadataIfNecessary();
-      else await cluster.refreshMetadata();
-      first = false;
-      const leaders = Object.entries(cluster.findLeaderForPartitions(topic, [...open.keys()]));
-      const sent = leaders.map(async ([nodeId, partitions]) => {
-        const broker = await cluster.findBroker({ nodeId });
-        const batches = partitions.flatMap((partition) => open.get(partition) ?? []);
-        const response = await produce(broker, {
-          topic,
-          batches,
-          producerId: current.producerId,
-          producerEpoch: current.producerEpoch,
-          timeoutMs: this.#requestTimeoutMs,
-          timestampMs: Date.now(),
-          compression: compressorOf(this.#compression),
-        });
-        for (const { partition, baseOffset } of response.topics.flatMap((one) => one.partitions)) {
-          if (Number(baseOffset) < 0) throw new Error(`no offset was given for ${topic}[${partition}]`);
-          const batch = open.get(partition);
-          open.delete(partition);
-          batch?.indexes.forEach((index, i) => {
-            positions[index] = { partition, offset: Number(baseOffset) + i };
-          });
-        }
-      });
-      const failed = (await Promise.allSettled(sent)).find((result) => result.status === "rejected");
-      if (failed !== undefined) throw failed.reason;
-      if (open.size > 0) throw new Error(`no leader is known for ${topic}[${[...open.keys()].join(", ")}]`);
+    const nameOf = (partition: number) => `${topic}/${partition}`;
+    const round = createRound(topic, batches, {
+      produce: (broker, some) => this.#produce(broker, current, topic, some),
+      stored: ({ partition, indexes }, baseOffset) => {
+        this.#failing.delete(nameOf(partition));
+        for (const [i, index] of indexes.entries()) outcomes[index] = { partition, offset: baseOffset + i };
+      },
+      refused: ({ records, indexes }, error) => {
+        const reason = isTooLarge(error) ? tooLarge(topic, records, error) : this.#unavailable(topic, records, error);
+        for (const index of indexes) outcomes[index] = reason;
+      },
+    });
+    const isEnough = (spentMs: number): boolean =>
+      this.#away ||
+      (spentMs > PARTITION_PATIENCE_MS && round.open().length < batches.length) ||
+      round.open().every((partition) => this.#failing.has(nameOf(partition)));
+    try {
+      await this.#attempt(deadline, round.send, isEnough);
+    } catch (error) {
+      const open = round.open();
+      if (open.length < batches.length) for (const partition of open) this.#failing.add(nameOf(partition));
+      throw error;
+    }
+    if (round.refusal() !== undefined) throw round.refusal();
+  }
+
+  #produce(broker: Broker, current: Identity, topic: string, batches: readonly Batch[]): Promise<ProduceResponse> {
+    return produce(broker, {
+      topic,
+      batches,
+      producerId: current.producerId,
+      producerEpoch: current.producerEpoch,
+      timeoutMs: this.#requestTimeoutMs,
+      timestampMs: Date.now(),
+      compression: compressorOf(this.#compression),
     });
   }
+
+  #unavailable(topic: string, records: readonly AppendRecord[], cause: unknown): Error {
+    const what = `take ${records.length} records for ${topic} within ${this.#appendTimeoutMs} ms`;
+    return unavailable(this.#connection, what, cause);
+  }
+}
+
+function isTooLarge(error: unknown): boolean {
+  return TOO_LARGE.has(protocolErrorOf(error) ?? "");
+}
+
+function tooLarge(topic: string, records: readonly AppendRecord[], cause: unknown): RecordTooLargeError {
+  const largest = records.reduce((most, record) => Math.max(most, record.key.length + record.value.length), 0);
+  const what = `the brokers refuse a record for ${topic} by its size; the largest of these has ${largest} bytes`;
+  return new RecordTooLargeError(`${what} (topic setting max.message.bytes)`, { cause });
 }
 
 function openConnected(connection: KafkaConnection, requestTimeoutMs: number): Connected {
@@ -211,17 +249,6 @@ async function partitionCount(cluster: Cluster, topic: string): Promise<number> 
   if (count > 0) return count;
   await cluster.refreshMetadata();
   throw new Error(`no partitions are known for ${topic}`);
-}
-
-/** Whether the same request may succeed later. Everything without a name of the protocol is about connections. */
-function isTransient(error: unknown): boolean {
-  const name = protocolErrorOf(error);
-  if (error instanceof Error && error.name === "KafkaJSSASLAuthenticationError") return false;
-  if (name === undefined || name === "UNKNOWN_TOPIC_OR_PARTITION") return true;
-  for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    if ("type" in at && at.type === name) return "retriable" in at && at.retriable === true;
-  }
-  return false;
 }
 
 async function withAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

@@ -81,7 +81,7 @@ export interface EventLog {
   /**
    * Resolves with one position per record, in their order, when all are durable. Records with equal keys keep their
    * order within a partition. On rejection nothing is known about any of them (LogUnavailableError: try again later;
-   * RecordTooLargeError: never).
+   * RecordTooLargeError: never), unless it is a PartialAppendError, which says so record by record.
    */
   append(topic: string, records: readonly AppendRecord[], signal?: AbortSignal): Promise<Position[]>;
   consume(options: ConsumeOptions): Promise<void>;

@@ -14,6 +14,7 @@ import { registerEventService } from "./dialects/connect.ts";
 import { registerHealthService } from "./dialects/health.ts";
 import { createReplayDialect } from "./dialects/replay.ts";
 import { createRpcHandler } from "./dialects/rpc-handler.ts";
+import { createEventNames } from "./event-names.ts";
 import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
 import { createCallerOf, declaredLength, type HttpRequest } from "./http-request.ts";
 import { createIngest } from "./ingest.ts";
@@ -64,7 +65,8 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     appendMsMax: APPEND_MS_MAX,
     onAppend: createAppendObserver(metrics, logger),
   });
-  const ingest = createIngest(groupCommit, limits, metrics);
+  const eventNames = createEventNames({ maxNames: config.maxEventNames, logger, overCap: metrics.eventNamesOverCap });
+  const ingest = createIngest(groupCommit, limits, metrics, eventNames);
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
   const health = createHealth({ checks, registry });
   const edge = { ...createEdge(config, admission, metrics, logger), ingest, metrics, nowMs, logger };

@@ -15,6 +15,9 @@ export const ingressSettings = {
   maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(
     "Largest event as stored on the log; below Kafka's default message.max.bytes.",
   ),
+  maxEventNames: count(10_000, { min: 1, max: 100_000 }).describe(
+    "Different event names from one key before a warning is logged; the events are stored all the same.",
+  ),
   maxBytesInFlight: bytes("16MiB", { min: 65_536 }).describe(
     "Body bytes of unanswered requests; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
   ),

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
-import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { LogUnavailableError, type Position, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import { createGroupCommit, type FailedRange, type GroupCommitOptions } from "./group-commit.ts";
 
 const record = (name: string, bytes = 10): AppendRecord => ({
@@ -94,6 +95,87 @@ describe("group commit", () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it("tells exactly the records that an append did not take, whichever they are", async () => {
+    const submissions = fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 6 });
+    await fc.assert(
+      fc.asyncProperty(submissions, fc.array(fc.boolean(), { minLength: 1, maxLength: 30 }), async (sizes, takes) => {
+        const durable = new Set<AppendRecord>();
+        let turn = 0;
+        const { commit } = setUp({
+          lingerMs: 0,
+          maxRecords: 7,
+          async append(group) {
+            const away = new LogUnavailableError("a partition is away");
+            const outcomes = group.map((each, offset): Position | Error => {
+              if (!takes[turn++ % takes.length]) return away;
+              durable.add(each);
+              return { partition: 0, offset };
+            });
+            if (outcomes.includes(away)) throw new PartialAppendError("some are stored", outcomes, away);
+          },
+        });
+        const sent = sizes.map((size) => records(size));
+        const fates = await Promise.all(sent.map((each) => commit.submit(each)));
+        for (const [i, submission] of sent.entries()) {
+          const failed = (at: number) => (fates[i] as FailedRange[]).filter(({ from, to }) => from <= at && at < to);
+          for (const [at, each] of submission.entries()) expect(failed(at)).toHaveLength(durable.has(each) ? 0 : 1);
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("of a partial append, one record too large is told as such, and a batch of several as unavailable", async () => {
+    const alone = new RecordTooLargeError("a record");
+    const batch = new RecordTooLargeError("one of these");
+    const outcomes = [alone, { partition: 0, offset: 0 }, batch, batch];
+    const { commit } = setUp({ append: () => Promise.reject(new PartialAppendError("some", outcomes, undefined)) });
+    expect(await commit.submit(records(4))).toEqual([
+      { from: 0, to: 1, error: alone },
+      { from: 2, to: 4, error: expect.any(LogUnavailableError) as Error },
+    ]);
+  });
+
+  it("does not take a record without an outcome for durable", async () => {
+    const partial = new PartialAppendError("some", [{ partition: 0, offset: 0 }], undefined);
+    const { commit } = setUp({ append: () => Promise.reject(partial) });
+    expect(await commit.submit(records(3))).toMatchObject([{ from: 1, to: 3 }]);
+  });
+
+  it("lets a tenth of the time wait while the log is away, and all of it when it takes records again", async () => {
+    const appends: PromiseWithResolvers<void>[] = [];
+    const { commit } = setUp({
+      waitMsMax: 400,
+      append() {
+        const append = Promise.withResolvers<void>();
+        appends.push(append);
+        return append.promise;
+      },
+    });
+    const append = async (n: number) => {
+      await expect.poll(() => appends.length, { interval: 2 }).toBe(n);
+      return appends[n - 1] as PromiseWithResolvers<void>;
+    };
+    const waitMs = async () => {
+      const begun = performance.now();
+      expect(await commit.submit(records(1))).toHaveLength(1);
+      return performance.now() - begun;
+    };
+    const away = new LogUnavailableError("away");
+    void commit.submit(records(1));
+    const first = await append(1);
+    expect(await waitMs()).toBeGreaterThanOrEqual(400);
+    void commit.submit(records(1));
+    first.reject(away);
+    const second = await append(2);
+    expect(await waitMs()).toBeLessThan(200);
+    void commit.submit(records(1));
+    second.resolve();
+    await append(3);
+    expect(await waitMs()).toBeGreaterThanOrEqual(400);
+    appends[2]?.resolve();
   });
 
   it("gives up an append that does not answer, and appends the next group", async () => {

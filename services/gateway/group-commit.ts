@@ -2,6 +2,7 @@
 // next group gathers, so groups grow with load by themselves and an idle gateway waits only `lingerMs`.
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 
 export interface GroupCommitOptions {
   lingerMs: number;
@@ -11,7 +12,11 @@ export interface GroupCommitOptions {
    * (message.max.bytes, 1,048,588 by default), and all records may share a partition.
    */
   maxBytes: number;
-  /** How long records may wait for their append to begin. */
+  /**
+   * How long records may wait for their append to begin, looked at ten times in that time. While the log is away, which
+   * is from an append that failed to one that does not, only a tenth of it: one group at a time tries the log, and
+   * nobody else waits for what is likely to fail.
+   */
   waitMsMax: number;
   /** How long one append may take. What became of its records is then unknown, and the next group has its turn. */
   appendMsMax: number;
@@ -52,6 +57,7 @@ const RECORD_OVERHEAD_BYTES = 100;
 export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   const waiting: Submission[] = [];
   let running = false;
+  let away = false;
 
   function submit(records: readonly AppendRecord[]): Promise<FailedRange[]> {
     if (records.length === 0) return Promise.resolve([]);
@@ -79,11 +85,16 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     running = false;
   }
 
+  function patienceMs(): number {
+    return away ? options.waitMsMax / 10 : options.waitMsMax;
+  }
+
   function expireLate(): void {
-    const oldest = performance.now() - options.waitMsMax;
+    const waitMs = patienceMs();
+    const oldest = performance.now() - waitMs;
     while (waiting[0] && waiting[0].submittedAt < oldest) {
       const submission = waiting.shift() as Submission;
-      const error = new LogUnavailableError(`the event log did not take the event within ${options.waitMsMax} ms`);
+      const error = new LogUnavailableError(`the event log did not take the event within ${waitMs} ms`);
       settle({ submission, from: submission.next, to: submission.records.length }, error);
     }
   }
@@ -119,14 +130,43 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
       }
     }
     const begun = performance.now();
+    const expiring = setInterval(expireLate, patienceMs() / 10);
     let error: Error | undefined;
     try {
       await within(options.appendMsMax, options.append(records));
     } catch (cause) {
       error = appendError(cause, records.length);
+    } finally {
+      clearInterval(expiring);
     }
+    away = error instanceof LogUnavailableError && !(error instanceof PartialAppendError);
     options.onAppend?.(records.length, bytes, (performance.now() - begun) / 1000, error);
-    for (const slice of slices) settle(slice, error);
+    if (error instanceof PartialAppendError) settlePartly(slices, error);
+    else for (const slice of slices) settle(slice, error);
+  }
+
+  /** Settles each run of records that share their outcome. */
+  function settlePartly(slices: Slice[], failure: PartialAppendError): void {
+    const { outcomes } = failure;
+    const sharing = new Map<Error, number>();
+    for (const outcome of outcomes) {
+      if (outcome instanceof Error) sharing.set(outcome, (sharing.get(outcome) ?? 0) + 1);
+    }
+    // Without an outcome nothing is known of a record, which is no reason to acknowledge it.
+    const errorAt = (at: number) => {
+      const outcome = outcomes[at] ?? failure;
+      return outcome instanceof Error ? outcome : undefined;
+    };
+    let first = 0; // Index in `outcomes` of the slice's first record.
+    for (const { submission, from, to } of slices) {
+      for (let begin = from, end = from; begin < to; begin = end) {
+        const reason = errorAt(first + begin - from);
+        while (end < to && errorAt(first + end - from) === reason) end++;
+        const error = reason && appendError(reason, sharing.get(reason) ?? 1);
+        settle({ submission, from: begin, to: end }, error);
+      }
+      first += to - from;
+    }
   }
 
   function settle({ submission, from, to }: Slice, error: Error | undefined): void {

@@ -5,7 +5,9 @@ import { createUuidV7 } from "#lib/events/ids.ts";
 import type { EventLimits } from "#lib/events/limits.ts";
 import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
 import type { RuleCode, RuleFault } from "#lib/events/rule-fault.ts";
+import { isClamped } from "#lib/events/time.ts";
 import { checkEvent, type EventInput, type FieldNames, type RequestFacts, routingKey } from "#lib/events/validate.ts";
+import type { EventNames } from "./event-names.ts";
 import type { FailedRange, GroupCommit } from "./group-commit.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
@@ -44,7 +46,12 @@ export interface Ingest {
   publish(request: IngestRequest): Promise<Verdict>;
 }
 
-export function createIngest(groupCommit: GroupCommit, limits: EventLimits, metrics: GatewayMetrics): Ingest {
+export function createIngest(
+  groupCommit: GroupCommit,
+  limits: EventLimits,
+  metrics: GatewayMetrics,
+  eventNames: EventNames,
+): Ingest {
   const newId = createUuidV7();
   const encode = createRecordEncoder();
 
@@ -61,12 +68,13 @@ export function createIngest(groupCommit: GroupCommit, limits: EventLimits, metr
         rejected.push(ruleRejection(index, checked));
         continue;
       }
-      if (checked.originalTime !== "") clamped++;
+      if (checked.originalTime !== "" && isClamped(checked.timeUs, facts.receivedUs)) clamped++;
       const record = toRecord(checked, request.traceparent);
       if (record.value.length + record.key.length > limits.eventBytes) {
         rejected.push(tooLargeRejection(index, record, limits));
         continue;
       }
+      eventNames.note(facts.apiKey, checked.event);
       records.push(record);
       indexOf.push(index);
     }

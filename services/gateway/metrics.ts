@@ -7,6 +7,8 @@ export interface GatewayMetrics {
   clampedTimes: Counter;
   /** Events of requests refused for their number a second. */
   rateLimited: Counter<"dialect">;
+  /** Events, stored all the same, whose name is one too many for their key. */
+  eventNamesOverCap: Counter;
   countVerdict(dialect: string, verdict: Verdict): void;
   countAppend(records: number, bytes: number, seconds: number, failed: boolean): void;
 }
@@ -80,6 +82,11 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
       name: "millrace_rate_limited_events_total",
       help: "Events in requests refused by RATE_LIMIT_EVENTS; callers were told when to come again.",
       labelNames: ["dialect"],
+      registers,
+    }),
+    eventNamesOverCap: new Counter({
+      name: "millrace_event_names_over_cap_total",
+      help: "Events whose name came after MAX_EVENT_NAMES others of the same key; they are stored.",
       registers,
     }),
     countVerdict(dialect, verdict) {

@@ -27,13 +27,15 @@ import {
 import type { Ingest } from "./ingest.ts";
 import { cancelWhenLate } from "./late-body.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import { sendOpenApi } from "./openapi.ts";
 import { originOf } from "./origins.ts";
 import type { RateLimit } from "./rate-limit.ts";
 
-const PLAIN_DIALECTS = new Map([
+export const PLAIN_DIALECTS: ReadonlyMap<string, string> = new Map([
   ["/events", "events"],
   ["/batch/", "batch"],
   [REPLAY_PATH, "replay"],
+  ["/openapi.json", "openapi"],
 ]);
 
 export interface RoutesOptions {
@@ -88,6 +90,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     if (rpc.serves(target.path)) return call(request, response, target, dialect);
     if (dialect === "events") return plain(request, response);
     if (dialect === "replay") return options.replay(request, response);
+    if (dialect === "openapi") return sendOpenApi(request, response);
     if (dialect === "none") return options.batch.handle(request, response, target, undefined);
     return inSpan(request, "POST /batch/", (traceparent) =>
       options.batch.handle(request, response, target, traceparent),

@@ -86,6 +86,17 @@ describe.skipIf(!kafka.available)("Kafka: outages", { timeout: 120_000 }, () => 
     expect(values.filter((value) => value.startsWith("patient")).length % 20).toBe(0);
   });
 
+  it("once an append has used up its time for nothing, the next ones make one try each", async () => {
+    await using log = openLog({ brokers: ["127.0.0.1:1"], appendTimeoutMs: 4_000 });
+    const timed = async () => {
+      const begun = performance.now();
+      await expect(log.append("t", [record("k", "v")])).rejects.toBeInstanceOf(LogUnavailableError);
+      return performance.now() - begun;
+    };
+    expect(await timed()).toBeGreaterThan(3_000);
+    for (let i = 0; i < 2; i++) expect(await timed()).toBeLessThan(2_500);
+  });
+
   it("a consumer goes on after the broker was killed and came back", async () => {
     await using log = openLog();
     const topic = await freshTopic(log, 1);

@@ -17,6 +17,7 @@ const READY_TIMEOUT_MS = 60_000;
 
 /** One broker, listening on a free port of 127.0.0.1. It dies with the process that started it. */
 export interface TestBroker extends AsyncDisposable {
+  /** Its own address, whatever it advertises. */
   readonly brokers: string[];
   kill9(): Promise<void>;
   /** Starts it again on the same port and data; resolves when it answers. */
@@ -26,9 +27,14 @@ export interface TestBroker extends AsyncDisposable {
   resume(): void;
 }
 
+export interface BrokerOptions {
+  /** Port of 127.0.0.1 that clients are told to connect to: that of a proxy before the broker. Default its own. */
+  advertisedPort?: number;
+}
+
 export type KafkaForTests =
   | { available: true; kind: "environment"; start(): Promise<AsyncDisposable & { readonly brokers: string[] }> }
-  | { available: true; kind: "apache" | "redpanda"; start(): Promise<TestBroker> }
+  | { available: true; kind: "apache" | "redpanda"; start(options?: BrokerOptions): Promise<TestBroker> }
   | { available: false; reason: string };
 
 /** Which broker tests can have here. KAFKA_BROKERS wins; such a broker is shared and cannot be killed or frozen. */
@@ -53,12 +59,12 @@ export function kafkaForTests(env: NodeJS.ProcessEnv = process.env): KafkaForTes
 }
 
 /** Apache Kafka in KRaft mode, one combined broker and controller. The jars are fetched on first use (54 MB). */
-export async function startKafka(): Promise<TestBroker> {
+export async function startKafka({ advertisedPort }: BrokerOptions = {}): Promise<TestBroker> {
   await fetchJars();
   const directory = await mkdtemp(join(tmpdir(), "millrace-kafka-"));
   const [port, controllerPort] = [await freePort(), await freePort()];
   const config = join(directory, "server.properties");
-  await writeFile(config, serverProperties(directory, port, controllerPort));
+  await writeFile(config, serverProperties(directory, port, controllerPort, advertisedPort ?? port));
   const storage = ["-cp", `${JARS}*`, "kafka.tools.StorageTool"];
   const clusterId = execFileSync("java", [...storage, "random-uuid"], { stdio: ["ignore", "pipe", "ignore"] });
   execFileSync("java", [...storage, "format", "-t", clusterId.toString().trim(), "-c", config], { stdio: "ignore" });
@@ -82,7 +88,7 @@ export function runKafkaTool(mainClass: string, args: string[], input = ""): str
   }).toString();
 }
 
-async function startRedpanda(): Promise<TestBroker> {
+async function startRedpanda({ advertisedPort }: BrokerOptions = {}): Promise<TestBroker> {
   const port = await freePort();
   const name = `millrace-redpanda-${process.pid}-${port}`;
   const docker = (...args: string[]) => execFileSync("docker", args, { stdio: "ignore" });
@@ -98,7 +104,7 @@ async function startRedpanda(): Promise<TestBroker> {
     "start",
     ...flags.split(" "),
     `--kafka-addr=0.0.0.0:${port}`,
-    `--advertise-kafka-addr=127.0.0.1:${port}`,
+    `--advertise-kafka-addr=127.0.0.1:${advertisedPort ?? port}`,
   );
   const signals = { SIGKILL: "kill", SIGSTOP: "pause", SIGCONT: "unpause" } as const;
   return runBroker(port, {
@@ -202,7 +208,8 @@ async function answersMetadata(port: number, exited: Promise<void>): Promise<voi
   throw new Error(gone ? "the Kafka broker ended while starting" : `no Kafka metadata after ${READY_TIMEOUT_MS} ms`);
 }
 
-function askMetadata(port: number): Promise<boolean> {
+/** Whether a broker behind this port of 127.0.0.1 answers a metadata request within two seconds. */
+export function askMetadata(port: number): Promise<boolean> {
   // Metadata request, version 1, for no topics: size, key 3, version 1, correlation 1, null client id, empty array.
   const request = Buffer.from("0000000e0003000100000001ffff00000000", "hex");
   return new Promise((resolve) => {
@@ -261,13 +268,13 @@ function freePort(): Promise<number> {
   });
 }
 
-function serverProperties(directory: string, port: number, controllerPort: number): string {
+function serverProperties(directory: string, port: number, controllerPort: number, advertisedPort: number): string {
   return `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controllerPort}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=PLAINTEXT://127.0.0.1:${port}
+advertised.listeners=PLAINTEXT://127.0.0.1:${advertisedPort}
 log.dirs=${join(directory, "data")}
 offsets.topic.num.partitions=3
 offsets.topic.replication.factor=1

@@ -1,0 +1,115 @@
+// JSON Schemas of what the plain-HTTP routes take and answer: components of openapi.ts. Rules that are checked event by
+// event, and answered event by event, are in descriptions.
+
+const PROPERTIES = { type: "object", description: "Any JSON; at most 1,000 keys in all, 32 levels deep." };
+const ID = {
+  type: "string",
+  format: "uuid",
+  description: "The idempotency key: two events with one id are one event.",
+};
+const REJECTION_CODES = ["MISSING", "INVALID", "TOO_LARGE", "TOO_COMPLEX", "UNAVAILABLE"];
+const CONNECT_CODES = [
+  ...["invalid_argument", "unauthenticated", "resource_exhausted", "unavailable"],
+  ...["unimplemented", "not_found", "internal", "unknown"],
+];
+const COUNT = { type: "integer", minimum: 0 };
+const BASE64 = { type: "string", contentEncoding: "base64" };
+
+function object(required: readonly string[], properties: Record<string, unknown>, more: Record<string, unknown> = {}) {
+  return { type: "object", required, properties, ...more };
+}
+
+/** An answer has these fields and no others, so that a new one cannot stay undocumented. */
+function answer(required: readonly string[], properties: Record<string, unknown>) {
+  return object(required, properties, { additionalProperties: false });
+}
+
+const EVENTS = {
+  SingleEvent: object(
+    ["event_type", "source", "created_at"],
+    {
+      id: ID,
+      event_type: { type: "string", minLength: 1, description: "Name, at most 200 bytes." },
+      source: { type: "string", minLength: 1, description: "Where it came from, at most 200 bytes." },
+      user_id: { type: "string", description: "Who did it, at most 1,024 bytes." },
+      value: { type: "number", description: "What was measured." },
+      created_at: { type: "string", format: "date-time" },
+      properties: PROPERTIES,
+    },
+    { description: "Other fields become properties." },
+  ),
+  Accepted: answer(["status"], { status: { const: "accepted" } }),
+  Error: answer(["error"], { error: { type: "string", description: "The field, what is wrong, what to do." } }),
+};
+
+const BATCH = {
+  Batch: object(["batch"], {
+    api_key: { type: "string" },
+    batch: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/BatchEvent" } },
+    sent_at: { type: "string", format: "date-time", description: "The caller's clock, to correct times by." },
+    historical_migration: { type: "boolean", description: "Without effect." },
+  }),
+  BatchEvent: object([], {
+    event: { type: "string", description: "Without one the event is dropped." },
+    distinct_id: { type: "string", description: "Or among the properties; without one the event is dropped." },
+    properties: { type: "object" },
+    timestamp: { type: "string", description: "RFC 3339 or another usual form; absent: the receive time." },
+    uuid: { ...ID, description: "The idempotency key; ignored when it is no UUID." },
+    api_key: { type: "string" },
+  }),
+  BatchAccepted: answer(["status", "ingested", "dropped"], {
+    status: { const: "ok" },
+    ingested: COUNT,
+    dropped: COUNT,
+  }),
+  BatchError: answer(["status", "error"], { status: { const: "error" }, error: { type: "string" } }),
+};
+
+const RPC = {
+  PublishRequest: answer(["events"], {
+    events: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/Event" } },
+    checkStored: { type: "boolean", description: "Look each id up among the stored rows, however old." },
+  }),
+  Event: answer(["event"], {
+    id: ID,
+    event: { type: "string", description: "Name, at most 200 bytes." },
+    distinctId: { type: "string", description: "At most 1,024 bytes." },
+    source: { type: "string", description: "At most 200 bytes." },
+    value: { type: "number" },
+    time: { type: "string", format: "date-time" },
+    properties: PROPERTIES,
+    propertiesJson: { type: "string", description: "Instead of properties: the same as JSON text." },
+  }),
+  PublishResponse: answer([], {
+    accepted: { ...COUNT, description: "Events that are durable; absent for 0." },
+    rejected: { type: "array", items: { $ref: "#/components/schemas/Rejection" } },
+  }),
+  Rejection: answer(["code", "message"], {
+    index: { ...COUNT, description: "Position in events; absent for 0." },
+    code: { enum: REJECTION_CODES.map((code) => `REJECTION_CODE_${code}`) },
+    field: { type: "string" },
+    message: { type: "string" },
+    retryable: { type: "boolean", description: "Send the event again as it is; absent for false." },
+  }),
+  ConnectError: object(["code"], { code: { enum: CONNECT_CODES }, message: { type: "string" } }),
+  HealthCheckRequest: answer([], { service: { type: "string" } }),
+  HealthCheckResponse: answer(["status"], { status: { enum: ["SERVING", "NOT_SERVING"] } }),
+};
+
+const OPERATIONS = {
+  Ok: answer(["ok"], { ok: { const: true } }),
+  Alive: answer(["status"], { status: { const: "ok" } }),
+  Readiness: answer(["status", "checks"], {
+    status: { enum: ["ready", "not ready", "draining"] },
+    checks: { type: "object", additionalProperties: { type: "string", description: "ok, or the reason why not" } },
+  }),
+  OpenApi: object(["openapi", "info", "paths"], { openapi: { const: "3.1.0" } }),
+  Replay: object(["records"], {
+    records: { type: "array", items: object(["key", "value"], { key: BASE64, value: BASE64 }) },
+  }),
+  Replayed: answer(["positions"], {
+    positions: { type: "array", items: answer(["partition", "offset"], { partition: COUNT, offset: COUNT }) },
+  }),
+};
+
+export const SCHEMAS = { ...EVENTS, ...BATCH, ...RPC, ...OPERATIONS };

@@ -1,0 +1,111 @@
+// One partition of the topic cannot be written: the events of the others are durable and acknowledged, its own are named.
+
+import { randomUUID } from "node:crypto";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import pino from "pino";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { EventService, RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
+import { partitionOf } from "#lib/eventlog/partitioner.ts";
+import { formatUuid } from "#lib/events/ids.ts";
+import { decodeRecord } from "#lib/events/record.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { bytes, everything, keyed, text } from "../support/eventlog-reading.ts";
+import { kafkaForTests } from "../support/kafka.ts";
+import { spawnMillrace } from "../support/processes.ts";
+import { type ProduceFaults, startProduceFaults } from "../support/produce-faults.ts";
+
+const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
+const PARTITIONS = 4;
+const BAD = 2;
+/** Of the Kafka protocol: the first may pass, so it is waited for a moment; the second will not. */
+const KAFKA_STORAGE_ERROR = 56;
+const TOPIC_AUTHORIZATION_FAILED = 29;
+const ERRORS = [
+  ["an error that may pass", KAFKA_STORAGE_ERROR, 6_000],
+  ["an error that stays", TOPIC_AUTHORIZATION_FAILED, 1_500],
+] as const;
+
+let stack: AsyncDisposableStack;
+let faults: ProduceFaults;
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  if (!kafka.available || kafka.kind === "environment") return;
+  let brokerPort = 0;
+  faults = stack.use(await startProduceFaults(() => brokerPort));
+  const broker = stack.use(await kafka.start({ advertisedPort: faults.port }));
+  brokerPort = Number(broker.brokers[0]?.split(":")[1]);
+}, 180_000);
+beforeEach(() => faults?.refuse(undefined));
+afterAll(() => stack.disposeAsync(), 30_000);
+
+function openLog(): EventLog & AsyncDisposable {
+  const logger = pino({ level: "silent" });
+  const log = createKafkaLog({ brokers: [`127.0.0.1:${faults.port}`], clientId: "e2e", logger });
+  return Object.assign(log, { [Symbol.asyncDispose]: () => log.close() });
+}
+
+describe.skipIf(!kafka.available)("one partition that cannot be written", { timeout: 60_000 }, () => {
+  it.each(ERRORS)(
+    "%s: an append tells where the records of the others are, soon",
+    async (_name, errorCode, firstMs) => {
+      await using log = openLog();
+      const topic = `e2e-${randomUUID()}`;
+      await log.createTopics([{ topic, partitions: PARTITIONS }]);
+      const records = keyed(50);
+      await log.append(topic, records);
+      faults.refuse({ partition: BAD, errorCode });
+      const begun = performance.now();
+      const failure = await log.append(topic, records).catch((error: unknown) => error);
+      if (!(failure instanceof PartialAppendError)) throw new Error("the append was not partial", { cause: failure });
+      expect(performance.now() - begun).toBeLessThan(firstMs);
+      // A partition that is known to be bad does not hold up further appends at all.
+      for (let i = 0; i < 3; i++) await expect(log.append(topic, records)).rejects.toBeInstanceOf(PartialAppendError);
+      expect(performance.now() - begun).toBeLessThan(firstMs + 1_500);
+      faults.refuse(undefined);
+      const again = await log.append(topic, records);
+
+      expect(again).toHaveLength(records.length);
+      const found = await everything(log, topic);
+      const at = new Map(found.map(({ partition, stored }) => [`${partition}@${stored.offset}`, text(stored.key)]));
+      expect(failure.outcomes).toHaveLength(records.length);
+      for (const [i, { key }] of records.entries()) {
+        const outcome = failure.outcomes[i];
+        if (partitionOf(key, PARTITIONS) === BAD) expect(outcome).toBeInstanceOf(LogUnavailableError);
+        else if (outcome === undefined || outcome instanceof Error) expect.unreachable("a good partition's record");
+        else expect(at.get(`${outcome.partition}@${outcome.offset}`)).toBe(text(key));
+      }
+    },
+  );
+
+  it("a request to the gateway is answered OK and names the events to send again", async () => {
+    await using log = openLog();
+    await log.createTopics([{ topic: EVENTS_TOPIC, partitions: PARTITIONS }]);
+    const env = { KAFKA_BROKERS: `127.0.0.1:${faults.port}`, HOST: "127.0.0.1", PORT: "0" };
+    await using gateway = spawnMillrace(["gateway"], env);
+    const port = (await gateway.logged("gateway listening")).port as number;
+    const transport = createConnectTransport({ baseUrl: `http://127.0.0.1:${port}`, httpVersion: "1.1" });
+    const client = createClient(EventService, transport);
+    const events = Array.from({ length: 40 }, (_, i) => ({ id: randomUUID(), event: "e", distinctId: `user-${i}` }));
+    const ofBad = events.flatMap(({ distinctId }, i) =>
+      partitionOf(bytes(distinctId), PARTITIONS) === BAD ? [i] : [],
+    );
+    expect(ofBad.length).toBeGreaterThan(3);
+
+    faults.refuse({ partition: BAD, errorCode: TOPIC_AUTHORIZATION_FAILED });
+    const answer = await client.publish({ events });
+    expect(answer.accepted).toBe(events.length - ofBad.length);
+    expect(answer.rejected.map(({ index }) => index)).toEqual(ofBad);
+    for (const rejection of answer.rejected) {
+      expect(rejection).toMatchObject({ code: RejectionCode.UNAVAILABLE, retryable: true });
+    }
+    faults.refuse(undefined);
+    const rest = await client.publish({ events: ofBad.map((i) => events[i] ?? {}) });
+    expect(rest).toMatchObject({ accepted: ofBad.length, rejected: [] });
+    const stored = (await everything(log, EVENTS_TOPIC)).map((one) => formatUuid(decodeRecord(one.stored.value).id));
+    expect(new Set(stored)).toEqual(new Set(events.map(({ id }) => id)));
+  });
+});
