@@ -1,0 +1,65 @@
+// What a fault is, and what several of them need.
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LogLine, Spawned } from "../../test/support/processes.ts";
+import type { Cluster } from "../cluster.ts";
+import type { Load } from "../load.ts";
+import type { Random } from "../random.ts";
+import type { Service } from "../service.ts";
+import type { StandaloneReport } from "../standalone.ts";
+
+export interface FaultContext {
+  cluster: Cluster;
+  load: Load;
+  eventsPerSecond: number;
+  /** This fault's own, so that its choices do not depend on those of others. */
+  random: Random;
+  target: string;
+  holdMs: number;
+  signal: AbortSignal;
+}
+
+export interface FaultResult {
+  /** What shows that it has happened, for people. */
+  proof: string;
+  standalone?: StandaloneReport;
+}
+
+/** Resolves when the fault is lifted; rejects when it cannot be shown to have happened, or found something wrong. */
+export type Fault = (context: FaultContext) => Promise<FaultResult>;
+
+export function hold({ signal }: Pick<FaultContext, "signal">, ms: number): Promise<void> {
+  return sleep(ms, undefined, { signal });
+}
+
+const POLL_MS = 100;
+
+/** Resolves when `isSo` is; rejects, naming `what`, when that takes longer than `msMax`. */
+export async function until(
+  { signal }: Pick<FaultContext, "signal">,
+  what: string,
+  msMax: number,
+  isSo: () => boolean | Promise<boolean>,
+): Promise<void> {
+  const deadline = performance.now() + msMax;
+  while (!(await isSo())) {
+    if (performance.now() > deadline) throw new Error(`not within ${msMax} ms: ${what}`);
+    await sleep(POLL_MS, undefined, { signal });
+  }
+}
+
+export function serviceOf(services: readonly Service[], name: string): Service {
+  const service = services.find((one) => one.name === name);
+  if (!service) throw new Error(`no process ${name}`);
+  return service;
+}
+
+/** The log lines with this message. */
+export function logged({ lines }: Spawned, message: string): LogLine[] {
+  const needle = `"message":${JSON.stringify(message)}`;
+  return lines.filter((text) => text.includes(needle)).map((text) => JSON.parse(text) as LogLine);
+}
+
+/** Partitions that the consumer was given by the last rebalance it knows of. */
+export function partitionsOf(consumer: Service): number[] {
+  return (logged(consumer.process, "partitions assigned").at(-1)?.partitions ?? []) as number[];
+}

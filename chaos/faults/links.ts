@@ -1,0 +1,71 @@
+// What happens between processes: slow, reset, and ClickHouse answering as it does on a bad day.
+import { askMetadata } from "../../test/support/kafka.ts";
+import type { ClickHouseFault } from "../clickhouse-proxy.ts";
+import type { TcpProxy } from "../tcp-proxy.ts";
+import { type Fault, type FaultContext, hold, serviceOf, until } from "./fault.ts";
+
+/** A fault on a way that nobody uses now, because another fault is at work behind it, waits for somebody to use it. */
+const SEEN_MS_MAX = 30_000;
+
+export const slowBroker: Fault = async (context) => {
+  const { brokerLink } = context.cluster;
+  const latencyMs = context.random.integer(50, 300);
+  const bytesPerSecond = context.random.integer(200_000, 1_000_000);
+  brokerLink.setLatency(latencyMs);
+  brokerLink.setBytesPerSecond(bytesPerSecond);
+  try {
+    let tookMs = 0;
+    await until(context, "the broker answers through the proxy", SEEN_MS_MAX, async () => {
+      const begun = performance.now();
+      const answered = await askMetadata(brokerLink.port);
+      tookMs = performance.now() - begun;
+      return answered;
+    });
+    // There and back, each with the latency.
+    if (tookMs < 2 * latencyMs) throw new Error(`an answer took ${tookMs} ms with a latency of ${latencyMs} ms`);
+    await hold(context, context.holdMs);
+    return {
+      proof: `latency ${latencyMs} ms, ${bytesPerSecond} bytes/s; a metadata answer took ${Math.round(tookMs)} ms`,
+    };
+  } finally {
+    brokerLink.setLatency(0);
+    brokerLink.setBytesPerSecond(undefined);
+  }
+};
+
+export const resetGateway: Fault = (context) => {
+  const index = context.cluster.gateways.indexOf(serviceOf(context.cluster.gateways, context.target));
+  return reset(context, context.cluster.gatewayLinks[index] as TcpProxy);
+};
+
+export const resetBroker: Fault = (context) => reset(context, context.cluster.brokerLink);
+
+export const resetClickHouse: Fault = (context) => reset(context, context.cluster.clickhouseLink);
+
+async function reset(context: FaultContext, link: TcpProxy) {
+  const begun = performance.now();
+  let count = 0;
+  do {
+    count += link.resetAll();
+    await hold(context, context.random.integer(50, 300));
+  } while (performance.now() - begun < (count > 0 ? context.holdMs : SEEN_MS_MAX));
+  if (count === 0) throw new Error("there was no connection to reset");
+  return { proof: `${count} connections reset` };
+}
+
+/** `always`: every request is hit; else the probability is drawn, so that some get through. */
+export function clickHouseFault(kind: ClickHouseFault, always: boolean): Fault {
+  return async (context) => {
+    const { clickhouseProxy } = context.cluster;
+    const before = clickhouseProxy.hits(kind);
+    const probability = always ? 1 : context.random.integer(30, 100) / 100;
+    clickhouseProxy.inject(kind, probability);
+    try {
+      await hold(context, context.holdMs);
+      await until(context, `${kind} hits a request`, SEEN_MS_MAX, () => clickhouseProxy.hits(kind) > before);
+    } finally {
+      clickhouseProxy.inject(undefined);
+    }
+    return { proof: `${clickhouseProxy.hits(kind) - before} requests hit, probability ${probability}` };
+  };
+}

@@ -1,0 +1,46 @@
+import type { FaultKind } from "../kinds.ts";
+import { clockConsumer, clockGateway } from "./clocks.ts";
+import type { Fault } from "./fault.ts";
+import { clickHouseFault, resetBroker, resetClickHouse, resetGateway, slowBroker } from "./links.ts";
+import { expireOffsets, wipeTopic } from "./log.ts";
+import {
+  changeConsumers,
+  freezeBroker,
+  freezeClickHouse,
+  freezeConsumer,
+  freezeGateway,
+  killBroker,
+  killClickHouse,
+  killConsumer,
+  killGateway,
+  restartGateway,
+} from "./processes.ts";
+import { standalone } from "./standalone.ts";
+
+export const FAULTS: Record<FaultKind, Fault> = {
+  kill_gateway: killGateway,
+  kill_consumer: killConsumer,
+  kill_broker: killBroker,
+  kill_clickhouse: killClickHouse,
+  freeze_gateway: freezeGateway,
+  freeze_consumer: freezeConsumer,
+  freeze_broker: freezeBroker,
+  freeze_clickhouse: freezeClickHouse,
+  restart_gateway: restartGateway,
+  change_consumers: changeConsumers,
+  clock_gateway: clockGateway,
+  clock_consumer: clockConsumer,
+  slow_broker: slowBroker,
+  reset_gateway: resetGateway,
+  reset_broker: resetBroker,
+  reset_clickhouse: resetClickHouse,
+  status_500: clickHouseFault("status_500", true),
+  status_503: clickHouseFault("status_503", true),
+  hang: clickHouseFault("hang", true),
+  close_after_insert: clickHouseFault("close_after_insert", false),
+  close_mid_insert: clickHouseFault("close_mid_insert", false),
+  too_many_parts: clickHouseFault("too_many_parts", true),
+  expire_offsets: expireOffsets,
+  wipe_topic: wipeTopic,
+  standalone,
+};

@@ -1,0 +1,39 @@
+// What the operating system says about processes: the proof that one is dead or frozen.
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+
+interface ProcessEntry {
+  pid: number;
+  parent: number;
+  /** As ps has it: "T…" is stopped by a signal, "Z…" has ended. */
+  state: string;
+}
+
+const run = promisify(execFile);
+
+async function listProcesses(): Promise<ProcessEntry[]> {
+  const { stdout } = await run("ps", ["-A", "-o", "pid=", "-o", "ppid=", "-o", "stat="]);
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [pid, parent, state = ""] = line.trim().split(/\s+/);
+      return { pid: Number(pid), parent: Number(parent), state };
+    });
+}
+
+/** The only child of a process; throws when there is none, or more than one. */
+export async function onlyChildOf(pid: number): Promise<number> {
+  const children = (await listProcesses()).filter(({ parent, state }) => parent === pid && !state.startsWith("Z"));
+  const [child] = children;
+  if (child === undefined || children.length > 1) throw new Error(`process ${pid} has ${children.length} children`);
+  return child.pid;
+}
+
+export async function isFrozen(pid: number): Promise<boolean> {
+  return (await listProcesses()).some((entry) => entry.pid === pid && entry.state.startsWith("T"));
+}
+
+export async function isAlive(pid: number): Promise<boolean> {
+  return (await listProcesses()).some((entry) => entry.pid === pid && !entry.state.startsWith("Z"));
+}
