@@ -16,6 +16,11 @@ export interface RetryOptions {
   capMs: number;
   /** False ends the retrying with this error. */
   isTransient(error: unknown): boolean;
+  /**
+   * What to wait for instead of pausing, for an error that knows when the next attempt is due; undefined for any other.
+   * Rejects when `signal` fires. The pauses begin anew after it.
+   */
+  waitFor?(error: unknown, signal: AbortSignal): Promise<void> | undefined;
   /** Before each pause; `attempt` counts from 1. */
   onRetry(retry: Retry): void;
   random?: () => number;
@@ -27,7 +32,7 @@ export interface RetryOptions {
  */
 export async function retryForever<T>(
   attempt: (signal: AbortSignal) => Promise<T>,
-  { signal, baseMs, capMs, isTransient, onRetry, random = Math.random }: RetryOptions,
+  { signal, baseMs, capMs, isTransient, waitFor, onRetry, random = Math.random }: RetryOptions,
 ): Promise<T> {
   for (let count = 1; ; count++) {
     signal.throwIfAborted();
@@ -36,6 +41,12 @@ export async function retryForever<T>(
     } catch (error) {
       signal.throwIfAborted();
       if (!isTransient(error)) throw error;
+      const due = waitFor?.(error, signal);
+      if (due !== undefined) {
+        await due;
+        count = 0;
+        continue;
+      }
       // 2^30 is past every cap; without a bound the power becomes Infinity after a day of retries, and Infinity * 0 is NaN.
       const delayMs = random() * Math.min(capMs, baseMs * 2 ** Math.min(count - 1, 30));
       onRetry({ attempt: count, delayMs, error });
@@ -51,5 +62,16 @@ async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   } catch (error) {
     signal.throwIfAborted();
     throw error;
+  }
+}
+
+/** Resolves with true after `ms`, or with false as soon as the signal fires. */
+export async function sleepUnless(signal: AbortSignal, ms: number): Promise<boolean> {
+  try {
+    await pause(ms, undefined, { signal });
+    return true;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    return false;
   }
 }

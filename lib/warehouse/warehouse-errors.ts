@@ -28,7 +28,6 @@ const REJECTED_ROWS = new Set([
   441, // CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING
   467, // CANNOT_PARSE_BOOL
   469, // VIOLATED_CONSTRAINT
-  636, // CANNOT_EXTRACT_TABLE_STRUCTURE
   675, // CANNOT_PARSE_IPV4
   676, // CANNOT_PARSE_IPV6
   691, // UNKNOWN_ELEMENT_OF_ENUM
@@ -54,6 +53,56 @@ const REJECTED_STATEMENT = new Set([
 
 const TOO_MANY_PARTS = 252;
 
+/** ClickHouse is there and has too much to do: the same call succeeds once it has caught up. */
+const BUSY = new Set([
+  TOO_MANY_PARTS,
+  202, // TOO_MANY_SIMULTANEOUS_QUERIES
+  241, // MEMORY_LIMIT_EXCEEDED
+  439, // CANNOT_SCHEDULE_TASK
+]);
+
+const MIGRATE = "run `millrace migrate`; if a table was changed by hand, take that back";
+const ACCOUNT = "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD to an account that this server knows";
+const GRANT = "grant the account SELECT and INSERT on the tables of CLICKHOUSE_DATABASE";
+const SETTINGS = "allow the account to change the settings of an insert, on a version of ClickHouse that has them";
+
+/** Faults that stay until somebody repairs them. They wait like any other: no row is to blame. */
+const REMEDIES = new Map([
+  [8, MIGRATE], // THERE_IS_NO_COLUMN
+  [10, MIGRATE], // NOT_FOUND_COLUMN_IN_BLOCK
+  [16, MIGRATE], // NO_SUCH_COLUMN_IN_TABLE
+  [20, MIGRATE], // NUMBER_OF_COLUMNS_DOESNT_MATCH
+  [44, MIGRATE], // ILLEGAL_COLUMN
+  [47, MIGRATE], // UNKNOWN_IDENTIFIER
+  [60, MIGRATE], // UNKNOWN_TABLE
+  [81, MIGRATE], // UNKNOWN_DATABASE
+  [115, SETTINGS], // UNKNOWN_SETTING
+  [452, SETTINGS], // SETTING_CONSTRAINT_VIOLATION
+  [164, "the account is read-only: give its profile readonly = 0"], // READONLY
+  [242, "the table is read-only: check that its replica reaches Keeper, and its disk"], // TABLE_IS_READ_ONLY
+  [192, ACCOUNT], // UNKNOWN_USER
+  [193, ACCOUNT], // WRONG_PASSWORD
+  [194, ACCOUNT], // REQUIRED_PASSWORD
+  [516, ACCOUNT], // AUTHENTICATION_FAILED
+  [291, GRANT], // DATABASE_ACCESS_DENIED
+  [497, GRANT], // ACCESS_DENIED
+  [243, "free space on ClickHouse's disk"], // NOT_ENOUGH_SPACE
+]);
+
+/** ClickHouse says so at the end; text of a row that it quotes has a quotation mark after it. */
+const IN_VIEW = /: while pushing to view [^'"]+$/;
+
+/** What a person can do about an exception that does not pass by itself; undefined for one that may. */
+export function remedyOf(code: number | undefined, message: string): string | undefined {
+  if (IN_VIEW.test(message)) return "repair or drop the materialized view";
+  return code === undefined ? undefined : REMEDIES.get(code);
+}
+
+/** Whether the exception of a transient failure is back-pressure, given by a ClickHouse that works. */
+export function isBackPressure(code: number | undefined): boolean {
+  return code !== undefined && BUSY.has(code);
+}
+
 /**
  * Everything unknown is transient: waiting for a person to look loses nothing, and a wrong "rejected" would. That also
  * covers a missing table, database or column, which a migration repairs without touching the rows.
@@ -62,6 +111,8 @@ export function classify(operation: Operation, code: number, message: string): W
   // One code for two causes: parts pile up (wait), or this one insert touches too many partitions (split it).
   if (code === TOO_MANY_PARTS)
     return /partitions for single INSERT/i.test(message) ? "too_many_partitions" : "transient";
+  // A view that fails does so after the table has taken the rows: sent again under another token they would be doubled.
+  if (operation === "insert" && IN_VIEW.test(message)) return "transient";
   const rejected = operation === "insert" ? REJECTED_ROWS : REJECTED_STATEMENT;
   return rejected.has(code) ? "rejected" : "transient";
 }

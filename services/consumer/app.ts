@@ -9,11 +9,14 @@ import { type Clock, systemClock } from "#lib/runtime/clock.ts";
 import type { HealthCheck } from "#lib/runtime/health.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createBreaker } from "./breaker.ts";
 import type { BatchConfig } from "./config.ts";
 import { PartitionHaltedError } from "./halted.ts";
+import { createIdentity } from "./identity/resolver.ts";
 import { createConsumerMetrics } from "./metrics.ts";
 import { consumePartition, type PartitionDeps } from "./partition.ts";
 import { createProgressKeeper } from "./progress.ts";
+import { watchStalls } from "./stall.ts";
 
 export interface ConsumerParts {
   log: EventLog;
@@ -35,27 +38,47 @@ const RESTART_MS = 1000;
 
 /** Consumes until disposed. Closes neither log nor warehouse, which it was handed. */
 export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consumer {
-  const { log, warehouse, registry, logger } = parts;
+  const { log, registry, logger } = parts;
+  const clock = parts.clock ?? systemClock;
   const metrics = createConsumerMetrics(registry);
+  const breaker = createBreaker({ warehouse: parts.warehouse, metrics, clock, logger });
+  const { warehouse } = breaker;
   const progress = createProgressKeeper(warehouse, logger);
+  const identity = createIdentity({ warehouse, registry, logger });
   const stopping = new AbortController();
   const leaving = new AbortController();
+  let rejoining = new AbortController();
   const halted = new Map<number, string>();
   const running = new Set<Promise<void>>();
   const deps: PartitionDeps = {
     warehouse,
     metrics,
-    clock: parts.clock ?? systemClock,
+    clock,
     logger,
     batch: { recordsMax: config.batchSize, bytesMax: config.batchBytes, ageMsMax: config.flushInterval },
     idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
+    identity,
     epoch: () => currentEpoch(log, warehouse),
     onProgress: progress.note,
+    onRefused(partition, error) {
+      setHalted(partition, error?.message);
+      if (error) logger.error({ err: error, partition }, "table refuses everything, partition waits");
+      else logger.info({ partition }, "table takes rows again");
+    },
     stopping: stopping.signal,
   };
 
-  async function live(assignment: Assignment): Promise<void> {
-    const { partition } = assignment;
+  async function live(held: Assignment): Promise<void> {
+    const { partition } = held;
+    using watched = watchStalls(held, {
+      clock,
+      onStall(what) {
+        metrics.stalls.inc({ partition: String(partition) });
+        logger.error({ partition, what }, "partition stands still, rejoining the group");
+        rejoining.abort();
+      },
+    });
+    const { assignment } = watched;
     while (!assignment.lost.aborted && !stopping.signal.aborted) {
       try {
         return await consumePartition(assignment, deps);
@@ -75,25 +98,36 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   /** Holds the partition without touching it, so that no other consumer runs into the same wall. */
   async function halt(assignment: Assignment, error: PartitionHaltedError): Promise<void> {
     const { partition, lost } = assignment;
-    const labels = { partition: String(partition) };
-    halted.set(partition, error.message);
-    metrics.halted.set(labels, 1);
+    setHalted(partition, error.message);
     logger.error({ err: error, partition }, "partition halted");
     await Promise.race([lost, stopping.signal].map((signal) => signal.aborted || once(signal, "abort")));
-    halted.delete(partition);
-    metrics.halted.set(labels, 0);
   }
 
-  const consuming = log.consume({
-    topic: EVENTS_TOPIC,
-    group: CONSUMER_GROUP,
-    signal: leaving.signal,
-    onAssigned(assignment) {
-      const life = live(assignment).finally(() => running.delete(life));
-      running.add(life);
-      return life;
-    },
-  });
+  function setHalted(partition: number, reason: string | undefined): void {
+    if (reason === undefined) halted.delete(partition);
+    else halted.set(partition, reason);
+    metrics.halted.set({ partition: String(partition) }, reason === undefined ? 0 : 1);
+  }
+
+  function onAssigned(assignment: Assignment): Promise<void> {
+    const life = live(assignment).finally(() => {
+      running.delete(life);
+      // Whatever it waited for is its next owner's to find.
+      if (halted.has(assignment.partition)) setHalted(assignment.partition, undefined);
+    });
+    running.add(life);
+    return life;
+  }
+
+  /** A member that was told to rejoin leaves with all its partitions and comes back over new connections. */
+  async function consume(): Promise<void> {
+    while (!leaving.signal.aborted) {
+      rejoining = new AbortController();
+      const signal = AbortSignal.any([leaving.signal, rejoining.signal]);
+      await log.consume({ topic: EVENTS_TOPIC, group: CONSUMER_GROUP, signal, onAssigned });
+    }
+  }
+  const consuming = consume();
   const failed = consuming.then(() => new Promise<never>(() => {}));
 
   let stopped: Promise<void> | undefined;
@@ -103,12 +137,14 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     await Promise.race([Promise.allSettled(running), pause(STOP_MS_MAX)]);
     leaving.abort();
     await consuming.catch(() => {});
+    await identity[Symbol.asyncDispose]();
     await progress[Symbol.asyncDispose]();
+    breaker[Symbol.dispose]();
     logger.info("consumer stopped");
   }
   return {
     checks: [
-      { name: "clickhouse", check: (signal) => warehouse.ping(signal) },
+      { name: "clickhouse", check: (signal) => breaker.check(signal) },
       {
         name: "partitions",
         async check() {

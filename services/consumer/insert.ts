@@ -6,18 +6,17 @@ import type { Assignment } from "#lib/eventlog/log.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
-import { retryForever } from "#lib/runtime/retry.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { BreakerOpenError } from "./breaker.ts";
 import { PartitionHaltedError } from "./halted.ts";
 import type { Marker, MarkerKeeper } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
+import { askPatiently, insertPatiently } from "./patience.ts";
 import type { DeadLetter, Prepared } from "./prepare.ts";
 import type { StoredOffsets } from "./stored.ts";
 
 /** An insert begins at most this long after its marker was acknowledged. */
 const INSERT_DEADLINE_MS = 10_000;
-const RETRY_BASE_MS = 200;
-const RETRY_CAP_MS = 15_000;
 /** After an insert was acknowledged without its rows showing up, it is sent this many times under other tokens. */
 export const REPAIR_ROUNDS_MAX = 4;
 /** Time for an insert whose answer was lost to show its part, before its rows are taken for missing. */
@@ -124,17 +123,24 @@ export function createInserter(deps: InsertDeps): Inserter {
     token: string,
     range: Marker,
   ): Promise<InsertResult> {
-    let attempts = 0;
-    try {
-      await retrying(async () => {
-        attempts++;
-        await markers.refresh(range, INSERT_DEADLINE_MS);
+    let unanswered = 0;
+    const attempt = async () => {
+      await markers.refresh(range, INSERT_DEADLINE_MS);
+      try {
         await send({ table, columns, rows, token, signal: assignment.lost });
-      });
-      return { isDoubtful: attempts > 1 };
+      } catch (error) {
+        // What met the open breaker was not sent.
+        const isSent = !(error instanceof BreakerOpenError);
+        if (isSent && error instanceof WarehouseError && error.kind === "transient") unanswered++;
+        throw error;
+      }
+    };
+    try {
+      await insertPatiently(attempt, { signal: assignment.lost, logger });
+      return { isDoubtful: unanswered > 0 };
     } catch (error) {
       if (!(error instanceof WarehouseError)) throw error;
-      return { isDoubtful: attempts > 1, refused: error };
+      return { isDoubtful: unanswered > 0, refused: error };
     }
   }
 
@@ -143,7 +149,8 @@ export function createInserter(deps: InsertDeps): Inserter {
     try {
       await warehouse.insert(insertion);
     } catch (error) {
-      metrics.insertErrors.inc({ kind: error instanceof WarehouseError ? error.kind : "unknown" });
+      const kind = error instanceof WarehouseError ? error.kind : "unknown";
+      if (!(error instanceof BreakerOpenError)) metrics.insertErrors.inc({ kind });
       throw error;
     }
     metrics.insertSeconds.observe((deps.clock.monotonicMs() - begun) / 1000);
@@ -156,16 +163,8 @@ export function createInserter(deps: InsertDeps): Inserter {
     return retrying(ask);
   }
 
-  function retrying<T>(attempt: () => Promise<T>): Promise<T> {
-    return retryForever(attempt, {
-      signal: assignment.lost,
-      baseMs: RETRY_BASE_MS,
-      capMs: RETRY_CAP_MS,
-      isTransient: (error) => error instanceof WarehouseError && error.kind === "transient",
-      onRetry({ attempt: n, delayMs, error }) {
-        logger.warn({ attempt: n, delayMs, err: error }, "ClickHouse unavailable, retrying");
-      },
-    });
+  function retrying<T>(ask: () => Promise<T>): Promise<T> {
+    return askPatiently(ask, { signal: assignment.lost, logger });
   }
 
   return { insertRows, insertOutcomes, retrying, askTwice };

@@ -4,11 +4,10 @@ import type { Assignment } from "#lib/eventlog/log.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 
-export interface LagWatch {
+/** Disposing ends the measuring and takes the partition's values away, which are another process' to report from now on. */
+export interface LagWatch extends Disposable {
   /** `next` is the first offset not stored; `waitingSinceMs` when its record was appended, if that is known. */
   moved(next: number, waitingSinceMs?: number): void;
-  /** Ends the measuring and takes the partition's values away, which are another process' to report from now on. */
-  stop(): void;
 }
 
 const INTERVAL_MS = 2000;
@@ -45,7 +44,7 @@ export function watchLag(assignment: Assignment, metrics: ConsumerMetrics, clock
     moved(next, waitingSinceMs) {
       position = { next, waitingSinceMs };
     },
-    stop() {
+    [Symbol.dispose]() {
       stopped.abort();
       metrics.lagRecords.remove(labels);
       metrics.lagSeconds.remove(labels);

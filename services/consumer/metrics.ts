@@ -9,6 +9,9 @@ export interface ConsumerMetrics {
   lagRecords: Gauge<"partition">;
   lagSeconds: Gauge<"partition">;
   halted: Gauge<"partition">;
+  breakerState: Gauge;
+  breakerOpened: Counter;
+  stalls: Counter<"partition">;
   /** Counts a range once it is committed: what may still be retried is not counted. */
   countStored(fates: Iterable<readonly [Fate, number]>): void;
 }
@@ -62,7 +65,23 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     }),
     halted: new Gauge({
       name: "millrace_partition_halted",
-      help: "1 while the partition waits for somebody's decision; the log says for which.",
+      help: "1 while the partition waits for somebody to act; the log says how.",
+      labelNames: ["partition"],
+      registers,
+    }),
+    breakerState: new Gauge({
+      name: "millrace_clickhouse_breaker_state",
+      help: "0 closed: ClickHouse is used; 1 half open: one call tries; 2 open: partitions wait for ClickHouse.",
+      registers,
+    }),
+    breakerOpened: new Counter({
+      name: "millrace_clickhouse_breaker_opened_total",
+      help: "Times the partitions began to wait for ClickHouse.",
+      registers,
+    }),
+    stalls: new Counter({
+      name: "millrace_partition_stalls_total",
+      help: "Times a partition with records got none from the log, and the consumer rejoined its group for it.",
       labelNames: ["partition"],
       registers,
     }),

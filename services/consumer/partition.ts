@@ -4,16 +4,18 @@ import type { Logger } from "pino";
 import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
-import { retryForever } from "#lib/runtime/retry.ts";
+import { sleepUnless } from "#lib/runtime/retry.ts";
 import { contextFrom, linksTo, withSpan } from "#lib/runtime/telemetry.ts";
-import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";
 import { createFlusher, type Flusher } from "./flush.ts";
-import { PartitionHaltedError } from "./halted.ts";
+import { PartitionHaltedError, TableRefusesError } from "./halted.ts";
 import { APPEND_TIME_MARGIN_MS, createIdWindow, type IdWindow, type IdWindowBounds, windowId } from "./id-window.ts";
+import type { Identity } from "./identity/resolver.ts";
 import { type LagWatch, watchLag } from "./lag.ts";
 import { createMarkerKeeper, decodeCommit, type Marker } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
+import { askPatiently } from "./patience.ts";
 import { createPreparer } from "./prepare.ts";
 import { createStoredOffsets, type StoredOffsets } from "./stored.ts";
 
@@ -24,22 +26,33 @@ export interface PartitionDeps {
   logger: Logger;
   batch: BatchBounds;
   idWindow: IdWindowBounds;
+  identity: Identity;
   /** Epoch of the topic's log. */
   epoch(): Promise<string>;
   /** The next offset to process, each time it moves. */
   onProgress(origin: RowOrigin, next: number): void;
+  /** The partition waits for its table to be repaired; undefined: it goes on. */
+  onRefused(partition: number, error: TableRefusesError | undefined): void;
   /** Fires when the process is to stop: the batch under way is finished, then the partition is let go. */
   stopping: AbortSignal;
 }
 
 const IDLE_MS = 500;
+const REFUSED_PAUSE_MS_MIN = 1000;
+const REFUSED_PAUSE_MS_MAX = 5000;
+/** What is sent to a table that refused everything, to see whether it was repaired; enough to see that it was not. */
+const REFUSED_RETRY_RECORDS = 32;
 const RESET_REMEDY =
   "if the topic was deleted or recreated, run `millrace migrate --new-epoch` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it";
 
 /** Resolves when the process stops; rejects with PartitionHaltedError, or with what `assignment.lost` brings. */
 export async function consumePartition(assignment: Assignment, deps: PartitionDeps): Promise<void> {
+  using lag = watchLag(assignment, deps.metrics, deps.clock);
+  // How far it is behind can be told without ClickHouse, and matters most while it is away.
+  const commit = await assignment.committed();
+  if (commit) lag.moved(commit.offset);
   const origin: RowOrigin = {
-    epoch: await patiently(() => deps.epoch(), assignment, deps),
+    epoch: await askPatiently(() => deps.epoch(), patienceOf(assignment, deps)),
     topic: assignment.topic,
     partition: assignment.partition,
   };
@@ -53,12 +66,12 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     stored,
     preparer: createPreparer(origin, window, stored),
     window,
+    facts: deps.identity.assigned(origin, assignment.lost),
     markers: createMarkerKeeper(assignment, origin.epoch, deps.clock),
     metrics: deps.metrics,
     clock: deps.clock,
     logger,
   });
-  const lag = watchLag(assignment, deps.metrics, deps.clock);
   try {
     const partition = { assignment, deps, origin, logger, stored, window, flusher, lag };
     const next = await recover(partition);
@@ -67,8 +80,6 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     if (!(error instanceof OffsetOutOfRangeError)) throw error;
     const message = `${origin.topic}/${origin.partition}: ${error.message}; ${RESET_REMEDY}`;
     throw new PartitionHaltedError(message, { cause: error });
-  } finally {
-    lag.stop();
   }
 }
 
@@ -86,10 +97,11 @@ interface Partition {
 /** Brings the partition to a state in which nothing is in flight; resolves with the next offset to process. */
 async function recover(partition: Partition): Promise<number> {
   const { assignment, deps, origin, stored, flusher, logger, lag } = partition;
+  const patience = patienceOf(assignment, deps);
   const bounds = await assignment.bounds();
-  const progress = await patiently(() => stored.progress(), assignment, deps);
+  const progress = await askPatiently(() => stored.progress(), patience);
   // From the last accounted offset, not from the next: it is the one that tells whether this is still the same log.
-  const head = await patiently(() => stored.head(Math.max(0, (progress ?? 0) - 1)), assignment, deps);
+  const head = await askPatiently(() => stored.head(Math.max(0, (progress ?? 0) - 1)), patience);
   await refuseReset(partition, bounds, head);
 
   const commit = await assignment.committed();
@@ -106,10 +118,11 @@ async function recover(partition: Partition): Promise<number> {
     );
   }
   lag.moved(next);
-  await rebuildWindow(partition, next, bounds.end);
+  await rebuildWindow(partition, next, bounds.end, head?.appendTimeMs);
   if (marker) {
     logger.info({ ...marker }, "a range was in flight, replaying it");
-    await flusher.settle(await readRange(assignment, marker));
+    const records = await readRange(assignment, marker);
+    if (!(await store(partition, records, flusher.settle))) return next;
     next = marker.to + 1;
     lag.moved(next);
     deps.onProgress(origin, next);
@@ -119,7 +132,7 @@ async function recover(partition: Partition): Promise<number> {
     const to = Math.min(head.offset, next + deps.batch.recordsMax - 1);
     logger.warn({ from: next, to }, "rows without a commit, storing what is missing of the range");
     const records = await readRange(assignment, { from: next, to }, deps.batch.bytesMax);
-    await flusher.settle(records);
+    if (!(await store(partition, records, flusher.settle))) return next;
     next += records.length;
     lag.moved(next);
     deps.onProgress(origin, next);
@@ -152,22 +165,55 @@ async function refuseReset(
 }
 
 /** The window is as old as the next record allows: the same rows are in it that were when it was first decided. */
-async function rebuildWindow(partition: Partition, next: number, end: number): Promise<void> {
+async function rebuildWindow(partition: Partition, next: number, end: number, headMs = 0): Promise<void> {
   const { assignment, deps, stored, window } = partition;
   const from = Math.max(0, next - deps.idWindow.offsetsMax);
   const [record] = next < end ? await readRange(assignment, { from: next, to: next }) : [];
-  // No record yet: one that comes later than now can only see less of the window.
-  const since = (record?.appendTimeMs ?? deps.clock.nowMs()) - deps.idWindow.ageMsMax - APPEND_TIME_MARGIN_MS;
+  // No record yet: one that comes after the last stored one can only see less of the window. Our own clock may be wrong.
+  const since = Math.max(0, (record?.appendTimeMs ?? headMs) - deps.idWindow.ageMsMax - APPEND_TIME_MARGIN_MS);
   for (let at = from; at < next; at += IDS_PER_QUERY) {
     const to = Math.min(next, at + IDS_PER_QUERY);
-    const rows = await patiently(() => stored.callerIds(at, to, since), assignment, deps);
+    const rows = await askPatiently(() => stored.callerIds(at, to, since), patienceOf(assignment, deps));
     for (const row of rows) window.add(windowId(row.uuid, row.apiKey), row.offset, row.appendTimeMs);
   }
 }
 
 const IDS_PER_QUERY = 250_000;
 
-async function runBatches({ assignment, deps, origin, logger, flusher, lag }: Partition, start: number): Promise<void> {
+/**
+ * Stores the records for as long as their table refuses everything: a sample again and again, the rest once it is taken.
+ * False when the process is to stop meanwhile; the marker knows what is in flight.
+ */
+async function store(
+  { assignment, deps, flusher }: Partition,
+  records: readonly StoredRecord[],
+  how: Flusher["flush"],
+): Promise<boolean> {
+  const ended = AbortSignal.any([assignment.lost, deps.stopping]);
+  let isRefused = false;
+  let pauseMs = REFUSED_PAUSE_MS_MIN;
+  for (let [sending, rest, send] = [records, records.slice(0, 0), how]; sending.length > 0; ) {
+    try {
+      await send(sending);
+      if (isRefused) deps.onRefused(assignment.partition, undefined);
+      isRefused = false;
+      [sending, rest, send] = [rest, [], flusher.settle];
+    } catch (error) {
+      if (!(error instanceof TableRefusesError)) throw error;
+      if (!isRefused) deps.onRefused(assignment.partition, error);
+      isRefused = true;
+      const left = [...sending, ...rest].filter(({ offset }) => offset >= error.from);
+      [sending, rest] = [left.slice(0, REFUSED_RETRY_RECORDS), left.slice(REFUSED_RETRY_RECORDS)];
+      send = flusher.settle;
+      if (!(await sleepUnless(ended, pauseMs))) return false;
+      pauseMs = Math.min(pauseMs * 2, REFUSED_PAUSE_MS_MAX);
+    }
+  }
+  return true;
+}
+
+async function runBatches(partition: Partition, start: number): Promise<void> {
+  const { assignment, deps, origin, logger, flusher, lag } = partition;
   const batcher = createBatcher(assignment, deps.batch, deps.clock);
   const isStopping = () => deps.stopping.aborted || assignment.lost.aborted;
   let next = start;
@@ -176,7 +222,7 @@ async function runBatches({ assignment, deps, origin, logger, flusher, lag }: Pa
     const [oldest] = records;
     if (!oldest) continue;
     lag.moved(next, oldest.appendTimeMs);
-    await flushTraced(origin, records, () => flusher.flush(records));
+    if (!(await flushTraced(origin, records, () => store(partition, records, flusher.flush)))) return;
     next += records.length;
     lag.moved(next);
     deps.onProgress(origin, next);
@@ -188,7 +234,7 @@ async function runBatches({ assignment, deps, origin, logger, flusher, lag }: Pa
 }
 
 /** In the trace of the first traced request, with links to all of them. */
-function flushTraced(origin: RowOrigin, records: readonly StoredRecord[], flush: () => Promise<void>): Promise<void> {
+function flushTraced<T>(origin: RowOrigin, records: readonly StoredRecord[], flush: () => Promise<T>): Promise<T> {
   const attributes = {
     "messaging.operation.name": "process",
     "messaging.operation.type": "process",
@@ -225,18 +271,6 @@ async function readRange(
 
 const READ_BYTES = 4 * 1024 * 1024;
 
-/** Questions to ClickHouse on assignment wait for it as inserts do. */
-function patiently<T>(ask: () => Promise<T>, assignment: Assignment, { logger }: PartitionDeps): Promise<T> {
-  return retryForever(ask, {
-    signal: assignment.lost,
-    baseMs: 200,
-    capMs: 15_000,
-    isTransient: (error) => error instanceof WarehouseError && error.kind === "transient",
-    onRetry({ attempt, delayMs, error }) {
-      logger.warn(
-        { partition: assignment.partition, attempt, delayMs, err: error },
-        "ClickHouse unavailable, retrying",
-      );
-    },
-  });
+function patienceOf({ lost }: Assignment, { logger }: PartitionDeps) {
+  return { signal: lost, logger };
 }

@@ -6,6 +6,7 @@ import { createRecordScanner, FIELD, type RecordScanner } from "#lib/events/reco
 import type { RowOrigin } from "#lib/events/row.ts";
 import { createRowWriter } from "#lib/events/row-writer.ts";
 import { type IdWindow, type Moment, windowId } from "./id-window.ts";
+import { isIdentityEvent } from "./identity/record-facts.ts";
 import type { Fate, StoredOffsets, StoredPosition } from "./stored.ts";
 
 /** Why an offset is no row. */
@@ -31,14 +32,16 @@ export interface Prepared {
   deadLetters: DeadLetter[];
   /** Caller-made ids of the rows, those stored already among them, for the window once all are stored. */
   ids: { id: string; offset: number; appendTimeMs: number }[];
+  /** Records of the rows, those stored already among them, that may say something about identity. */
+  identity: StoredRecord[];
 }
 
 /** What is known of a range beyond its records. */
 export interface Known {
   /** What its offsets are already. They are left as they are, and the others are decided in view of them. */
   fates?: ReadonlyMap<number, Fate> | undefined;
-  /** ClickHouse never takes these rows: all of them are dead letters. */
-  refusal?: Refusal | undefined;
+  /** By offset: records whose rows ClickHouse never takes, and that are dead letters therefore. */
+  refusals?: ReadonlyMap<number, Refusal> | undefined;
 }
 
 export interface Refusal {
@@ -63,13 +66,13 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
 
   /** Undefined when a record is flagged to be looked up and `earlier` is missing. */
   function decide(records: readonly StoredRecord[], known: Known, earlier?: Positions): Prepared | undefined {
-    const prepared: Prepared = { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [] };
+    const prepared = nothingPrepared();
     const own = new Map<string, StoredRecord>();
     writer.begin(sizeOf(records));
     for (const record of records) {
       const fate = known.fates?.get(record.offset);
       if (fate !== undefined && fate !== "row") continue;
-      const poison = poisonOf(() => event.scan(record.value)) ?? known.refusal;
+      const poison = poisonOf(() => event.scan(record.value)) ?? known.refusals?.get(record.offset);
       if (poison) {
         if (fate === undefined) addDeadLetter(prepared, record, poison);
         continue;
@@ -92,6 +95,7 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
         }
         prepared.rowCount++;
       }
+      if (isIdentityEvent(event)) prepared.identity.push(record);
       if (!hasId) continue;
       own.set(id, record);
       if (event.idFromCaller) prepared.ids.push({ id, ...momentOf(record) });
@@ -139,6 +143,10 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
 }
 
 const IDS_PER_LOOKUP = 1000;
+
+function nothingPrepared(): Prepared {
+  return { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [], identity: [] };
+}
 
 /** Undefined when `read` went through; a record's own fault is a value here, every other error is thrown. */
 function poisonOf(read: () => void): Refusal | undefined {

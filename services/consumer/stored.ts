@@ -43,12 +43,17 @@ export interface StoredOffsets {
   fates(from: number, to: number): Promise<Fates>;
   /** Offsets in [from, to] whose bytes are in dead_letters. */
   deadLetters(from: number, to: number): Promise<Set<number>>;
+  /** Records that ClickHouse refused since the last row before offset `before`, as far back as a thousand offsets. */
+  refusedBefore(before: number): Promise<number>;
   /** Caller-made ids of rows with offset in [from, to) and append time at or after `sinceMs`, by offset. */
   callerIds(from: number, to: number, sinceMs: number): Promise<StoredId[]>;
   /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
 }
 
+/** Error classes of dead letters that ClickHouse refused begin with it. */
+export const REFUSED_CLASS = "clickhouse_";
+const REFUSED_LOOKBACK = 1000;
 const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
 
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): StoredOffsets {
@@ -91,6 +96,16 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
         { params: { ...position, from, to } },
       );
       return new Set(rows.map(({ o }) => Number(o)));
+    },
+    async refusedBefore(before) {
+      const range = `${OF_PARTITION} AND log_offset >= {since:UInt64} AND log_offset < {before:UInt64}`;
+      const rows = await warehouse.query<{ n: string }>(
+        `SELECT count() AS n FROM log_outcomes
+         WHERE ${range} AND outcome = 'dead_letter' AND startsWith(detail, {refused:String}) AND log_offset >=
+           (SELECT if(count() = 0, 0, max(log_offset) + 1) FROM events_raw WHERE ${range})`,
+        { params: { ...position, before, since: Math.max(0, before - REFUSED_LOOKBACK), refused: REFUSED_CLASS } },
+      );
+      return Number(rows[0]?.n);
     },
     async callerIds(from, to, sinceMs) {
       const rows = await warehouse.query<{ k: string; u: string; o: string; t: string }>(

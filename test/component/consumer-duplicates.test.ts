@@ -1,9 +1,10 @@
 // One event sent twice by its client: two offsets, one row. What counts as twice is a function of the log alone.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { systemClock } from "#lib/runtime/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce, type StoredAudit } from "../support/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage, eventRecord, idOf } from "../support/consumer.ts";
+import { createStage, eventRecord, idOf, withAssignments } from "../support/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
@@ -63,6 +64,29 @@ describe("a caller's id that comes again is a duplicate", () => {
 });
 
 describe("two rows are made", () => {
+  it("after a restart without a backlog, whatever time it is for the consumer", async () => {
+    await using stage = await createStage(warehouse, { epoch: "clock" });
+    await stage.append(eventRecord({ id: idOf(1) }));
+    const first = stage.start();
+    await stage.drained();
+    await first[Symbol.asyncDispose]();
+    const rebuilt = Promise.withResolvers<void>();
+    stage.start({
+      clock: { ...systemClock, nowMs: () => Date.now() + 5 * 3_600_000 },
+      log: withAssignments((inner) => ({
+        ...inner,
+        read(options) {
+          if (options.from === 1) rebuilt.resolve();
+          return inner.read(options);
+        },
+      })),
+    });
+    await rebuilt.promise;
+    await stage.append(eventRecord({ id: idOf(1) }));
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 1, duplicates: 1 }));
+  });
+
   it("of one id under two api keys", async () => {
     await using stage = await createStage(warehouse, { epoch: "keys" });
     await stage.append(eventRecord({ id: idOf(1), apiKey: "a" }), eventRecord({ id: idOf(1), apiKey: "b" }));

@@ -66,7 +66,8 @@ describe("a row that ClickHouse refuses", () => {
 
   it.each([
     ["first and last", (n: number) => n === 0 || n === 63],
-    ["every one", () => true],
+    ["fifteen in a row", (n: number) => n >= 20 && n < 35],
+    ["the last fifteen", (n: number) => n >= 49],
     ["every second", (n: number) => n % 2 === 1],
   ])("%s of 64", async (name, isRefused) => {
     await using stage = await createStage(warehouse, { epoch: `some ${name}` });
@@ -76,6 +77,51 @@ describe("a row that ClickHouse refuses", () => {
     await stage.drained();
     const deadLetters = numbers.filter(isRefused).length;
     expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 64 - deadLetters, deadLetters }));
+  });
+});
+
+it("a repetition of a refused record is judged by itself", async () => {
+  await using stage = await createStage(warehouse, { epoch: "repeated" });
+  const id = "00000000-0000-4000-8000-000000000001";
+  await stage.append(
+    ...events(5),
+    eventRecord({ id, event: "refused" }),
+    ...events(5),
+    eventRecord({ id }),
+    ...events(5),
+  );
+  stage.start();
+  await stage.drained();
+  expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 16, deadLetters: 1 }));
+});
+
+describe("records that can never be rows, of three kinds, among ten thousand", () => {
+  it("cost themselves only", async () => {
+    await using stage = await createStage(warehouse, { epoch: "three kinds" });
+    const bad = new Map([
+      [17, poisonRecord],
+      [4_321, eventRecord({ event: "refused" })],
+      [4_322, eventRecord({ propertiesJson: '{"a":1}],["x' })],
+      [9_990, eventRecord({ event: "refused" })],
+      [10_002, poisonRecord],
+    ]);
+    const all = Array.from({ length: 10_003 }, (_, n) => bad.get(n) ?? eventRecord());
+    const good = all.length - bad.size;
+    for (let at = 0; at < all.length; at += 1000) await stage.append(...all.slice(at, at + 1000));
+    stage.start();
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: good, deadLetters: bad.size }));
+    const letters = await select("dead_letters", "three kinds");
+    expect(letters.map(({ log_offset, error_class }) => [Number(log_offset), error_class])).toEqual([
+      [17, "undecodable"],
+      [4_321, "clickhouse_469"],
+      [4_322, "undecodable"],
+      [9_990, "clickhouse_469"],
+      [10_002, "undecodable"],
+    ]);
+    expect(letters.map(({ value_base64 }) => value_base64)).toEqual(
+      [...bad.values()].map(({ value }) => Buffer.from(value).toString("base64")),
+    );
   });
 });
 

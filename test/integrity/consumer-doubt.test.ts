@@ -242,6 +242,7 @@ async function flushByHand(stage: Stage, fates?: (from: number, to: number) => F
       ...{ assignment, origin, window, warehouse: faulty, clock: systemClock, logger: pino({ level: "silent" }) },
       stored: fates ? { ...stored, fates: async (from, to) => fates(from, to) } : stored,
       preparer: createPreparer(origin, window, stored),
+      facts: { store: async () => {} },
       markers: createMarkerKeeper(assignment, stage.epoch, systemClock),
       metrics: createConsumerMetrics(new Registry()),
     });

@@ -126,3 +126,26 @@ it("a partition assigned during an outage begins when ClickHouse is back", async
   await stage.drained();
   expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 10 }));
 });
+
+it("a partition assigned during an outage says how far behind it is all the same", async () => {
+  await using stage = await createStage(warehouse, { epoch: "assigned-lag" });
+  await stage.append(...Array.from({ length: 3 }, () => eventRecord()));
+  const first = stage.start();
+  await stage.drained();
+  await first[Symbol.asyncDispose]();
+  await stage.append(...Array.from({ length: 5 }, () => eventRecord()));
+  let isAway = true;
+  const second = stage.start({
+    warehouse: (inner) => ({
+      ...inner,
+      async query(sql, options) {
+        if (isAway) throw new WarehouseError("ClickHouse query failed (ECONNREFUSED)", "transient");
+        return inner.query(sql, options);
+      },
+    }),
+  });
+  await until(async () => (await stage.metric(second, "millrace_lag_records")) === 5, "the lag is known");
+  isAway = false;
+  await stage.drained();
+  expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 8 }));
+});

@@ -1,0 +1,151 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { closureOf, type PeopleStore, updatePeople } from "./closure.ts";
+import type { Edge, EdgeKind } from "./facts.ts";
+import { resolveIds } from "./resolve.ts";
+
+const NO_BOUND = Number.MAX_SAFE_INTEGER;
+
+interface MemoryStore extends PeopleStore {
+  add(edges: readonly Edge[]): void;
+  /** Ids that do not stand for themselves. */
+  overrides(): Map<string, string>;
+  readonly looks: () => number;
+}
+
+/** What ClickHouse keeps: edges that only grow in number, and of each id the row with the highest version. */
+function createStore(pass: () => Promise<void> = async () => {}): MemoryStore {
+  const stored: Edge[] = [];
+  const rows = new Map<string, { person: string; version: number }>();
+  let looks = 0;
+  return {
+    add: (edges) => void stored.push(...edges),
+    overrides: () =>
+      new Map([...rows].filter(([id, { person }]) => id !== person).map(([id, row]) => [id, row.person])),
+    looks: () => looks,
+    async version() {
+      await pass();
+      return stored.length;
+    },
+    async edgesOf(ids) {
+      looks++;
+      await pass();
+      return stored.filter(({ id, other }) => ids.includes(id) || ids.includes(other));
+    },
+    async relativesOf(ids) {
+      await pass();
+      const people = ids.map((id) => rows.get(id)?.person ?? id);
+      return [...rows].filter(([, { person }]) => people.includes(person)).map(([id]) => id);
+    },
+    async write(people, version) {
+      await pass();
+      for (const [id, person] of people) {
+        // As ReplacingMergeTree: of equal versions the later row.
+        if (version >= (rows.get(id)?.version ?? 0)) rows.set(id, { person, version });
+      }
+    },
+  };
+}
+
+function overridesOf(edges: readonly Edge[]): Map<string, string> {
+  return new Map([...resolveIds(edges)].filter(([id, person]) => id !== person));
+}
+
+const sorted = (map: Map<string, string>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+const namesOf = (edges: readonly Edge[]) => edges.flatMap(({ id, other }) => [id, other]);
+
+const eventId = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, "0")}`;
+const name = fc.constantFrom("a", "b", "c", "d", "e", "f", "g", "h", "i", "j");
+const anyEdge = fc
+  .record({
+    kind: fc.constantFrom<EdgeKind>("identify", "identify", "identify", "alias", "merge"),
+    id: name,
+    other: name,
+    isTrusted: fc.boolean(),
+    timeUs: fc.nat(9),
+    event: fc.nat(99),
+  })
+  .filter(({ id, other }) => id !== other)
+  .map(
+    ({ kind, id, other, isTrusted, timeUs, event }): Edge => ({
+      ...{ kind, id, other, timeUs, eventId: eventId(event) },
+      trusted: isTrusted || kind === "merge",
+    }),
+  );
+
+describe("updating people as edges come in", () => {
+  it("ends where resolving all of them at once does, for any batches in any order", async () => {
+    const batches = fc.array(fc.array(anyEdge, { minLength: 1, maxLength: 4 }), { maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(batches, async (all) => {
+        const store = createStore();
+        for (const batch of all) {
+          store.add(batch);
+          await updatePeople(namesOf(batch), store, NO_BOUND);
+        }
+        expect(sorted(store.overrides())).toEqual(sorted(overridesOf(all.flat())));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("ends there with several writers at once, in any interleaving, and with zombies that do their work again", async () => {
+    const writers = fc.array(fc.array(fc.array(anyEdge, { minLength: 1, maxLength: 3 }), { maxLength: 4 }), {
+      minLength: 2,
+      maxLength: 3,
+    });
+    await fc.assert(
+      fc.asyncProperty(writers, fc.nat(3), fc.scheduler(), async (queues, zombie, scheduler) => {
+        const store = createStore(() => scheduler.schedule(Promise.resolve()));
+        const work = async (queue: Edge[][]) => {
+          for (const batch of queue) {
+            await scheduler.schedule(Promise.resolve());
+            store.add(batch);
+            await updatePeople(namesOf(batch), store, NO_BOUND);
+          }
+        };
+        const running = Promise.all([...queues, queues[zombie] ?? []].map(work));
+        await scheduler.waitFor(running);
+        expect(sorted(store.overrides())).toEqual(sorted(overridesOf(queues.flat(2))));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("writes a person's unchanged ids as well, so that a slower writer's older view does not win", async () => {
+    const store = createStore();
+    const first: Edge = { kind: "identify", id: "u1", other: "a", trusted: false, timeUs: 5, eventId: eventId(1) };
+    store.add([first]);
+    const slowVersion = await store.version();
+    store.add([{ ...first, id: "u2", timeUs: 9, eventId: eventId(2) }]);
+    await updatePeople(["u2", "a"], store, NO_BOUND);
+    await store.write(new Map([["a", "u0"]]), slowVersion);
+    expect(store.overrides()).toEqual(new Map([["a", "u1"]]));
+  });
+});
+
+describe("the walk", () => {
+  const chain = Array.from({ length: 300 }, (_, n): Edge => {
+    const moment = { timeUs: n, eventId: eventId(n) };
+    return { kind: "merge", id: `m${n}`, other: `m${n + 1}`, trusted: true, ...moment };
+  });
+
+  it("takes a long chain that is known in few steps", async () => {
+    const store = createStore();
+    store.add(chain);
+    await updatePeople(namesOf(chain), store, NO_BOUND);
+    const before = store.looks();
+    const { ids } = await updatePeople(["m300"], store, NO_BOUND);
+    expect(ids.size).toBe(301);
+    expect(store.looks() - before).toBeLessThan(12);
+  });
+
+  it("ends at its bound, and says so", async () => {
+    const store = createStore();
+    store.add(chain);
+    const cut = await closureOf(["m0"], store, 10);
+    expect(cut.ids.size).toBe(10);
+    expect(cut.isCut).toBe(true);
+    expect((await closureOf(["m0"], store, 301)).isCut).toBe(false);
+  });
+});

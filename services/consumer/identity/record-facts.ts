@@ -1,0 +1,42 @@
+// Identity facts of records. Most events say nothing about identity; their name tells.
+import { formatUuid } from "#lib/events/ids.ts";
+import { FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
+import { factsOf, IDENTITY_EVENTS, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
+
+/** Each has a length of its own. */
+const NAMES = new Map([...IDENTITY_EVENTS].map((name) => [name.length, Buffer.from(name)]));
+const NO_FACTS: IdentityFacts = { edge: undefined, properties: [], isRefused: false };
+
+/** Whether the record just scanned is an event that may say something about identity. Runs once a record. */
+export function isIdentityEvent({ bytes, starts, ends }: RecordScanner): boolean {
+  const from = starts[FIELD.event] as number;
+  const name = NAMES.get((ends[FIELD.event] as number) - from);
+  if (name === undefined) return false;
+  for (let i = 0; i < name.length; i++) if (bytes[from + i] !== name[i]) return false;
+  return true;
+}
+
+/** Facts of the record just scanned. */
+export function factsOfRecord(record: RecordScanner): IdentityFacts {
+  let properties: Record<string, unknown>;
+  try {
+    properties = readProperties(textOf(record, FIELD.propertiesJson));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    // Braces that hold no JSON, from a producer that is no gateway. The row keeps them as text; they say nothing.
+    return NO_FACTS;
+  }
+  const start = record.starts[FIELD.id] as number;
+  return factsOf({
+    event: textOf(record, FIELD.event),
+    distinctId: textOf(record, FIELD.distinctId),
+    properties,
+    trusted: record.trusted,
+    timeUs: record.timeUs,
+    eventId: formatUuid(record.bytes.subarray(start, start + 16)),
+  });
+}
+
+function textOf({ bytes, starts, ends }: RecordScanner, field: number): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8", starts[field], ends[field]);
+}

@@ -1,0 +1,124 @@
+// Keeps person_overrides: for each partition of this process, the edges since its watermark. Runs beside the flushes and
+// holds none of them up. Whatever it does can be done again, by anybody: what was read under a lost partition is as right.
+import type { Logger } from "pino";
+import { Counter, type Registry } from "prom-client";
+import type { RowOrigin } from "#lib/events/row.ts";
+import { updatePeople } from "#lib/identity/closure.ts";
+import { createIdentityStore } from "#lib/identity/store.ts";
+import { sleepUnless } from "#lib/runtime/retry.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { askPatiently } from "../patience.ts";
+import { createFactWriter, type FactWriter } from "./fact-writer.ts";
+
+export interface IdentityDeps {
+  warehouse: Warehouse;
+  registry: Registry;
+  logger: Logger;
+}
+
+export interface Identity extends AsyncDisposable {
+  /** The partition is this process's until `lost` fires: what is left of its edges is resolved. */
+  assigned(origin: RowOrigin, lost: AbortSignal): FactWriter;
+}
+
+/** Edges of one partition resolved at a time. */
+const EDGES_PER_ROUND = 5000;
+/** Ids looked at for them, at most. */
+const IDS_PER_ROUND = 200_000;
+/** Between two rounds, so that a stream of small batches is resolved in bunches. */
+const ROUND_PAUSE_MS = 200;
+
+/** Disposing ends the round under way; the watermark says where to go on. */
+export function createIdentity({ warehouse, registry, logger }: IdentityDeps): Identity {
+  const metrics = createIdentityMetrics(registry);
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const store = createIdentityStore(warehouse, { signal });
+  const behind = new Map<string, RowOrigin>();
+  let wake = Promise.withResolvers<void>();
+
+  function note(origin: RowOrigin): void {
+    behind.set(JSON.stringify([origin.epoch, origin.topic, origin.partition]), origin);
+    wake.resolve();
+  }
+
+  async function resolveRound(): Promise<void> {
+    const origins = [...behind.values()];
+    behind.clear();
+    const seeds: string[] = [];
+    const positions: [RowOrigin, number][] = [];
+    for (const origin of origins) {
+      const edges = await store.logged(origin, await store.progress(origin), EDGES_PER_ROUND);
+      const last = edges.at(-1);
+      if (!last) continue;
+      for (const { ids } of edges) seeds.push(...ids);
+      positions.push([origin, last.offset + 1]);
+      if (edges.length === EDGES_PER_ROUND) note(origin);
+    }
+    if (positions.length === 0) return;
+    const { ids, isCut } = await updatePeople(seeds, store, IDS_PER_ROUND);
+    if (isCut) {
+      metrics.cut.inc();
+      logger.warn({ ids: ids.size }, "ids that are one person, or may be, are too many to look at all of them");
+    }
+    await store.moveTo(positions);
+    metrics.edges.inc(seeds.length / 2);
+  }
+
+  async function run(): Promise<void> {
+    while (!signal.aborted) {
+      await wake.promise;
+      wake = Promise.withResolvers();
+      const origins = [...behind.values()];
+      await askPatiently(
+        () => {
+          // An attempt that failed has taken some of them off the list.
+          for (const origin of origins) note(origin);
+          return resolveRound();
+        },
+        { signal, logger },
+      );
+      await sleepUnless(signal, ROUND_PAUSE_MS);
+    }
+  }
+  const running = run().catch((error: unknown) => {
+    if (!signal.aborted) logger.error({ err: error }, "identity is not resolved any more; restart the consumer");
+  });
+
+  return {
+    assigned(origin, lost) {
+      note(origin);
+      return createFactWriter({
+        ...{ warehouse, origin, lost, logger },
+        onEdges: () => note(origin),
+        onRefused: (count) => metrics.refused.inc(count),
+      });
+    },
+    async [Symbol.asyncDispose]() {
+      stopping.abort();
+      wake.resolve();
+      await running;
+    },
+  };
+}
+
+function createIdentityMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    edges: new Counter({
+      name: "millrace_identity_edges_resolved_total",
+      help: "Identity edges whose people are up to date.",
+      registers,
+    }),
+    cut: new Counter({
+      name: "millrace_identity_walks_cut_total",
+      help: "Rounds that met more ids of one person than are looked at.",
+      registers,
+    }),
+    refused: new Counter({
+      name: "millrace_identity_merges_refused_total",
+      help: "$merge_dangerously events without a secret key.",
+      registers,
+    }),
+  };
+}
