@@ -33,6 +33,10 @@ const COMMANDS: Record<string, Command> = {
     summary: "lists what could not be stored, and puts it on the log again",
     load: () => import("./dead-letters/main.ts"),
   },
+  properties: {
+    summary: "shows which properties events have, and makes columns of them",
+    load: () => import("./properties/main.ts"),
+  },
   import: { summary: "sends the rows of a file as events", load: () => import("./import/main.ts") },
 };
 

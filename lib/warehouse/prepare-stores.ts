@@ -6,6 +6,7 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { ClickHouseConfig } from "./clickhouse-settings.ts";
 import { readEpoch, recordEpoch } from "./epochs.ts";
 import { migrate } from "./migrate.ts";
+import { applyPromoted } from "./promoted-columns.ts";
 import type { Warehouse } from "./warehouse.ts";
 
 const MIGRATIONS = fileURLToPath(new URL("../../migrations", import.meta.url));
@@ -19,7 +20,7 @@ export interface PrepareOptions {
   newEpoch: boolean;
 }
 
-/** Rejects with MigrationError, WarehouseError or LogUnavailableError; running it again continues. */
+/** Rejects with MigrationError, PromotionError, WarehouseError or LogUnavailableError; running it again continues. */
 export async function prepareStores({ config, log, warehouse, logger, newEpoch }: PrepareOptions): Promise<void> {
   const { clickhouseUrl: url, clickhouseUser: user, clickhousePassword: password } = config;
   const { applied } = await migrate({
@@ -28,6 +29,7 @@ export async function prepareStores({ config, log, warehouse, logger, newEpoch }
     directory: MIGRATIONS,
     logger,
   });
+  await applyPromoted(warehouse);
   const created = await log.createTopics([{ topic: EVENTS_TOPIC, partitions: config.kafkaPartitions }]);
   // A topic this run has made begins at offset 0, whatever was stored under an older one of its name.
   const ownEpoch = await log.epoch();

@@ -52,6 +52,20 @@ export function splitStatements(script: string): string[] {
   return statements;
 }
 
+/** A name, whatever is in it, as SQL has it. */
+export function quoteIdentifier(name: string): string {
+  return `\`${escaped(name)}\``;
+}
+
+/** A string literal, for statements that take no parameters (defaults of columns). */
+export function quoteText(text: string): string {
+  return `'${escaped(text)}'`;
+}
+
+function escaped(text: string): string {
+  return text.replaceAll(/[\\'`]/g, "\\$&").replaceAll("\0", "\\0");
+}
+
 function skipBlank(sql: string, start: number): number {
   let position = start;
   for (;;) {

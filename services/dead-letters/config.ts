@@ -6,12 +6,12 @@ import type { ReplayChanges } from "#lib/events/replay-record.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { kebabCase } from "#lib/runtime/config-sources.ts";
+import { printable } from "#lib/runtime/printable.ts";
 import { argument, duration, httpUrl, type Setting, secret, settingInfo, text } from "#lib/runtime/settings.ts";
 import { didYouMean } from "#lib/runtime/suggest.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import type { LetterFilter } from "./letters.ts";
 import { PositionError, parsePosition } from "./position.ts";
-import { printable } from "./printable.ts";
 import { parseChanges, SetError } from "./set.ts";
 
 /** One argument with a value; undefined when it is not given. */

@@ -2,10 +2,10 @@
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { idOfDeadRecord, originOf, readDeadRecord } from "#lib/events/replay-record.ts";
+import { printable, printableJson, printableTime, shortened } from "#lib/runtime/printable.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { ClassSum, Letter, LetterFilter, Letters } from "./letters.ts";
 import type { PositionNames } from "./position.ts";
-import { printable, printableJson, printableTime, shortened } from "./printable.ts";
 import { identityKey, type StoredRow, storedRows } from "./stored-rows.ts";
 
 const ERROR_CHARS = 100;

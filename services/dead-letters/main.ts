@@ -7,6 +7,7 @@ import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
 import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { createLogger } from "#lib/runtime/log.ts";
+import { printable } from "#lib/runtime/printable.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
@@ -21,7 +22,6 @@ import {
 import { createLetters, type LetterFilter, type Letters } from "./letters.ts";
 import { listLetters } from "./list.ts";
 import { createPositionNames, PositionError, type PositionNames } from "./position.ts";
-import { printable } from "./printable.ts";
 import { type ReplayCounts, replayLetters } from "./replay.ts";
 import { createOriginReader, findReplays } from "./replays.ts";
 import { letterJson, letterText } from "./show.ts";

@@ -1,6 +1,6 @@
 // How a dead letter is named: `epoch8:topic:partition:offset`, short enough to copy and exact among the stored epochs.
 import type { LogPlace } from "#lib/events/replay-record.ts";
-import { printable } from "./printable.ts";
+import { printable } from "#lib/runtime/printable.ts";
 
 /** The text names no position, or more than one. */
 export class PositionError extends Error {

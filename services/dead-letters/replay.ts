@@ -5,11 +5,11 @@
 import { type AppendRecord, LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { makeReplay, type ReplayChanges, type ReplayRecord } from "#lib/events/replay-record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { printable, printableJson } from "#lib/runtime/printable.ts";
 import { retryForever } from "#lib/runtime/retry.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Letter, type LetterFilter, type Letters, partitionKey } from "./letters.ts";
 import type { PositionNames } from "./position.ts";
-import { printable, printableJson } from "./printable.ts";
 import { identityKey, storedRows } from "./stored-rows.ts";
 import type { ReplayTarget } from "./target.ts";
 

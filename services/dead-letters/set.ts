@@ -1,8 +1,8 @@
 // `--set FIELD=VALUE`: what a replay is to make different.
 import type { ReplayChanges } from "#lib/events/replay-record.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
+import { printable } from "#lib/runtime/printable.ts";
 import { didYouMean } from "#lib/runtime/suggest.ts";
-import { printable } from "./printable.ts";
 
 /** A `--set` that cannot be meant; the message names what can. */
 export class SetError extends Error {

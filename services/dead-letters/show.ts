@@ -1,8 +1,8 @@
 // `millrace dead-letters show`: everything about one letter.
 import { originOf, readDeadRecord } from "#lib/events/replay-record.ts";
+import { printable, printableJson, printableTime } from "#lib/runtime/printable.ts";
 import type { Letter } from "./letters.ts";
 import type { PositionNames } from "./position.ts";
-import { printable, printableJson, printableTime } from "./printable.ts";
 import { hexDump, recordView, utf8Text } from "./record-view.ts";
 import type { Replay } from "./replays.ts";
 

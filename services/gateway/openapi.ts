@@ -76,7 +76,10 @@ const publish = {
       400: answer("No JSON of this message, an unknown field, or no events.", "ConnectError"),
       401: answer("No key, or an unknown one.", "ConnectError"),
       415: { description: "Another content type." },
-      429: answer("Over a limit of bytes, of events in one request, or of events a second.", "ConnectError"),
+      429: answer(
+        "Over a limit of bytes, of events in one request, or of events a second; then with Retry-After.",
+        "ConnectError",
+      ),
       503: later("The event log is unavailable: send the request again with the same ids.", "ConnectError"),
     },
   },

@@ -7,11 +7,13 @@ import { argument, oneOf } from "#lib/runtime/settings.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+import { applyRetention, retentionSettings } from "#lib/warehouse/retention.ts";
 
 const migrateSchema = z
   .object({
     ...clickhouseSettings,
     ...kafkaSettings,
+    ...retentionSettings,
     newEpoch: argument().describe(
       "The topic was deleted and made again: store its offsets beside those of the old one.",
     ),
@@ -36,6 +38,7 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
   const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
     await prepareStores({ config, log, warehouse, logger, newEpoch: config.newEpoch });
+    await applyRetention(warehouse, config.eventsRetention, logger);
     return 0;
   } catch (error) {
     logger.fatal({ err: error }, "migration failed; run it again when the cause is gone");

@@ -8,6 +8,7 @@ import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+import { applyRetention } from "#lib/warehouse/retention.ts";
 import { startConsumer } from "../consumer/app.ts";
 import { startGateway } from "../gateway/app.ts";
 import { startClickHouse } from "./clickhouse.ts";
@@ -30,7 +31,10 @@ export async function startStandalone(config: StandaloneConfig, logger: Logger):
   const connection = { ...config, clickhouseUrl: clickhouse.url, kafkaPartitions: 1 };
   const warehouse = createClickHouseWarehouse(clickhouseOptions(connection));
   stack.defer(() => warehouse.close());
-  if (config.migrateOnStart) await prepareStores({ config: connection, log, warehouse, logger, newEpoch: false });
+  if (config.migrateOnStart) {
+    await prepareStores({ config: connection, log, warehouse, logger, newEpoch: false });
+    await applyRetention(warehouse, config.eventsRetention, logger);
+  }
 
   const registry = createMetricsRegistry("standalone");
   const consumer = stack.use(startConsumer(config, { log, warehouse, registry, logger }));

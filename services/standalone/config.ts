@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";
 import { duration, flag, identifier, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
+import { retentionSettings } from "#lib/warehouse/retention.ts";
 import { batchSettings } from "../consumer/config.ts";
 import { ingressSettings, refuseOpenIngress } from "../gateway/config.ts";
 
@@ -23,6 +24,7 @@ export const standaloneSchema = z
     ...batchSettings,
     clickhouseDatabase: identifier("millrace").describe("Database of all tables."),
     logRetention: duration("7d", { min: 60_000 }).describe("How long stored records stay on the event log."),
+    ...retentionSettings,
     migrateOnStart: flag(true).describe("Create what is missing of the tables."),
   })
   .superRefine(refuseOpenIngress);

@@ -10,7 +10,17 @@ import { runMillrace } from "../support/standalone.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const DOCUMENTS = ["README.md", "CONTRIBUTING.md", ...filesBelow("docs").filter((path) => path.endsWith(".md"))];
-const COMMANDS = ["start", "gateway", "consumer", "migrate", "verify", "import", "clickhouse"];
+const COMMANDS = [
+  "start",
+  "gateway",
+  "consumer",
+  "migrate",
+  "verify",
+  "import",
+  "dead-letters",
+  "properties",
+  "clickhouse",
+];
 
 function filesBelow(directory: string): string[] {
   return readdirSync(join(ROOT, directory), { recursive: true, withFileTypes: true })

@@ -8,7 +8,12 @@ export function printable(text: string): string {
   return text.replace(HARMFUL, escaped);
 }
 
-/** The same, cut to `charsMax`. */
+/** Printable, in quotes, those within escaped. */
+export function quoted(text: string): string {
+  return printable(JSON.stringify(text));
+}
+
+/** Printable, cut to `charsMax`. */
 export function shortened(text: string, charsMax: number): string {
   const shown = printable(text.slice(0, charsMax));
   return text.length > charsMax ? `${shown}…` : shown;

@@ -1,0 +1,139 @@
+// What properties events have, from the events themselves: a count of all of them, keys and types of a sample.
+import { dateTimeOf, type PropertyType } from "#lib/warehouse/promoted-columns.ts";
+import type { QueryOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
+
+/** Which events are looked at. */
+export interface Scope {
+  days: number;
+  /** Only events of this name. */
+  event: string | undefined;
+}
+
+export type ValueKind = "string" | "integer" | "number" | "boolean" | "object" | "array" | "null";
+
+export interface KeyStatistic {
+  key: string;
+  /** Of the events that were looked at, those that have the key. */
+  events: number;
+  kinds: ValueKind[];
+  /** JSON text of a value that is not null where there is one, cut. */
+  example: string;
+}
+
+export interface KeyStatistics {
+  /** Events in the scope, and how many of them were looked at. */
+  total: number;
+  sampled: number;
+  /** Most frequent first. */
+  keys: KeyStatistic[];
+}
+
+/** Values of one key among the events that have it and that were looked at; null values are in `present` only. */
+export interface ValueCounts {
+  present: number;
+  strings: number;
+  dates: number;
+  integers: number;
+  numbers: number;
+  booleans: number;
+}
+
+const SAMPLE_EVENTS = 100_000;
+const EXAMPLE_CHARS = 200;
+
+// Properties can be large and keys can be made without end: over these bounds a part of the sample is looked at, and keys
+// that come up for the first time are left out.
+const BOUNDS = `SETTINGS max_bytes_to_read = 4000000000, read_overflow_mode = 'break',
+  max_rows_to_group_by = 200000, group_by_overflow_mode = 'any'`;
+
+const KIND = `multiIf(raw = 'null', 'null', raw IN ('true', 'false'), 'boolean', startsWith(raw, '"'), 'string',
+  startsWith(raw, '{'), 'object', startsWith(raw, '['), 'array', toInt64OrNull(raw) IS NULL, 'number', 'integer')`;
+
+/** Keys of the first level by frequency. Rejects with WarehouseError. */
+export async function readKeys(warehouse: Warehouse, scope: Scope, limit: number): Promise<KeyStatistics> {
+  const { total, every } = await sampleOf(warehouse, scope);
+  if (total === 0) return { total, sampled: 0, keys: [] };
+  // One more entry for the event itself, so that both are counts of the same events.
+  const rows = await warehouse.query<{ isEvent: number; key: string; n: string; kinds: ValueKind[]; example: string }>(
+    `SELECT isEvent, key, toString(count()) AS n, arraySort(groupUniqArray(8)(${KIND})) AS kinds,
+            leftUTF8(if(anyIf(raw, raw != 'null') = '', 'null', anyIf(raw, raw != 'null')), {chars:UInt32}) AS example
+     FROM (
+       SELECT entry.1 AS key, entry.2 AS raw, entry.3 AS isEvent FROM (
+         SELECT arrayJoin(arrayPushFront(
+           arrayMap(pair -> (pair.1, pair.2, 0), JSONExtractKeysAndValuesRaw(properties)), ('', '', 1))) AS entry
+         FROM events_raw ${sampled(scope)}
+       )
+     )
+     GROUP BY isEvent, key ORDER BY isEvent DESC, count() DESC, key LIMIT {rows:UInt32} ${BOUNDS}`,
+    { params: { ...paramsOf(scope, every), chars: EXAMPLE_CHARS, rows: limit + 1 } },
+  );
+  const events = rows.find(({ isEvent }) => isEvent === 1);
+  const keys = rows.filter(({ isEvent }) => isEvent === 0);
+  return {
+    total,
+    sampled: Number(events?.n ?? 0),
+    keys: keys.map(({ key, n, kinds, example }) => ({ key, events: Number(n), kinds, example })),
+  };
+}
+
+/** What the values of the key are. Rejects with WarehouseError. */
+export async function countValues(warehouse: Warehouse, scope: Scope, key: string): Promise<ValueCounts> {
+  const { every } = await sampleOf(warehouse, scope);
+  const text = "JSONExtractString(properties, {key:String})";
+  const [row] = await warehouse.query<Record<keyof ValueCounts, string>>(
+    `SELECT toString(count()) AS present, toString(countIf(kind = 'string')) AS strings,
+            toString(countIf(kind = 'string' AND isDate)) AS dates, toString(countIf(kind = 'integer')) AS integers,
+            toString(countIf(kind IN ('integer', 'number'))) AS numbers, toString(countIf(kind = 'boolean')) AS booleans
+     FROM (
+       SELECT JSONExtractRaw(properties, {key:String}) AS raw, ${KIND} AS kind, ${dateTimeOf(text)} IS NOT NULL AS isDate
+       FROM events_raw ${sampled(scope)} AND JSONHas(properties, {key:String})
+     ) ${BOUNDS}`,
+    { params: { ...paramsOf(scope, every), key } },
+  );
+  const number = (name: keyof ValueCounts) => Number(row?.[name] ?? 0);
+  return {
+    present: number("present"),
+    strings: number("strings"),
+    dates: number("dates"),
+    integers: number("integers"),
+    numbers: number("numbers"),
+    booleans: number("booleans"),
+  };
+}
+
+/** The narrowest type that keeps every value but null; undefined when there is none to go by. */
+export function guessType({
+  strings,
+  dates,
+  integers,
+  numbers,
+  booleans,
+  present,
+}: ValueCounts): PropertyType | undefined {
+  if (present === 0) return undefined;
+  if (strings > 0 && dates === strings && numbers + booleans === 0) return "DateTime";
+  if (numbers > 0 && strings + booleans === 0) return integers === numbers ? "Int64" : "Float64";
+  return booleans > 0 && strings + numbers === 0 ? "Bool" : "String";
+}
+
+async function sampleOf(warehouse: Warehouse, scope: Scope): Promise<{ total: number; every: number }> {
+  const [row] = await warehouse.query<{ n: string }>(
+    `SELECT toString(count()) AS n FROM events_raw WHERE ${within(scope)}`,
+    { params: paramsOf(scope, 1) },
+  );
+  const total = Number(row?.n ?? 0);
+  return { total, every: Math.max(1, Math.ceil(total / SAMPLE_EVENTS)) };
+}
+
+function within({ event }: Scope): string {
+  return `timestamp >= now() - toIntervalDay({days:UInt32})${event === undefined ? "" : " AND event = {event:String}"}`;
+}
+
+/** One event of `every`, by its id; the others' properties are not read. */
+function sampled(scope: Scope): string {
+  return `PREWHERE cityHash64(uuid) % {every:UInt64} = 0 WHERE ${within(scope)}`;
+}
+
+function paramsOf({ days, event }: Scope, every: number): NonNullable<QueryOptions["params"]> {
+  return { days, every, ...(event === undefined ? {} : { event }) };
+}
