@@ -1,51 +1,63 @@
 import { defineConfig } from "vitest/config";
 import { createCiReporter } from "./test/support/ci-reporter.ts";
 
-const SCRIPTED = [
-  "test/integrity/consumer-{deaths,doubt,outage,properties,rebalance,reset}.test.ts",
-  "test/integrity/safeguards.test.ts",
+/** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
+const ALONE = [
+  "chaos/standalone.test.ts",
+  "test/e2e/{broker-away,kafka-outages,readme,rebalance-stall,standalone,standalone-faults}.test.ts",
+  "test/integrity/{bench-smoke,chaos,clickhouse-outage,consumer-breaker,consumer-outage}.test.ts",
 ];
 
 export default defineConfig({
   test: {
     reporters: ["default", createCiReporter({ strict: process.env.CI === "true" })],
     pool: "forks",
+    maxWorkers: 2,
     projects: [
       {
         extends: true,
         test: {
           name: "parts",
-          include: ["chaos/**/*.test.ts", "lib/**/*.test.ts", "services/**/*.test.ts", "test/component/**/*.test.ts"],
-          exclude: ["chaos/standalone.test.ts"],
+          include: ["{chaos,lib,services}/**/*.test.ts", "test/component/**/*.test.ts"],
+          exclude: ALONE,
           testTimeout: 30_000,
           hookTimeout: 60_000,
-          maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
         test: {
-          name: "scripted",
-          // The real consumer and ClickHouse on a scripted log: mostly waiting, so two at a time.
-          include: SCRIPTED,
-          maxWorkers: 2,
-          sequence: { groupOrder: 1 },
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          name: "standalone",
+          // The contract of POST /batch/ once more, against `millrace start`.
+          include: ["test/component/gateway-batch-{access,contract,paths}.test.ts"],
+          env: { CONTRACT_GATEWAY: "standalone" },
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
         test: {
           name: "whole",
-          include: ["test/**/*.test.ts", "chaos/standalone.test.ts"],
-          exclude: ["test/component/**", ...SCRIPTED],
-          // These start brokers, ClickHouse and whole services: one file at a time, after everything else.
-          fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          // Brokers, ClickHouse and whole services, mostly waiting for each other.
+          include: ["test/{e2e,integrity}/**/*.test.ts"],
+          exclude: ALONE,
           testTimeout: 180_000,
           hookTimeout: 180_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "alone",
+          include: ALONE,
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -5,23 +5,23 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
 import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch, SECRET } from "../support/batch-calls.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
+import { itInProcess, startContractGateway } from "../support/contract-gateway.ts";
 import { callH1, connectH2 } from "../support/http-calls.ts";
 
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
 const NO_KEY = { api_key: undefined };
 const PREFLIGHT = { "access-control-request-method": "POST" };
 
-let gateway: TestGateway;
+let gateway: Awaited<ReturnType<typeof startContractGateway>>;
 /** The same without any key set: only /batch/ is not open. */
-let keyless: TestGateway;
+let keyless: typeof gateway;
 beforeAll(async () => {
-  gateway = await startTestGateway({
+  gateway = await startContractGateway({
     publicApiKeys: [KEY, "both"],
     secretApiKeys: [SECRET, "both"],
     allowedOrigins: [ORIGIN, "null", "*"],
   });
-  keyless = await startTestGateway({ allowedOrigins: [ORIGIN] });
+  keyless = await startContractGateway({ allowedOrigins: [ORIGIN] });
 });
 afterAll(async () => {
   await gateway[Symbol.asyncDispose]();
@@ -167,10 +167,10 @@ describe("every answer to a listed origin can be read by its page", () => {
     expect([other.headers.vary, corsOf(other.headers)]).toEqual(["Origin", {}]);
   });
 
-  it("503, which tells its SDK to come again", async () => {
-    gateway.appendBy(() => Promise.reject(new Error("away")));
+  itInProcess("503, which tells its SDK to come again", async () => {
+    gateway.inProcess?.appendBy(() => Promise.reject(new Error("away")));
     const answer = await postBatch(gateway.port, [EVENT], NO_KEY, { origin: ORIGIN });
-    gateway.appendBy(undefined);
+    gateway.inProcess?.appendBy(undefined);
     expect([answer.status, corsOf(answer.headers)]).toEqual([503, GRANTED]);
   });
 

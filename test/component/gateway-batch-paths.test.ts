@@ -1,7 +1,8 @@
 // Paths, methods and the gateway's own bad days, as callers of the product-analytics dialect see them (sections 1.1 and 1.2).
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN } from "../support/batch-calls.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
+import { itInProcess, startContractGateway } from "../support/contract-gateway.ts";
+import { startTestGateway } from "../support/gateway.ts";
 import { type Answer, type Call, callH1 } from "../support/http-calls.ts";
 
 const MAX_BYTES = 4096;
@@ -9,9 +10,9 @@ const OTHER_ORIGIN = { origin: "https://other.example" };
 const GOOD = JSON.stringify({ api_key: KEY, batch: [EVENT] });
 const TOO_LARGE = "x".repeat(MAX_BYTES + 1);
 
-let gateway: TestGateway;
+let gateway: Awaited<ReturnType<typeof startContractGateway>>;
 beforeAll(async () => {
-  gateway = await startTestGateway({ publicApiKeys: [KEY], allowedOrigins: [ORIGIN], maxBatchBytes: MAX_BYTES });
+  gateway = await startContractGateway({ publicApiKeys: [KEY], allowedOrigins: [ORIGIN], maxBatchBytes: MAX_BYTES });
 });
 afterAll(() => gateway[Symbol.asyncDispose]());
 
@@ -98,9 +99,12 @@ it.each(["/%zz", "/batch/%", "/%c3%28"])("the path %s is no text: 400 without a 
   expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
 });
 
-describe("the log away", () => {
-  it("is 503 with Retry-After and nothing of the reason, and the events come in by a second try", async () => {
-    gateway.appendBy(() => Promise.reject(new Error("timestamp of table person_distinct_ids: Origin is not allowed")));
+itInProcess(
+  "the log away is 503 with Retry-After and nothing of the reason, and the events come in by a second try",
+  async () => {
+    gateway.inProcess?.appendBy(() =>
+      Promise.reject(new Error("timestamp of table person_distinct_ids: Origin is not allowed")),
+    );
     try {
       const answer = await post({ body: GOOD });
       expect([answer.status, answer.headers["retry-after"]]).toEqual([503, "1"]);
@@ -109,13 +113,13 @@ describe("the log away", () => {
         error: "the event log is unavailable; send the request again with the same uuids",
       });
     } finally {
-      gateway.appendBy(undefined);
+      gateway.inProcess?.appendBy(undefined);
     }
     expect((await post({ body: GOOD })).status).toBe(200);
-  });
-});
+  },
+);
 
-it("too many bytes in flight are 503 with Retry-After", async () => {
+itInProcess("too many bytes in flight are 503 with Retry-After", async () => {
   await using small = await startTestGateway({ publicApiKeys: [KEY], maxBytesInFlight: 65_536, maxBatchBytes: 60_000 });
   const release = Promise.withResolvers<void>();
   small.appendBy((_records, real) => release.promise.then(real));
@@ -129,8 +133,9 @@ it("too many bytes in flight are 503 with Retry-After", async () => {
   expect((await waiting).status).toBe(200);
 });
 
-it("requests are counted by dialect and code", async () => {
-  const count = (code: string) => gateway.metric("millrace_requests_total", { dialect: "batch", code });
+itInProcess("requests are counted by dialect and code", async () => {
+  const count = async (code: string) =>
+    (await gateway.inProcess?.metric("millrace_requests_total", { dialect: "batch", code })) ?? Number.NaN;
   const before = [await count("200"), await count("415")];
   await post({ body: GOOD });
   await post({ headers: {}, body: GOOD });
