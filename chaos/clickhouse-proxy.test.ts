@@ -232,10 +232,15 @@ it("an insert whose statement begins in the body is one too, and a select about 
   expect(hits).toBe(1);
 });
 
-it("a probability hits some and not others", async () => {
-  proxy.inject("status_503", 0.5);
-  const statuses = await Promise.all(Array.from({ length: 60 }, async () => (await fetch(`${proxy.url}/ping`)).status));
-  expect([...new Set(statuses)].sort()).toEqual([200, 503]);
+it("a fault hits the requests that it is told to, and no others", async () => {
+  let asked = 0;
+  const hits = await hitsDuring("status_503", async () => {
+    proxy.inject("status_503", () => asked++ % 3 === 0);
+    const statuses: number[] = [];
+    for (let i = 0; i < 6; i++) statuses.push((await fetch(`${proxy.url}/ping`)).status);
+    expect(statuses).toEqual([503, 200, 200, 503, 200, 200]);
+  });
+  expect(hits).toBe(2);
 });
 
 it("a ClickHouse that is away is a broken connection", async () => {

@@ -26,8 +26,8 @@ export interface ClickHouseProxyOptions {
 
 export interface ClickHouseProxy extends AsyncDisposable {
   readonly url: string;
-  /** Replaces the fault in force; undefined: none. `probability` is that of one request to be hit, default 1. */
-  inject(fault: ClickHouseFault | undefined, probability?: number): void;
+  /** Replaces the fault in force; undefined: none. `isHit` is asked for each request it could hit; default all are. */
+  inject(fault: ClickHouseFault | undefined, isHit?: () => boolean): void;
   /** Requests on which a fault had its effect so far; close_after_insert counts only what ClickHouse stored. */
   hits(kind: ClickHouseFault): number;
 }
@@ -63,7 +63,7 @@ const EFFECTS: Record<ClickHouseFault, (exchange: Exchange) => Promise<void>> = 
 /** Resolves when it listens, on a free port of loopback. Disposing breaks what is under way. */
 export async function startClickHouseProxy({ target }: ClickHouseProxyOptions): Promise<ClickHouseProxy> {
   const hits = new Map<ClickHouseFault, number>();
-  let injected: { fault: ClickHouseFault; probability: number } | undefined;
+  let injected: { fault: ClickHouseFault; isHit: () => boolean } | undefined;
   let change = new AbortController();
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -75,7 +75,7 @@ export async function startClickHouseProxy({ target }: ClickHouseProxyOptions): 
     };
     const exchange = { request, response, target: target(), statement, hit, lifted: change.signal };
     const chosen = fault !== undefined && (!INSERT_ONLY.has(fault.fault) || isInsert(statement));
-    if (chosen && Math.random() < fault.probability) await EFFECTS[fault.fault](exchange);
+    if (chosen && fault.isHit()) await EFFECTS[fault.fault](exchange);
     else await forward(exchange);
   }
 
@@ -89,8 +89,8 @@ export async function startClickHouseProxy({ target }: ClickHouseProxyOptions): 
 
   return {
     url: `http://${HOST}:${(server.address() as AddressInfo).port}`,
-    inject(fault, probability = 1) {
-      injected = fault && { fault, probability };
+    inject(fault, isHit = () => true) {
+      injected = fault && { fault, isHit };
       change.abort();
       change = new AbortController();
     },

@@ -13,6 +13,7 @@ import { kafkaForTests, type TestBroker } from "../test/support/kafka.ts";
 import { spawnMillrace } from "../test/support/processes.ts";
 import { type ClickHouseProxy, startClickHouseProxy } from "./clickhouse-proxy.ts";
 import { clockEnvironment } from "./clock.ts";
+import { API_KEYS } from "./event-source.ts";
 import { CONSUMERS, GATEWAYS } from "./kinds.ts";
 import { onlyChildOf } from "./os-processes.ts";
 import { createService, type Service } from "./service.ts";
@@ -126,7 +127,8 @@ function createServices(
   onEnded: (account: string) => void,
 ): Pick<Cluster, "gateways" | "consumers" | "spareConsumer"> {
   const makeGateway = (name: string) => {
-    const env = { ...ownEnv(name), PORT: "0" };
+    const keys = { PUBLIC_API_KEYS: API_KEYS.public, SECRET_API_KEYS: API_KEYS.secret };
+    const env = { ...ownEnv(name), ...keys, PORT: "0" };
     return stack.use(createService({ name, command: "gateway", env, readyMessage: "gateway listening", onEnded }));
   };
   const makeConsumer = (name: string) => {

@@ -1,12 +1,37 @@
 // Events to send, at a steady rate: new ones, and now and then one that was acknowledged before.
 import { randomUUID } from "node:crypto";
+import { createIdentityTraffic } from "./identity-traffic.ts";
+import { createRandom } from "./random.ts";
+
+/** The gateways' keys. */
+export const API_KEYS = { public: "chaos-public-key", secret: "chaos-secret-key" } as const;
 
 export interface LoadEvent {
   id: string;
   event: string;
   distinctId: string;
   source: string;
-  value: number;
+  value: number | undefined;
+  /** When it happened; the same each time it is sent. */
+  timeMs: number;
+  properties: Record<string, unknown>;
+  /** With which it is sent, each time: its id is known under that key. */
+  apiKey: string;
+}
+
+/** publish: one request of EventService; single: POST /events, one request each; batch: POST /batch/. */
+export type Way = "publish" | "single" | "batch";
+
+/** Events of one key. */
+export interface Parcel {
+  events: LoadEvent[];
+  way: Way;
+}
+
+export interface EventSourceOptions {
+  /** Decides what is said about people. */
+  seed: number;
+  eventsPerSecond: number;
 }
 
 export interface EventSource {
@@ -14,25 +39,31 @@ export interface EventSource {
   readonly sent: ReadonlyMap<string, string>;
   readonly repeats: number;
   setRate(eventsPerSecond: number): void;
-  /** What is to be sent now, event by event or at once; undefined: nothing yet. */
-  next(): { events: LoadEvent[]; isSingle: boolean } | undefined;
+  /** What is to be sent now; undefined: nothing yet. */
+  next(): Parcel | undefined;
   /** Decides by chance whether the event, which is acknowledged, will be sent again. */
   noteAcked(event: LoadEvent): void;
   forgetRepeats(): void;
 }
 
 const BATCHES_PER_SECOND = 20;
-/** Of ten batches one is sent event by event, and is no larger than this. */
-const SINGLES_EVERY = 10;
+/** Of ten batches one is sent event by event, and is no larger than this, and one is sent to POST /batch/. */
+const WAYS: readonly Way[] = [...Array<Way>(8).fill("publish"), "batch", "single"];
 export const SINGLES_MAX = 20;
+/** Share of batches that are sent with a secret key. */
+const SECRET_SHARE = 0.5;
 /** Share of events that are sent again after they were acknowledged, and how much later. */
 const REPEAT_SHARE = 0.01;
 const REPEAT_MS_MAX = 40_000;
 const USERS = 5_000;
+/** What is sent later has often happened earlier: facts must not depend on their order. */
+const AGE_MS_MAX = 86_400_000;
 /** Lost time is caught up with, but not hours of it. */
 const DEBT_MS_MAX = 2_000;
 
-export function createEventSource(eventsPerSecond: number): EventSource {
+export function createEventSource({ seed, eventsPerSecond }: EventSourceOptions): EventSource {
+  const random = createRandom(seed);
+  const identity = createIdentityTraffic(random);
   const sent = new Map<string, string>();
   let rate = eventsPerSecond;
   let nextBatchAt = performance.now();
@@ -40,22 +71,35 @@ export function createEventSource(eventsPerSecond: number): EventSource {
   let repeats = 0;
   let repeatsToCome: { at: number; event: LoadEvent }[] = [];
 
-  function newEvent(): LoadEvent {
+  function newEvent(way: Way, apiKey: string): LoadEvent {
     const n = sent.size;
-    const event = {
-      id: randomUUID(),
+    const said = identity.next(n, apiKey === API_KEYS.secret) ?? {
       event: n % 7 === 0 ? "checkout" : "page_view",
       distinctId: `user_${n % USERS}`,
-      source: "chaos",
-      value: n,
+      properties: {},
+    };
+    const event: LoadEvent = {
+      id: randomUUID(),
+      ...said,
+      // POST /batch/ has no room for the two.
+      source: way === "batch" ? "" : "chaos",
+      value: way === "batch" ? undefined : n,
+      timeMs: Date.now() - random.integer(0, AGE_MS_MAX),
+      properties: { n, ...PAGE, ...said.properties },
+      apiKey,
     };
     sent.set(event.id, contentOf(event));
     return event;
   }
 
+  /** All that is due under the key of the first. */
   function takeRepeats(now: number): LoadEvent[] {
-    const due = repeatsToCome.filter(({ at }) => at <= now).map(({ event }) => event);
-    if (due.length > 0) repeatsToCome = repeatsToCome.filter(({ at }) => at > now);
+    const first = repeatsToCome.find(({ at }) => at <= now);
+    if (!first) return [];
+    const isTaken = ({ at, event }: { at: number; event: LoadEvent }) =>
+      at <= now && event.apiKey === first.event.apiKey;
+    const due = repeatsToCome.filter(isTaken).map(({ event }) => event);
+    repeatsToCome = repeatsToCome.filter((one) => !isTaken(one));
     repeats += due.length;
     return due;
   }
@@ -74,11 +118,13 @@ export function createEventSource(eventsPerSecond: number): EventSource {
       if (now < nextBatchAt) return undefined;
       nextBatchAt = Math.max(nextBatchAt, now - DEBT_MS_MAX) + 1000 / BATCHES_PER_SECOND;
       const again = takeRepeats(now);
-      if (again.length > 0) return { events: again, isSingle: false };
-      batches++;
-      const isSingle = batches % SINGLES_EVERY === 0;
+      // Whichever way it came first: to the consumer it must be the same event.
+      if (again.length > 0) return { events: again, way: "publish" };
+      const way = WAYS[batches++ % WAYS.length] as Way;
+      const apiKey = random.next() < SECRET_SHARE ? API_KEYS.secret : API_KEYS.public;
       const size = Math.max(1, Math.round(rate / BATCHES_PER_SECOND));
-      return { events: Array.from({ length: isSingle ? Math.min(size, SINGLES_MAX) : size }, newEvent), isSingle };
+      const length = way === "single" ? Math.min(size, SINGLES_MAX) : size;
+      return { events: Array.from({ length }, () => newEvent(way, apiKey)), way };
     },
     noteAcked(event) {
       if (Math.random() >= REPEAT_SHARE) return;
@@ -90,11 +136,18 @@ export function createEventSource(eventsPerSecond: number): EventSource {
   };
 }
 
+const PAGE = {
+  $current_url: "https://shop.example/products/17?ref=mail",
+  plan: "pro",
+  price: 12.5,
+  browser: "Firefox",
+};
+
 /** An event as text, from what was sent. CONTENT_SQL makes the same text of a row. */
-function contentOf({ event, distinctId, source, value }: LoadEvent): string {
-  return `${event}|${distinctId}|${source}|${value}|${value}`;
+function contentOf({ event, distinctId, source, value, timeMs, properties, apiKey }: LoadEvent): string {
+  return [event, distinctId, source, value ?? "", timeMs, properties.n, apiKey].join("|");
 }
 
 /** Of a row of the view `events`. */
-export const CONTENT_SQL =
-  "concat(event, '|', distinct_id, '|', source, '|', toString(value), '|', JSONExtractRaw(properties, 'n'))";
+export const CONTENT_SQL = `arrayStringConcat([event, distinct_id, source, ifNull(toString(value), ''),
+  toString(toUnixTimestamp64Milli(timestamp)), JSONExtractRaw(properties, 'n'), api_key], '|')`;

@@ -2,12 +2,15 @@
 // and then it forgets that it has had an answer, and sends an event a second time.
 import http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createEventSource, type LoadEvent, SINGLES_MAX } from "./event-source.ts";
-import { type Send, sendBatch, sendSingle } from "./requests.ts";
+import { IDENTITY_EVENTS } from "#lib/identity/facts.ts";
+import { createEventSource, type LoadEvent, SINGLES_MAX, type Way } from "./event-source.ts";
+import { SENDS } from "./requests.ts";
 
 export interface LoadOptions {
   /** Ports on 127.0.0.1; each request goes to one of them at random. */
   ports: readonly number[];
+  /** Decides what is said about people. */
+  seed: number;
   eventsPerSecond: number;
 }
 
@@ -15,6 +18,10 @@ export interface Load {
   /** By id: the event as text, comparable with what was stored. */
   readonly sent: ReadonlyMap<string, string>;
   readonly acked: ReadonlySet<string>;
+  /** Acknowledged events that may say something about people, once each. */
+  readonly told: readonly LoadEvent[];
+  /** Distinct ids of acknowledged events. */
+  readonly distinctIds: ReadonlySet<string>;
   /** Requests that ended without an answer, or with one that says to come again. */
   readonly retries: number;
   /** Events that were sent once more although they had been acknowledged. */
@@ -37,8 +44,10 @@ const RETRY_MS_MAX = 1_000;
 const IDLE_MS = 20;
 
 export function startLoad(options: LoadOptions): Load {
-  const source = createEventSource(options.eventsPerSecond);
+  const source = createEventSource(options);
   const acked = new Set<string>();
+  const told: LoadEvent[] = [];
+  const distinctIds = new Set<string>();
   const refused: string[] = [];
   const ending = new AbortController();
   const agent = new http.Agent({ keepAlive: true, maxSockets: LANES + SINGLES_MAX });
@@ -48,23 +57,23 @@ export function startLoad(options: LoadOptions): Load {
 
   async function work(): Promise<void> {
     while (!ending.signal.aborted) {
-      const batch = isPaused ? undefined : source.next();
-      if (!batch) {
+      const parcel = isPaused ? undefined : source.next();
+      if (!parcel) {
         await rest(IDLE_MS);
         continue;
       }
-      const { events, isSingle } = batch;
+      const { events, way } = parcel;
       busy++;
-      await (isSingle ? Promise.all(events.map((event) => deliver([event], sendSingle))) : deliver(events, sendBatch));
+      await (way === "single" ? Promise.all(events.map((event) => deliver([event], way))) : deliver(events, way));
       busy--;
     }
   }
 
-  async function deliver(events: LoadEvent[], send: Send): Promise<void> {
+  async function deliver(events: LoadEvent[], way: Way): Promise<void> {
     let pending = events;
     for (let restMs = RETRY_MS_MIN; ; restMs = Math.min(restMs * 2, RETRY_MS_MAX)) {
       const port = options.ports[Math.floor(Math.random() * options.ports.length)] as number;
-      const verdicts = await send({ agent, port, signal: ending.signal }, pending);
+      const verdicts = await SENDS[way]({ agent, port, signal: ending.signal }, pending);
       for (const [i, event] of pending.entries()) {
         const verdict = verdicts[i];
         if (verdict === "acked") noteAcked(event);
@@ -78,8 +87,11 @@ export function startLoad(options: LoadOptions): Load {
   }
 
   function noteAcked(event: LoadEvent): void {
-    if (!acked.has(event.id)) source.noteAcked(event);
+    if (acked.has(event.id)) return;
     acked.add(event.id);
+    distinctIds.add(event.distinctId);
+    if (IDENTITY_EVENTS.has(event.event)) told.push(event);
+    source.noteAcked(event);
   }
 
   async function rest(ms: number): Promise<void> {
@@ -91,6 +103,8 @@ export function startLoad(options: LoadOptions): Load {
   return {
     sent: source.sent,
     acked,
+    told,
+    distinctIds,
     refused,
     get retries() {
       return retries;

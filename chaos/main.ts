@@ -9,17 +9,17 @@ import { type PlannedFault, planFaults } from "./schedule.ts";
 const USAGE = `npm run chaos -- [--seed N] [--minutes 5] [--events-per-second 400] [--only KIND,…] [--plan] [--out FILE] [--help]
 
 Real Kafka, ClickHouse, two gateways and three consumers as processes of their own, a steady load, and faults. At the end
-every event that was acknowledged must be stored once, as it was sent.
+every event that was acknowledged must be stored once, as it was sent, and the people must be those that the events say.
 
-  --seed N                 repeats the faults of an earlier run; default: a new one, which is printed
+  --seed N                 repeats the faults of an earlier run, and what is said about people; default: a new one, printed
   --minutes N              how long faults happen; from 5 minutes on every kind does. Default 5
   --events-per-second N    default 400
   --only KIND,KIND         only these kinds of fault
   --plan                   prints when which fault will happen, and ends
   --out FILE               writes the report as JSON
 
-Exits with 0 when nothing is lost, doubled or altered, \`millrace verify\` agrees, and every planned fault was seen to have
-happened.
+Exits with 0 when nothing is lost, doubled or altered, no person is wrong, \`millrace verify\` agrees, and every planned
+fault was seen to have happened.
 
 Kinds: ${ALL_KINDS.join(", ")}
 `;

@@ -21,6 +21,7 @@ export function reportText(report: ChaosReport, again: string): string {
     ["acked", report.acked],
     ["requests sent again", report.retries],
     ["events sent twice on purpose", report.repeats],
+    ["events about people", report.told],
     ...auditRows(report),
     ["longest stall without a fault", `${report.longestStallSeconds.toFixed(1)} s`],
     ["worst recovery from one", `${report.worstRecoverySeconds.toFixed(1)} s`],
@@ -29,7 +30,7 @@ export function reportText(report: ChaosReport, again: string): string {
   const table = rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n");
   const verdict =
     failures.length === 0
-      ? "nothing lost, nothing doubled"
+      ? "nothing lost, nothing doubled, nobody taken for somebody else"
       : `FAILED\n${failures.map((failure) => `  ${failure}`).join("\n")}`;
   const kept = logs === undefined ? "" : `\nlogs of all processes: ${logs}\nagain: ${again}`;
   return `${audit?.verifyOutput.trim() ?? ""}\n\n${table}\n\n${verdict}${kept}\n`;
@@ -54,6 +55,8 @@ function auditRows({ audit, faults }: ChaosReport): [string, string | number][] 
     ["lost", audit.lost],
     ["doubled", audit.doubled],
     ["altered, or sent by nobody", audit.altered + audit.unknown],
+    ["people", `${audit.people} with ${audit.distinctIds} distinct ids`],
+    ["wrong people", audit.wrongPeople],
     ["verify", `exit ${audit.verifyExitCode}`],
     ...beside,
   ];

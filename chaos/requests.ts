@@ -1,11 +1,11 @@
 // Events as requests to a gateway, and what its answers say about each of them.
 import http from "node:http";
-import type { LoadEvent } from "./event-source.ts";
+import type { LoadEvent, Way } from "./event-source.ts";
 
 /** Beyond that a caller gives up and asks the other gateway. The first one may still have the request. */
 const REQUEST_MS_MAX = 5_000;
 
-export interface Way {
+export interface Line {
   agent: http.Agent;
   port: number;
   signal: AbortSignal;
@@ -14,18 +14,20 @@ export interface Way {
 /** "acked", "again", or why the event was refused for good. */
 export type Verdict = "acked" | "again" | (string & {});
 
-export type Send = (way: Way, events: readonly LoadEvent[]) => Promise<Verdict[]>;
+/** Events of one key, at least one; a verdict for each. */
+type Send = (line: Line, events: readonly LoadEvent[]) => Promise<Verdict[]>;
+
+export const SENDS: Record<Way, Send> = { publish: sendPublish, single: sendSingle, batch: sendBatch };
 
 /** One request of EventService/Publish for all of them. */
-export async function sendBatch(way: Way, events: readonly LoadEvent[]): Promise<Verdict[]> {
+async function sendPublish(line: Line, events: readonly LoadEvent[]): Promise<Verdict[]> {
   const body = {
-    events: events.map(({ value, ...event }) => ({
-      ...event,
-      value,
-      propertiesJson: JSON.stringify(propertiesOf(value)),
+    events: events.map(({ id, event, distinctId, source, value, timeMs, properties }) => ({
+      ...{ id, event, distinctId, source, value, time: timeText(timeMs) },
+      propertiesJson: JSON.stringify(properties),
     })),
   };
-  const answer = await post(way, "/millrace.events.v1.EventService/Publish", body);
+  const answer = await post(line, "/millrace.events.v1.EventService/Publish", body, keyHeader(events));
   if (answer?.status !== 200) return events.map(() => verdictOf(answer));
   // protojson leaves out what is 0 or false.
   const { rejected = [] } = JSON.parse(answer.body) as {
@@ -38,24 +40,31 @@ export async function sendBatch(way: Way, events: readonly LoadEvent[]): Promise
 }
 
 /** POST /events, for exactly one event. */
-export async function sendSingle(way: Way, events: readonly LoadEvent[]): Promise<Verdict[]> {
-  const [{ id, event, distinctId, source, value }] = events as [LoadEvent];
-  const created_at = new Date().toISOString();
-  const body = {
-    id,
-    event_type: event,
-    user_id: distinctId,
-    source,
-    value,
-    created_at,
-    properties: propertiesOf(value),
-  };
-  const answer = await post(way, "/events", body);
+async function sendSingle(line: Line, events: readonly LoadEvent[]): Promise<Verdict[]> {
+  const [{ id, event, distinctId, source, value, timeMs, properties }] = events as [LoadEvent];
+  const names = { event_type: event, user_id: distinctId, created_at: timeText(timeMs) };
+  const answer = await post(line, "/events", { id, ...names, source, value, properties }, keyHeader(events));
   return [answer?.status === 200 ? "acked" : verdictOf(answer)];
 }
 
-function propertiesOf(n: number): Record<string, unknown> {
-  return { n, $current_url: "https://shop.example/products/17?ref=mail", plan: "pro", price: 12.5, browser: "Firefox" };
+/** POST /batch/, as PostHog's clients send it: the key is in the body. */
+async function sendBatch(line: Line, events: readonly LoadEvent[]): Promise<Verdict[]> {
+  const batch = events.map(({ id, event, distinctId, timeMs, properties }) => ({
+    ...{ uuid: id, event, distinct_id: distinctId, timestamp: timeText(timeMs), properties },
+  }));
+  const answer = await post(line, "/batch/", { api_key: events[0]?.apiKey, batch });
+  if (answer?.status !== 200) return events.map(() => verdictOf(answer));
+  const { dropped } = JSON.parse(answer.body) as { dropped: number };
+  // It does not say which.
+  return events.map(() => (dropped === 0 ? "acked" : `POST /batch/ dropped ${dropped} of ${events.length} events`));
+}
+
+function timeText(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+function keyHeader(events: readonly LoadEvent[]): Record<string, string> {
+  return { "x-api-key": events[0]?.apiKey ?? "" };
 }
 
 interface Answer {
@@ -70,9 +79,14 @@ function verdictOf(answer: Answer | undefined): Verdict {
 }
 
 /** Undefined: there was no answer, or not all of it; what became of the request is not known. */
-function post({ agent, port, signal }: Way, path: string, body: unknown): Promise<Answer | undefined> {
+function post(
+  { agent, port, signal }: Line,
+  path: string,
+  body: unknown,
+  more: Record<string, string> = {},
+): Promise<Answer | undefined> {
   const bytes = Buffer.from(JSON.stringify(body));
-  const headers = { "content-type": "application/json", "content-length": String(bytes.length) };
+  const headers = { ...more, "content-type": "application/json", "content-length": String(bytes.length) };
   const over = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_MS_MAX)]);
   return new Promise((resolve) => {
     const request = http.request({ host: "127.0.0.1", port, path, method: "POST", agent, headers, signal: over });

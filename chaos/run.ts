@@ -7,6 +7,7 @@ import { compare, readOutcomes, readRows } from "./audit.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
 import { KINDS } from "./kinds.ts";
 import { type Load, startLoad } from "./load.ts";
+import { comparePeople, readPeople, settled } from "./people.ts";
 import { type FaultOutcome, outcomeText, runPlan, secondsText } from "./runner.ts";
 import type { PlannedFault } from "./schedule.ts";
 import { drained, startWatch, type Watch } from "./watch.ts";
@@ -33,6 +34,8 @@ export interface ChaosReport {
   acked: number;
   retries: number;
   repeats: number;
+  /** Acknowledged events that may say something about people. */
+  told: number;
   /** Undefined: the run did not get as far as to look. */
   audit: Audit | undefined;
   longestStallSeconds: number;
@@ -53,6 +56,11 @@ export interface Audit {
   doubled: number;
   altered: number;
   unknown: number;
+  /** By what the acknowledged events say. */
+  people: number;
+  /** Distinct ids that the tables know. */
+  distinctIds: number;
+  wrongPeople: number;
   verifyExitCode: number | null;
   verifyOutput: string;
 }
@@ -74,7 +82,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await using cluster = await startCluster();
     signal.throwIfAborted();
     const ports = cluster.gatewayLinks.map(({ port }) => port);
-    const load = startLoad({ ports, eventsPerSecond: options.eventsPerSecond });
+    const load = startLoad({ ports, seed: options.seed, eventsPerSecond: options.eventsPerSecond });
     const watch = startWatch(cluster, load);
     const report = emptyReport(options);
     try {
@@ -103,6 +111,7 @@ function emptyReport({ seed, minutes, eventsPerSecond }: ChaosOptions): ChaosRep
     acked: 0,
     retries: 0,
     repeats: 0,
+    told: 0,
     audit: undefined,
     longestStallSeconds: 0,
     worstRecoverySeconds: 0,
@@ -149,6 +158,8 @@ async function runAndAudit(
     doing = "waiting for what is not stored";
     // A consumer that stands still is a fault like any other, and no reason not to look at what is there.
     await drained(cluster, signal).catch((error: Error) => report.failures.push(error.message));
+    doing = "waiting for who is who";
+    await settled(cluster.warehouse, signal).catch((error: Error) => report.failures.push(error.message));
     await sleep(LATE_ROWS_MS, undefined, { signal });
   } finally {
     clearInterval(ticking);
@@ -157,6 +168,7 @@ async function runAndAudit(
     report.acked = load.acked.size;
     report.retries = load.retries;
     report.repeats = load.repeats;
+    report.told = load.told.length;
   }
   options.report("comparing what was acknowledged with what is stored");
   report.audit = await audit(cluster, load, report.failures);
@@ -169,9 +181,14 @@ async function audit({ warehouse, run }: Cluster, load: Load, failures: string[]
   }
   const { lost, doubled, altered, unknown } = faulty;
   const counts = { lost: lost.length, doubled: doubled.length, altered: altered.length, unknown: unknown.length };
+  const shown = await readPeople(warehouse);
+  const { people, wrong } = comparePeople(load, shown);
+  if (wrong.length > 0) failures.push(`${wrong.length} wrong people: ${wrong.slice(0, EXAMPLES).join("\n    ")}`);
+  const whoIsWho = { people, distinctIds: shown.mapped.length, wrongPeople: wrong.length };
   const { exitCode, output } = await run(["verify"]);
   if (exitCode !== 0) failures.push(`millrace verify ended with ${exitCode}; its account is above`);
-  return { stored, ...counts, ...(await readOutcomes(warehouse)), verifyExitCode: exitCode, verifyOutput: output };
+  const outcomes = await readOutcomes(warehouse);
+  return { stored, ...counts, ...outcomes, ...whoIsWho, verifyExitCode: exitCode, verifyOutput: output };
 }
 
 function judge({ failures, faults }: ChaosReport, { plan }: ChaosOptions, cluster: Cluster, load: Load): void {

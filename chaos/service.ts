@@ -1,6 +1,7 @@
 // One of the cluster's processes under one name, however often it is started again.
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LogLine, type Spawned, spawnMillrace } from "../test/support/processes.ts";
+import { killWithUs } from "./guard.ts";
 
 export interface ServiceOptions {
   name: string;
@@ -40,6 +41,7 @@ export function createService({ name, command, env, readyMessage, onEnded }: Ser
     if (isDisposed) throw new Error(`${name} is not needed any more`);
     if (current) throw new Error(`${name} is running already`);
     const started = spawnMillrace([command], env);
+    killWithUs(started);
     current = started;
     lives.push(started);
     ready = await started.logged(readyMessage);

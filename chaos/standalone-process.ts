@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Spawned, spawnMillrace } from "../test/support/processes.ts";
+import { killWithUs } from "./guard.ts";
 
 export interface StandaloneProcess extends AsyncDisposable {
   readonly url: string;
@@ -25,8 +26,11 @@ const SETTINGS = { FLUSH_INTERVAL: "50ms", LOG_LEVEL: "warn" };
 
 /** Resolves when it is ready, on free ports. */
 export async function startStandalone(dataDir: string): Promise<StandaloneProcess> {
-  const spawnOn = (ports: Record<string, string>) =>
-    spawnMillrace(["start"], { ...SETTINGS, DATA_DIR: dataDir, ...ports });
+  const spawnOn = (ports: Record<string, string>) => {
+    const spawned = spawnMillrace(["start"], { ...SETTINGS, DATA_DIR: dataDir, ...ports });
+    killWithUs(spawned);
+    return spawned;
+  };
   let current = spawnOn({ PORT: "0", CLICKHOUSE_HTTP_PORT: "0" });
   const children = new Set<number>();
   const { url, clickhouseUrl } = await ready(current, performance.now() + READY_MS_MAX).catch(async (error) => {

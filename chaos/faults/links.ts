@@ -59,7 +59,7 @@ export function clickHouseFault(kind: ClickHouseFault, always: boolean): Fault {
     const { clickhouseProxy } = context.cluster;
     const before = clickhouseProxy.hits(kind);
     const probability = always ? 1 : context.random.integer(30, 100) / 100;
-    clickhouseProxy.inject(kind, probability);
+    clickhouseProxy.inject(kind, () => context.random.next() < probability);
     try {
       await hold(context, context.holdMs);
       await until(context, `${kind} hits a request`, SEEN_MS_MAX, () => clickhouseProxy.hits(kind) > before);

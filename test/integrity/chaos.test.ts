@@ -22,7 +22,7 @@ const MINUTES = 50 / 60;
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 
 it.skipIf(!kafka.available)(
-  "through kills, a zombie, rebalances, resets and lost answers every acknowledged event is stored once",
+  "through kills, a zombie, rebalances, resets and lost answers every acknowledged event is stored once, under the right person",
   async () => {
     const plan = planFaults({ seed: SEED, minutes: MINUTES, kinds: KINDS });
     expect(new Set(plan.map(({ kind }) => kind))).toEqual(new Set(KINDS));
@@ -42,9 +42,13 @@ it.skipIf(!kafka.available)(
     expect(faults.filter(({ isSeen }) => !isSeen).map(outcomeText)).toEqual([]);
     expect(faults).toHaveLength(plan.length);
     expect(audit).toMatchObject({ stored: acked, lost: 0, doubled: 0, altered: 0, unknown: 0, verifyExitCode: 0 });
+    expect(audit?.wrongPeople).toBe(0);
     expect(acked).toBeGreaterThan(5_000);
     // Repetitions came and were recognised, or the run has shown nothing about them.
     expect(repeats).toBeGreaterThan(0);
     expect(audit?.duplicates).toBeGreaterThanOrEqual(repeats);
+    // Nor about people, had nobody been identified or joined.
+    expect(report.told).toBeGreaterThan(acked / 50);
+    expect(audit?.people).toBeLessThan((audit?.distinctIds ?? 0) - 50);
   },
 );
