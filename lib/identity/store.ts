@@ -17,6 +17,8 @@ export interface IdentityStore extends PeopleStore {
   progress(origin: RowOrigin): Promise<number>;
   /** Edges of the partition from `from` on, by offset, at most `max`. */
   logged(origin: RowOrigin, from: number, max: number): Promise<LoggedEdge[]>;
+  /** Epochs of the partition of which there are edges. */
+  epochs(origin: RowOrigin): Promise<string[]>;
   moveTo(positions: readonly (readonly [RowOrigin, number])[]): Promise<void>;
   /** Up to `max` ids that edges or people name and that come after `after`, in an order of its own; "" is before the first. */
   idsAfter(after: string, max: number): Promise<string[]>;
@@ -108,6 +110,14 @@ export function createIdentityStore(warehouse: Warehouse, options: StoreOptions 
         { params: { epoch, topic, partition, from, max }, signal },
       );
       return rows.map(({ i, o, at }) => ({ ids: [i, nameOf(o)], offset: Number(at) }));
+    },
+    async epochs({ topic, partition }) {
+      const rows = await warehouse.query<{ e: string }>(
+        `SELECT DISTINCT log_epoch AS e FROM identity_edges
+         WHERE log_topic = {topic:String} AND log_partition = {partition:UInt32} ORDER BY e`,
+        { params: { topic, partition }, signal },
+      );
+      return rows.map(({ e }) => e);
     },
     moveTo(positions) {
       const rows = positions.map(([{ epoch, topic, partition }, next]) => [epoch, topic, partition, next]);

@@ -152,6 +152,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
           if (reason !== undefined) throw new Error(reason);
         },
       },
+      { name: "identity", check: () => identity.check() },
     ],
     failed,
     [Symbol.asyncDispose]() {

@@ -5,7 +5,7 @@ import type { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { PartitionHaltedError } from "./halted.ts";
 import type { IdWindow } from "./id-window.ts";
 import type { FactWriter } from "./identity/fact-writer.ts";
-import { createInserter, type InsertDeps, REPAIR_ROUNDS_MAX } from "./insert.ts";
+import { createInserter, INSERT_DEADLINE_MS, type InsertDeps, REPAIR_ROUNDS_MAX } from "./insert.ts";
 import type { Marker } from "./marker.ts";
 import type { Prepared, Preparer, Refusal } from "./prepare.ts";
 import { createSuspects, type Suspects, tableRefuses } from "./refusals.ts";
@@ -157,7 +157,7 @@ export function createFlusher(deps: FlushDeps): Flusher {
   }
 
   async function finish(range: Marker, prepared: Prepared, fates: Iterable<readonly [Fate, number]>): Promise<void> {
-    await deps.facts.store(prepared.identity);
+    await deps.facts.store(prepared.identity, () => markers.refresh(range, INSERT_DEADLINE_MS));
     await markers.clear(range.to + 1);
     for (const { id, offset, appendTimeMs } of prepared.ids) deps.window.add(id, offset, appendTimeMs);
     metrics.countStored(fates);

@@ -16,7 +16,7 @@ import type { DeadLetter, Prepared } from "./prepare.ts";
 import type { StoredOffsets } from "./stored.ts";
 
 /** An insert begins at most this long after its marker was acknowledged. */
-const INSERT_DEADLINE_MS = 10_000;
+export const INSERT_DEADLINE_MS = 10_000;
 /** After an insert was acknowledged without its rows showing up, it is sent this many times under other tokens. */
 export const REPAIR_ROUNDS_MAX = 4;
 /** Time for an insert whose answer was lost to show its part, before its rows are taken for missing. */

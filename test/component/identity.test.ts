@@ -12,6 +12,7 @@ import {
   poisonRecord,
   type RunningConsumer,
   type Stage,
+  until,
   withInsert,
 } from "../support/consumer.ts";
 import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../support/identity.ts";
@@ -38,10 +39,10 @@ interface Scene extends AsyncDisposable {
 type Line = Pick<Said, "event" | "distinctId" | "properties" | "trusted">;
 
 /** A database of its own, four partitions and a consumer. */
-async function createScene(database: string, options: ConsumerOptions = {}): Promise<Scene> {
+async function createScene(database: string, options: ConsumerOptions = {}, epoch = "e"): Promise<Scene> {
   await clickhouse.migrate(database);
   const warehouse = clickhouse.warehouse(database);
-  const stage = await createStage(warehouse, { partitions: 4, epoch: "e" });
+  const stage = await createStage(warehouse, { partitions: 4, epoch });
   const consumer = stage.start(options);
   const said: Said[] = [];
   return {
@@ -201,6 +202,27 @@ describe("people", () => {
     for (const table of tables) expect(failures.get(table), table).toBeGreaterThan(2);
   });
 
+  it("that cannot be resolved any more are a reason not to be ready", async () => {
+    const warehouse = withInsert(async ({ table }, insert) => {
+      if (table === "person_overrides") throw new TypeError("a bug");
+      return insert();
+    });
+    await using scene = await createScene("broken", { warehouse });
+    const { check } = scene.consumer.checks.find(({ name }) => name === "identity") ?? {};
+    const signal = new AbortController().signal;
+    await expect(check?.(signal)).resolves.toBeUndefined();
+    await scene.stage.append(recordOf({ ...identify("a", "x"), id: randomUUID() }));
+    await until(
+      () =>
+        Promise.resolve(check?.(signal)).then(
+          () => false,
+          () => true,
+        ),
+      "it is noticed",
+    );
+    await expect(check?.(signal)).rejects.toThrow("identity is not resolved any more: restart the consumer");
+  });
+
   it("are made of rows alone: a duplicate says nothing", async () => {
     await using scene = await createScene("rows");
     const said: Said = { ...identify("a", "x"), id: randomUUID() };
@@ -223,6 +245,23 @@ describe("people", () => {
     expect(await shownPeople(scene.warehouse)).not.toEqual(expectedPeople(scene.said));
     await rebuildPeople(createIdentityStore(scene.warehouse), 1000);
     expect(await shownPeople(scene.warehouse)).toEqual(expectedPeople(scene.said));
+  });
+
+  it("are right after a new epoch, though the last consumer of the old one died before it resolved them", async () => {
+    const warehouse = withInsert(async ({ table }, insert) => {
+      if (table === "person_overrides") throw new WarehouseError("not now", "transient");
+      return insert();
+    });
+    const before = [identify("a", "x"), event("x")].map((line, n): Said => ({ ...line, id: randomUUID(), at: n }));
+    {
+      await using old = await createScene("epochs", { warehouse }, "old");
+      await old.stage.append(...before.map((line) => recordOf(line)));
+      await old.stage.drained();
+      expect(await shownPeople(old.warehouse)).not.toEqual(expectedPeople(before));
+    }
+    await using scene = await createScene("epochs", {}, "new");
+    await resolved(scene.warehouse);
+    expect(await shownPeople(scene.warehouse)).toEqual(expectedPeople(before));
   });
 
   it("are right around ids that very many others name, though not all of those are looked at", async () => {

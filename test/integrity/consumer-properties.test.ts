@@ -22,7 +22,7 @@ vi.mock("node:timers/promises", () => ({
 }));
 
 // It measures beside the work; its pauses would be half of all steps.
-vi.mock("../../services/consumer/lag.ts", () => ({ watchLag: () => ({ moved() {}, stop() {} }) }));
+vi.mock("../../services/consumer/lag.ts", () => ({ watchLag: () => ({ moved() {}, [Symbol.dispose]() {} }) }));
 
 beforeEach(() => {
   // What repeats by a timer does so when an action says it is time.

@@ -201,4 +201,5 @@ const QUESTIONS: readonly Question[] = [
   // Nobody says anything about identity here, and an insert that did would meet no table.
   { words: /FROM identity_progress/, answer: () => [{ n: "0" }] },
   { words: /FROM identity_edges\s+WHERE log_epoch/, answer: () => [] },
+  { words: /DISTINCT log_epoch AS e FROM identity_edges/, answer: () => [] },
 ];

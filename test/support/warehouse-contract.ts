@@ -215,6 +215,7 @@ export function describeWarehouse(name: string, start: () => Promise<WarehouseUn
       const store = createIdentityStore(warehouse);
       expect(await store.progress(origin)).toBe(0);
       expect(await store.logged(origin, 0, 10)).toEqual([]);
+      expect(await store.epochs(origin)).toEqual([]);
     });
 
     it("finds the rows of an id in every epoch and partition of the topic", async () => {

@@ -24,9 +24,10 @@ export interface FactWriterDeps {
 export interface FactWriter {
   /**
    * Facts of records that are rows. Storing them again adds nothing to a set, so no token keeps the inserts from landing
-   * twice, and each lands. Waits for ClickHouse; rejects with the reason of `lost`.
+   * twice, and each lands. Waits for ClickHouse; rejects with the reason of `lost`, or as `fence` does, which is called
+   * before each insert: facts that come after their person was erased would bring it back.
    */
-  store(records: readonly StoredRecord[]): Promise<void>;
+  store(records: readonly StoredRecord[], fence: () => Promise<void>): Promise<void>;
 }
 
 /** Rows are several times as long as what they were made of, so they are made and sent piece by piece. */
@@ -36,22 +37,23 @@ export function createFactWriter(deps: FactWriterDeps): FactWriter {
   const { warehouse, origin } = deps;
   const event = createRecordScanner();
 
-  async function send(rows: ReturnType<typeof noIdentityRows>): Promise<void> {
+  async function send(rows: ReturnType<typeof noIdentityRows>, fence: () => Promise<void>): Promise<void> {
     // The edges last: they are what the resolver goes by.
     for (const table of IDENTITY_TABLES) {
       const text = rows[table].splice(0);
       if (text.length === 0) continue;
       const insertion = { table, columns: IDENTITY_COLUMNS[table], rows: Buffer.from(text.join("")) };
       // The rows are ours, so a refusal is no fault of theirs: it is waited for, too.
-      await askPatiently(() => warehouse.insert({ ...insertion, token: randomUUID(), signal: deps.lost }), {
-        signal: deps.lost,
-        logger: deps.logger,
-      });
+      const attempt = async () => {
+        await fence();
+        await warehouse.insert({ ...insertion, token: randomUUID(), signal: deps.lost });
+      };
+      await askPatiently(attempt, { signal: deps.lost, logger: deps.logger });
     }
   }
 
   return {
-    async store(records) {
+    async store(records, fence) {
       const rows = noIdentityRows();
       let characters = 0;
       let hasEdges = false;
@@ -63,10 +65,10 @@ export function createFactWriter(deps: FactWriterDeps): FactWriter {
         hasEdges ||= facts.edge !== undefined;
         characters += addIdentityRows(rows, facts, origin, offset);
         if (characters < PIECE_CHARACTERS) continue;
-        await send(rows);
+        await send(rows, fence);
         characters = 0;
       }
-      await send(rows);
+      await send(rows, fence);
       if (refused > 0) deps.onRefused(refused);
       if (hasEdges) deps.onEdges();
     },

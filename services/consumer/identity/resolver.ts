@@ -19,6 +19,8 @@ export interface IdentityDeps {
 export interface Identity extends AsyncDisposable {
   /** The partition is this process's until `lost` fires: what is left of its edges is resolved. */
   assigned(origin: RowOrigin, lost: AbortSignal): FactWriter;
+  /** Rejects when it has ended by an error that waiting does not mend. */
+  check(): Promise<void>;
 }
 
 /** Edges of one partition resolved at a time. */
@@ -35,6 +37,8 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
   const { signal } = stopping;
   const store = createIdentityStore(warehouse, { signal });
   const behind = new Map<string, RowOrigin>();
+  /** Partitions of which logs before this one may have left edges: a consumer that died, and a new epoch after it. */
+  const arrived = new Set<RowOrigin>();
   let wake = Promise.withResolvers<void>();
 
   function note(origin: RowOrigin): void {
@@ -42,7 +46,15 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
     wake.resolve();
   }
 
+  async function noteOlderLogs(): Promise<void> {
+    for (const origin of arrived) {
+      for (const epoch of await store.epochs(origin)) note({ ...origin, epoch });
+      arrived.delete(origin);
+    }
+  }
+
   async function resolveRound(): Promise<void> {
+    await noteOlderLogs();
     const origins = [...behind.values()];
     behind.clear();
     const seeds: string[] = [];
@@ -81,18 +93,25 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
       await sleepUnless(signal, ROUND_PAUSE_MS);
     }
   }
+  let failure: Error | undefined;
   const running = run().catch((error: unknown) => {
-    if (!signal.aborted) logger.error({ err: error }, "identity is not resolved any more; restart the consumer");
+    if (signal.aborted) return;
+    failure = new Error("identity is not resolved any more: restart the consumer; its log has the reason");
+    logger.error({ err: error }, failure.message);
   });
 
   return {
     assigned(origin, lost) {
+      arrived.add(origin);
       note(origin);
       return createFactWriter({
         ...{ warehouse, origin, lost, logger },
         onEdges: () => note(origin),
         onRefused: (count) => metrics.refused.inc(count),
       });
+    },
+    async check() {
+      if (failure) throw failure;
     },
     async [Symbol.asyncDispose]() {
       stopping.abort();
