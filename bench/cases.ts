@@ -3,6 +3,7 @@ import { measureConsumer } from "./cases/consumer.ts";
 import { measureGateway } from "./cases/gateway.ts";
 import { measureOverload } from "./cases/overload.ts";
 import { measurePath } from "./cases/path.ts";
+import { measureRelay } from "./cases/relay.ts";
 import { measureStandalone } from "./cases/standalone.ts";
 import { KINDS } from "./requests.ts";
 import type { Case } from "./result.ts";
@@ -18,6 +19,7 @@ export const CASES: Record<string, Case> = {
   consumer: measureConsumer,
   "path-sustained": (setting) => measurePath({ eventsPerSecond: PATH_EVENTS_PER_SECOND, probing: false }, setting),
   "path-latency": (setting) => measurePath({ eventsPerSecond: PROBED_EVENTS_PER_SECOND, probing: true }, setting),
+  relay: measureRelay,
   standalone: measureStandalone,
 };
 

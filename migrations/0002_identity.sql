@@ -4,7 +4,8 @@
 
 -- Who said that two ids are one person, or that an id is identified (then `other` may be the nil UUID). Each edge twice,
 -- under both of its ids. A set: an edge stored again changes nothing. The number of rows is the version of
--- person_overrides, so it must never fall: whoever deletes rows first adds as many of kind 'erased' under the nil UUID.
+-- person_overrides, so it must never fall: whoever deletes rows adds more than as many of kind 'erased' under the nil
+-- UUID, before and again afterwards.
 CREATE TABLE IF NOT EXISTS {{DATABASE}}.identity_edges
 (
     own_person_id UUID,

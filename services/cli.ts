@@ -23,6 +23,14 @@ const COMMANDS: Record<string, Command> = {
     load: () => import("./gateway/main.ts"),
   },
   consumer: { summary: "brings events from the log into ClickHouse", load: () => import("./consumer/main.ts") },
+  relay: {
+    summary: "asks host agents for their values and puts the points on the log",
+    load: () => import("./relay/main.ts"),
+  },
+  agent: {
+    summary: "measures this host and answers a relay's polls",
+    load: () => import("./agent/main.ts"),
+  },
   clickhouse: {
     summary: "the standalone's ClickHouse endpoint alone, for development",
     load: () => import("./standalone/clickhouse-main.ts"),
@@ -36,6 +44,10 @@ const COMMANDS: Record<string, Command> = {
   properties: {
     summary: "shows which properties events have, and makes columns of them",
     load: () => import("./properties/main.ts"),
+  },
+  persons: {
+    summary: "deletes a person from everything that is stored",
+    load: () => import("./persons/main.ts"),
   },
   import: { summary: "sends the rows of a file as events", load: () => import("./import/main.ts") },
 };

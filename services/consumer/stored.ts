@@ -86,8 +86,16 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
          UNION ALL SELECT log_offset AS o, toString(outcome) AS f FROM log_outcomes WHERE ${range}`,
         { params: { ...position, from, to } },
       );
-      const byOffset = new Map(rows.map(({ o, f }) => [Number(o), f]));
-      return { byOffset, surplus: rows.length - byOffset.size };
+      const byOffset = new Map<number, Fate>();
+      let surplus = 0;
+      for (const { o, f } of rows) {
+        const known = byOffset.get(Number(o));
+        // An erasure says so before it deletes, and may say so twice: whatever else is there is on its way out.
+        const isErased = f === "erased" || known === "erased";
+        if (known !== undefined && !isErased) surplus++;
+        byOffset.set(Number(o), isErased ? "erased" : f);
+      }
+      return { byOffset, surplus };
     },
     async deadLetters(from, to) {
       const rows = await warehouse.query<{ o: string }>(

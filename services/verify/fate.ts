@@ -1,14 +1,16 @@
-// What becomes of a record that is missing from the tables: the same three ends that the consumer knows.
+// What becomes of a record that is missing from the tables: the same three ends that the consumer knows, and a fourth for
+// those that an erasure reaches.
 
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { deadLetterRow, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows } from "#lib/events/row.ts";
+import { createErasures, type Erasure, ownerOf } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { LogIdentity } from "./stored.ts";
 
-export type FateKind = "row" | "duplicate" | "dead_letter";
+export type FateKind = "row" | "duplicate" | "dead_letter" | "erased";
 
 export interface Fate {
   offset: number;
@@ -49,6 +51,7 @@ export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { p
 
   return {
     async classify(records) {
+      const erasures = await createErasures(warehouse).beyond(origin, records[0]?.offset ?? 0);
       const decoded = records.map(decodeOrFault);
       const ids = decoded.map((event) =>
         event instanceof PoisonRecordError || !(event.idFromCaller || event.checkStored)
@@ -61,6 +64,8 @@ export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { p
         ids.filter((id) => id !== undefined),
       );
       return records.map((record, index) => {
+        const erasure = erasures.find((each) => reaches(each, partition, record));
+        if (erasure) return outcome(record, "erased", erasure.id);
         const event = decoded[index];
         if (event === undefined || event instanceof PoisonRecordError) {
           return bury(record, "undecodable", event?.message ?? "");
@@ -83,6 +88,13 @@ export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { p
       });
     },
   };
+}
+
+/** Whoever was erased does not come back from the log. */
+function reaches({ ends, ownIds }: Erasure, partition: number, record: StoredRecord): boolean {
+  if (record.offset >= (ends.get(partition) ?? 0)) return false;
+  const owner = ownerOf(record);
+  return owner !== undefined && ownIds.includes(owner);
 }
 
 function decodeOrFault(record: StoredRecord) {

@@ -82,10 +82,17 @@ const ofLog = "log_epoch = {epoch:String} AND log_topic = {topic:String}";
 const ofPartition = `${ofLog} AND log_partition = {partition:UInt32}`;
 const inRange = `${ofPartition} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64}`;
 
-/** Rows and outcomes together: the offset of each and what it is. */
+/**
+ * Rows and outcomes together: the offset of each and what it is. "erased" is said before the row or the dead letter goes,
+ * so while an erasure is not finished, it alone counts; after it, a row beside it is a fault. Said twice it is one.
+ */
 function accounted(where: string): string {
-  return `(SELECT log_offset AS o, 'row' AS kind FROM events_raw WHERE ${where}
-    UNION ALL SELECT log_offset AS o, outcome AS kind FROM log_outcomes WHERE ${where})`;
+  const erased = `SELECT log_offset FROM log_outcomes WHERE ${where} AND outcome = 'erased'`;
+  const unfinished = "SELECT toString(erasure_id) FROM erasures FINAL WHERE finished_at IS NULL";
+  const remains = `${where} AND log_offset NOT IN (${erased} AND detail IN (${unfinished}))`;
+  return `(SELECT log_offset AS o, 'row' AS kind FROM events_raw WHERE ${remains}
+    UNION ALL SELECT log_offset AS o, outcome AS kind FROM log_outcomes WHERE ${remains} AND outcome != 'erased'
+    UNION ALL SELECT DISTINCT log_offset AS o, 'erased' AS kind FROM log_outcomes WHERE ${where} AND outcome = 'erased')`;
 }
 
 export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredLog {

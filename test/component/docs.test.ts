@@ -19,6 +19,8 @@ const COMMANDS = [
   "import",
   "dead-letters",
   "properties",
+  "persons",
+  "relay",
   "clickhouse",
 ];
 

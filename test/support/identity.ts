@@ -82,7 +82,8 @@ function sorted(people: Iterable<Person>): Person[] {
 export async function resolved(warehouse: Warehouse): Promise<void> {
   await until(async () => {
     const behind = await warehouse.query(
-      `SELECT 1 FROM (SELECT log_epoch, log_topic, log_partition, max(log_offset) AS last FROM identity_edges GROUP BY ALL) AS e
+      `SELECT 1 FROM (SELECT log_epoch, log_topic, log_partition, max(log_offset) AS last FROM identity_edges
+             WHERE kind != 'erased' GROUP BY ALL) AS e
        LEFT JOIN (SELECT log_epoch, log_topic, log_partition, max(next_offset) AS next FROM identity_progress GROUP BY ALL) AS p
        USING (log_epoch, log_topic, log_partition) WHERE p.next <= e.last`,
     );

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file millrace/log/v1/log.proto.
  */
 export const file_millrace_log_v1_log: GenFile = /*@__PURE__*/
-  fileDesc("ChltaWxscmFjZS9sb2cvdjEvbG9nLnByb3RvEg9taWxscmFjZS5sb2cudjEi9gMKC0V2ZW50UmVjb3JkEgoKAmlkGAEgASgMEhYKDmlkX2Zyb21fY2FsbGVyGAIgASgIEg0KBWV2ZW50GAMgASgJEhMKC2Rpc3RpbmN0X2lkGAQgASgJEg4KBnNvdXJjZRgFIAEoCRISCgV2YWx1ZRgGIAEoAUgAiAEBEg8KB3RpbWVfdXMYByABKAMSEwoLcmVjZWl2ZWRfdXMYCCABKAMSFwoPcHJvcGVydGllc19qc29uGAkgASgMEhQKDGNoZWNrX3N0b3JlZBgKIAEoCBIVCg1vcmlnaW5hbF90aW1lGAsgASgJEg8KB2FwaV9rZXkYDCABKAkSCgoCaXAYDSABKAkSEgoKdXNlcl9hZ2VudBgOIAEoCRISCgpzZXNzaW9uX2lkGA8gASgJEhEKCXdpbmRvd19pZBgQIAEoCRIWCg5lbGVtZW50c19jaGFpbhgRIAEoCRITCgtjdXJyZW50X3VybBgSIAEoCRIMCgRob3N0GBMgASgJEhgKEGFub25fZGlzdGluY3RfaWQYFCABKAkSEQoJZGV2aWNlX2lkGBUgASgJEi0KBm9yaWdpbhgWIAEoCzIdLm1pbGxyYWNlLmxvZy52MS5SZWNvcmRPcmlnaW4SDwoHdHJ1c3RlZBgXIAEoCEIICgZfdmFsdWVKBQhkEMgBIloKDFJlY29yZE9yaWdpbhIRCglsb2dfZXBvY2gYASABKAkSDQoFdG9waWMYAiABKAkSEQoJcGFydGl0aW9uGAMgASgFEg4KBm9mZnNldBgEIAEoA0oFCGQQyAFiBnByb3RvMw");
+  fileDesc("ChltaWxscmFjZS9sb2cvdjEvbG9nLnByb3RvEg9taWxscmFjZS5sb2cudjEi9gMKC0V2ZW50UmVjb3JkEgoKAmlkGAEgASgMEhYKDmlkX2Zyb21fY2FsbGVyGAIgASgIEg0KBWV2ZW50GAMgASgJEhMKC2Rpc3RpbmN0X2lkGAQgASgJEg4KBnNvdXJjZRgFIAEoCRISCgV2YWx1ZRgGIAEoAUgAiAEBEg8KB3RpbWVfdXMYByABKAMSEwoLcmVjZWl2ZWRfdXMYCCABKAMSFwoPcHJvcGVydGllc19qc29uGAkgASgMEhQKDGNoZWNrX3N0b3JlZBgKIAEoCBIVCg1vcmlnaW5hbF90aW1lGAsgASgJEg8KB2FwaV9rZXkYDCABKAkSCgoCaXAYDSABKAkSEgoKdXNlcl9hZ2VudBgOIAEoCRISCgpzZXNzaW9uX2lkGA8gASgJEhEKCXdpbmRvd19pZBgQIAEoCRIWCg5lbGVtZW50c19jaGFpbhgRIAEoCRITCgtjdXJyZW50X3VybBgSIAEoCRIMCgRob3N0GBMgASgJEhgKEGFub25fZGlzdGluY3RfaWQYFCABKAkSEQoJZGV2aWNlX2lkGBUgASgJEi0KBm9yaWdpbhgWIAEoCzIdLm1pbGxyYWNlLmxvZy52MS5SZWNvcmRPcmlnaW4SDwoHdHJ1c3RlZBgXIAEoCEIICgZfdmFsdWVKBQhkEMgBIloKDFJlY29yZE9yaWdpbhIRCglsb2dfZXBvY2gYASABKAkSDQoFdG9waWMYAiABKAkSEQoJcGFydGl0aW9uGAMgASgFEg4KBm9mZnNldBgEIAEoA0oFCGQQyAEihAIKC1BvaW50UmVjb3JkEg8KB2Jvb3RfaWQYASABKAwSEAoIc2VxdWVuY2UYAiABKAQSDgoGbWV0cmljGAMgASgJEg0KBXZhbHVlGAQgASgBEjQKBHRhZ3MYBSADKAsyJi5taWxscmFjZS5sb2cudjEuUG9pbnRSZWNvcmQuVGFnc0VudHJ5Eg8KB3RpbWVfdXMYBiABKAMSEwoLcmVjZWl2ZWRfdXMYByABKAMSEAoIcmVsYXlfaWQYCCABKAkSEQoJY29sbGVjdG9yGAkgASgJGisKCVRhZ3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBSgUIZBDIAWIGcHJvdG8z");
 
 /**
  * One event: the value of one record on topic `millrace.events`. The record's key is the routing key.
@@ -199,4 +199,81 @@ export type RecordOrigin = Message<"millrace.log.v1.RecordOrigin"> & {
  */
 export const RecordOriginSchema: GenMessage<RecordOrigin> = /*@__PURE__*/
   messageDesc(file_millrace_log_v1_log, 1);
+
+/**
+ * One measured value: the value of one record on topic `millrace.points`. The record's key is the relay's id, so that a
+ * host's points share a partition.
+ *
+ * @generated from message millrace.log.v1.PointRecord
+ */
+export type PointRecord = Message<"millrace.log.v1.PointRecord"> & {
+  /**
+   * The point's id, in two parts that survive every retry of its append: 16 random bytes drawn when the writing process
+   * started, and the number of the point within that process, from 0.
+   *
+   * @generated from field: bytes boot_id = 1;
+   */
+  bootId: Uint8Array;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * Name of the value, such as cpu_used.
+   *
+   * @generated from field: string metric = 3;
+   */
+  metric: string;
+
+  /**
+   * Finite.
+   *
+   * @generated from field: double value = 4;
+   */
+  value: number;
+
+  /**
+   * No key and no value is empty.
+   *
+   * @generated from field: map<string, string> tags = 5;
+   */
+  tags: { [key: string]: string };
+
+  /**
+   * What moment the value is of, microseconds since 1970-01-01T00:00:00Z. A relay's points: their arrival.
+   *
+   * @generated from field: int64 time_us = 6;
+   */
+  timeUs: bigint;
+
+  /**
+   * When the point arrived, microseconds since 1970-01-01T00:00:00Z, by the clock of who took it.
+   *
+   * @generated from field: int64 received_us = 7;
+   */
+  receivedUs: bigint;
+
+  /**
+   * As the relay named itself; the tag `host` may say otherwise.
+   *
+   * @generated from field: string relay_id = 8;
+   */
+  relayId: string;
+
+  /**
+   * Name of the collector that measured it; empty when it is not known.
+   *
+   * @generated from field: string collector = 9;
+   */
+  collector: string;
+};
+
+/**
+ * Describes the message millrace.log.v1.PointRecord.
+ * Use `create(PointRecordSchema)` to create a new message.
+ */
+export const PointRecordSchema: GenMessage<PointRecord> = /*@__PURE__*/
+  messageDesc(file_millrace_log_v1_log, 2);
 

@@ -1,0 +1,127 @@
+// Settings of `millrace agent`. Environment variables carry the prefix MILLRACE_, because ID, TOKEN or COMMAND mean other
+// things in a shell.
+import { z } from "zod";
+import { nameFault } from "#lib/relay-protocol/client-collectors.ts";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { duration, flag, oneOf, secret, text } from "#lib/runtime/settings.ts";
+import { BUILT_IN_NAMES } from "./collectors.ts";
+
+const COMMAND = "millrace agent";
+const PREFIX = "MILLRACE_";
+const INTERVAL_MS_MIN = 1_000;
+
+const agentSchema = z
+  .object({
+    server: text().describe("host:port of the relay service. Required."),
+    id: text().describe("Name of this host, the tag `host` of its points. Required."),
+    token: secret().describe("RELAY_TOKEN of the relay service, where it has one."),
+    tls: flag(false).describe("TLS to the relay service."),
+    tlsCa: text().describe("PEM file with the certificate to trust, for one that no public authority has signed."),
+    command: text().describe(
+      "name=CMD: a collector of your own. CMD runs by `sh -c`, as this user, whenever values are taken, for at most 9 s, and prints a number. May be given several times on the command line.",
+    ),
+    interval: duration("0s", { bareUnit: "s" })
+      .superRefine(checkInterval)
+      .describe("Send values of this host's own accord so often, besides being asked; 0: when asked only."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+  })
+  .superRefine((values, context) => {
+    const fault = (key: keyof typeof values, message: string) =>
+      context.addIssue({ code: "custom", path: [key], message });
+    if (values.server === undefined) fault("server", "is required: host:port of the relay service");
+    else if (!parseAddress(values.server)) fault("server", "expected host:port, such as stats.example:3001");
+    if (values.id === undefined) fault("id", "is required: the name of this host");
+    else if (/[\r\n]/.test(values.id)) fault("id", "expected one line");
+    if (values.token !== undefined && !/^\S+$/.test(values.token))
+      fault("token", "expected one word without white space");
+    if (values.tlsCa !== undefined && !values.tls) fault("tlsCa", "is of use with --tls only");
+  });
+
+function checkInterval(ms: number, context: z.RefinementCtx): void {
+  if (ms > 0 && ms < INTERVAL_MS_MIN)
+    context.addIssue({ code: "custom", message: `expected 0, or at least ${INTERVAL_MS_MIN / 1_000}s` });
+}
+
+export interface CommandSetting {
+  name: string;
+  /** For `sh -c`. */
+  command: string;
+}
+
+export interface AgentConfig extends Pick<z.output<typeof agentSchema>, "token" | "tls" | "tlsCa" | "logLevel"> {
+  host: string;
+  port: number;
+  id: string;
+  commands: readonly CommandSetting[];
+  /** 0: none of its own. */
+  intervalMs: number;
+}
+
+export type AgentConfigOutcome =
+  | { kind: "config"; config: AgentConfig }
+  | { kind: "text"; text: string; exitCode: 0 | 2 };
+
+/** Settings, or what to print and to end with. */
+export function parseAgentConfig(argv: readonly string[], env: Record<string, string | undefined>): AgentConfigOutcome {
+  const { given, rest } = takeCommands(argv);
+  const own = Object.entries(env).filter(([name]) => name.startsWith(PREFIX));
+  const outcome = parseConfig(agentSchema, {
+    argv: rest,
+    env: Object.fromEntries(own.map(([name, value]) => [name.slice(PREFIX.length), value])),
+    command: COMMAND,
+    summary: "Measures this host and answers a relay service's polls.",
+  });
+  if (outcome.kind === "help") return { kind: "text", text: withOwnNames(outcome.text), exitCode: 0 };
+  if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
+  const { server = "", id = "", command, interval, ...others } = outcome.config;
+  const commands = parseCommands(given.length > 0 || command === undefined ? given : [command]);
+  if (typeof commands === "string") return { kind: "text", text: `${COMMAND}: ${commands}\n`, exitCode: 2 };
+  const address = parseAddress(server) as { host: string; port: number }; // The schema has seen to it.
+  return { kind: "config", config: { ...others, ...address, id, commands, intervalMs: interval } };
+}
+
+/** parseConfig keeps the last of several values; of commands all are meant. */
+function takeCommands(argv: readonly string[]): { given: string[]; rest: string[] } {
+  const given: string[] = [];
+  const rest: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const argument = argv[i] ?? "";
+    const next = argv[i + 1];
+    if (argument.startsWith("--command=")) given.push(argument.slice("--command=".length));
+    else if (argument === "--command" && next !== undefined && !next.startsWith("--")) {
+      given.push(next);
+      i++;
+    } else rest.push(argument);
+  }
+  return { given, rest };
+}
+
+/** Text: what is wrong. */
+function parseCommands(given: readonly string[]): CommandSetting[] | string {
+  const commands: CommandSetting[] = [];
+  for (const each of given) {
+    const equals = each.indexOf("=");
+    const [name, command] = [each.slice(0, Math.max(0, equals)), each.slice(equals + 1)];
+    if (equals < 1 || command.trim() === "") return `--command ${each}: expected name=CMD, such as users='who | wc -l'`;
+    const fault = nameFault(name);
+    if (fault !== undefined) return `--command ${each}: ${fault}`;
+    const isTaken = BUILT_IN_NAMES.includes(name) || commands.some((other) => other.name === name);
+    if (isTaken) return `--command ${each}: the name ${name} is taken`;
+    commands.push({ name, command });
+  }
+  return commands;
+}
+
+/** An IPv6 address is written [::1]:3001. */
+function parseAddress(text: string): { host: string; port: number } | undefined {
+  const [, bracketed, plain, digits] = /^(?:\[([\da-fA-F:.]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  const port = Number(digits);
+  return host !== undefined && port >= 1 && port <= 65_535 ? { host, port } : undefined;
+}
+
+/** Variables under the names that are read here. */
+function withOwnNames(help: string): string {
+  return help.replaceAll(/^( {2}--[a-z-]+(?: <[^>]+>)? +)([A-Z][A-Z_]+)/gm, `$1${PREFIX}$2`);
+}

@@ -1,0 +1,90 @@
+import { z } from "zod";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
+import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { bytes, count, duration, flag, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
+
+/** Shorter polls would be a load and no measurement. */
+const POLL_MS_MIN = 100;
+
+/** What a relay service needs, whoever starts it. */
+export const relaySettings = {
+  relayPort: port(3001).describe("TCP port for relays: pulse's line protocol."),
+  pollInterval: duration("60s", { bareUnit: "s" })
+    .superRefine(checkPollInterval)
+    .describe("How often relays are asked for their values; 0: 60s."),
+  beatInterval: duration("30s", { min: 2_000, max: 86_400_000, bareUnit: "s" }).describe(
+    "How often relays are told to ping, whole seconds; one silent for twice as long is dropped.",
+  ),
+  relayToken: secret()
+    .superRefine(checkToken)
+    .describe("Relays must send it, as `id NAME TOKEN`; asked for by the HTTP side as well."),
+  relayTlsCert: text().describe("PEM file with the certificate for TLS on RELAY_PORT; without it, plain TCP."),
+  relayTlsKey: text().describe("PEM file with its private key."),
+  relayMaxConnections: count(10_000, { min: 1 }).describe(
+    "Most relays connected at once; further ones are hung up on.",
+  ),
+  relayMaxLineBytes: bytes("64KiB", { min: 1_024, max: 1_048_576 }).describe(
+    "Longest line from a relay; a longer one ends its connection.",
+  ),
+  relayBufferBytes: bytes("64MiB", { min: 65_536 }).describe(
+    "Points kept while the log cannot take them; over it the oldest are dropped and counted.",
+  ),
+  pulseCompat: oneOf(["readme", "code"], "readme").describe(
+    "Where pulse's README and code differ: `add` and `remove` are answered ok, or nothing as by the code.",
+  ),
+};
+
+function checkPollInterval(ms: number, context: z.RefinementCtx): void {
+  if (ms > 0 && ms < POLL_MS_MIN)
+    context.addIssue({ code: "custom", message: `expected 0, or at least ${POLL_MS_MIN}ms` });
+}
+
+function checkToken(token: string | undefined, context: z.RefinementCtx): void {
+  if (token !== undefined && !/^\S+$/.test(token))
+    context.addIssue({ code: "custom", message: "expected one word without white space: it ends a line" });
+}
+
+export type RelaySettings = z.output<z.ZodObject<typeof relaySettings>>;
+export type RelayConfig = RelaySettings & { host: string };
+
+export const relaySchema = z
+  .object({
+    host: text("0.0.0.0").describe("Address to listen on."),
+    ...relaySettings,
+    relayHttpPort: port(8082).describe("Port of /relays, /healthz, /readyz and /metrics."),
+    allowAnonymous: flag(false).describe("Listen beyond loopback without RELAY_TOKEN."),
+    stopTimeout: duration("10s", { min: 0 }).describe(
+      "Time for the points that are held to reach the log when the process is told to stop.",
+    ),
+    ...kafkaSettings,
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+  })
+  .superRefine(refuseOpenRelay)
+  .superRefine(refuseHalfTls)
+  .superRefine(requireBrokers);
+
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
+
+export function isLoopback(host: string): boolean {
+  return LOOPBACK.test(host);
+}
+
+/** Closed by default: beyond loopback a token is asked for, unless anonymous relays are allowed in so many words. */
+function refuseOpenRelay(
+  config: Pick<RelayConfig, "host" | "relayToken"> & { allowAnonymous: boolean },
+  context: z.RefinementCtx,
+): void {
+  if (isLoopback(config.host) || config.relayToken !== undefined || config.allowAnonymous) return;
+  context.addIssue({
+    code: "custom",
+    path: ["host"],
+    message:
+      "listens beyond loopback, but relays need no token: set RELAY_TOKEN, or HOST=127.0.0.1, or ALLOW_ANONYMOUS=true",
+  });
+}
+
+function refuseHalfTls(config: Pick<RelayConfig, "relayTlsCert" | "relayTlsKey">, context: z.RefinementCtx): void {
+  if ((config.relayTlsCert === undefined) === (config.relayTlsKey === undefined)) return;
+  const message = "TLS needs both RELAY_TLS_CERT and RELAY_TLS_KEY";
+  context.addIssue({ code: "custom", path: ["relayTlsCert"], message });
+}

@@ -1,0 +1,167 @@
+// One relay's connection, from its first byte to its end. All state is the connection's own: of several connections
+// under one id each is polled for the collectors it has registered itself.
+import type { Socket } from "node:net";
+import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
+import { type Collectors, createCollectors, type RegisteredCollector } from "./collectors.ts";
+import type { DropReason, RelayMetrics } from "./metrics.ts";
+import type { PointSource } from "./points.ts";
+
+export interface ConnectionOptions {
+  beatSeconds: number;
+  /** Longest silence; also the time for the identifying line to be complete. */
+  readTimeoutMs: number;
+  lineBytesMax: number;
+  /** `add` and `remove` are answered `ok`. */
+  answersAdd: boolean;
+  /** Takes what follows the word `id`. */
+  identify(text: string): Identity;
+  takePoints(source: PointSource, text: string): void;
+  metrics: Pick<RelayMetrics, "drops" | "tagsLeftOut" | "collectorsRefused" | "polls">;
+  nowMs(): number;
+  onIdentified(connection: RelayConnection): void;
+  onClosed(connection: RelayConnection): void;
+}
+
+export type Identity = { id: string } | { refusal: string; reason: DropReason };
+
+export interface RelayConnection {
+  readonly id: string;
+  readonly address: string;
+  readonly connectedAtMs: number;
+  /** When its last bytes came. */
+  readonly lastSeenMs: number;
+  collectors(): RegisteredCollector[];
+  has(collector: string): boolean;
+  /** Asks for the values of all collectors; nothing when there are none. */
+  poll(): void;
+  /** A relay that does not read what it is sent is dropped. */
+  send(line: string): void;
+}
+
+/** Answers that wait for the relay to read; the kernel holds some more. */
+const UNSENT_BYTES_MAX = 64 * 1024;
+
+/** Serves a socket that has just connected. */
+export function serveConnection(socket: Socket, options: ConnectionOptions): void {
+  new SocketConnection(socket, options).serve();
+}
+
+class SocketConnection implements RelayConnection {
+  id = "";
+  readonly address: string;
+  readonly connectedAtMs: number;
+  lastSeenMs: number;
+  readonly #socket: Socket;
+  readonly #options: ConnectionOptions;
+  /** Only reads count as life, which is why this is not the socket's own timeout. */
+  readonly #silence: NodeJS.Timeout;
+  /** Undefined until it has identified itself. */
+  #known: { source: PointSource; collectors: Collectors } | undefined;
+  #isEnding = false;
+
+  constructor(socket: Socket, options: ConnectionOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    this.address = socket.remoteAddress ?? "";
+    this.connectedAtMs = options.nowMs();
+    this.lastSeenMs = this.connectedAtMs;
+    this.#silence = setTimeout(() => this.#drop(this.#known ? "silent" : "not_identified"), options.readTimeoutMs);
+  }
+
+  serve(): void {
+    const socket = this.#socket;
+    const lines = createLineSplitter(this.#options.lineBytesMax);
+    const take = (line: string) => this.#take(line);
+    socket.setNoDelay(true);
+    socket.on("data", (chunk: Buffer) => {
+      if (this.#known) this.#silence.refresh();
+      this.lastSeenMs = this.#options.nowMs();
+      // One packet for the answers to all lines of a chunk.
+      socket.cork();
+      if (!lines.push(chunk, take)) this.#drop("line_too_long");
+      socket.uncork();
+    });
+    // Resets and half-closed writes belong to the peer.
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => {
+      clearTimeout(this.#silence);
+      this.#isEnding = true;
+      if (this.#known) this.#options.onClosed(this);
+    });
+  }
+
+  collectors(): RegisteredCollector[] {
+    return this.#known?.collectors.list() ?? [];
+  }
+
+  has(collector: string): boolean {
+    return this.#known?.collectors.has(collector) ?? false;
+  }
+
+  poll(): void {
+    const line = this.#known?.collectors.getLine;
+    if (line === undefined) return;
+    this.#options.metrics.polls.inc();
+    this.send(line);
+  }
+
+  send(line: string): void {
+    if (this.#socket.destroyed || this.#isEnding) return;
+    this.#socket.write(`${line}\n`);
+    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.#drop("not_reading");
+  }
+
+  #drop(reason: DropReason): void {
+    if (!this.#isEnding) this.#options.metrics.drops.inc({ reason });
+    this.#isEnding = true;
+    this.#socket.destroy();
+  }
+
+  #refuse(answer: string, reason: DropReason): void {
+    this.#options.metrics.drops.inc({ reason });
+    this.#end(`${answer}\n`);
+  }
+
+  #end(lastWords = ""): void {
+    this.#isEnding = true;
+    this.#socket.write(lastWords);
+    this.#socket.destroySoon();
+  }
+
+  #take(line: string): void {
+    if (this.#isEnding) return;
+    if (!this.#known) this.#identify(line);
+    else if (line === "ping") this.send("pong");
+    else if (line === "close" || line.startsWith("close ")) this.#end();
+    else if (line.startsWith("got ")) this.#options.takePoints(this.#known.source, line.slice(4));
+    else if (line.startsWith("add ")) this.#add(this.#known.collectors, line.slice(4));
+    else if (line.startsWith("remove ")) {
+      this.#known.collectors.remove(line.slice(7));
+      if (this.#options.answersAdd) this.send("ok");
+    }
+    // Anything else is ignored, as pulse does: answers, later commands, a second id.
+  }
+
+  #identify(line: string): void {
+    const { identify, metrics, beatSeconds, onIdentified } = this.#options;
+    const identity = line.startsWith("id ") ? identify(line.slice(3)) : notIdentified(line);
+    if ("refusal" in identity) {
+      this.#refuse(identity.refusal, identity.reason);
+      return;
+    }
+    this.id = identity.id;
+    const collectors = createCollectors(this.id, (count) => metrics.tagsLeftOut.inc(count));
+    this.#known = { collectors, source: { relayId: this.id, key: Buffer.from(this.id), collectors } };
+    this.send(`ok\nbeat ${beatSeconds}`);
+    onIdentified(this);
+  }
+
+  #add(collectors: Collectors, text: string): void {
+    if (!collectors.add(text)) this.#options.metrics.collectorsRefused.inc();
+    else if (this.#options.answersAdd) this.send("ok");
+  }
+}
+
+function notIdentified(line: string): Identity {
+  return { refusal: line === "id" ? "missing id" : "identify first with the 'id' command", reason: "not_identified" };
+}

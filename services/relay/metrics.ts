@@ -1,0 +1,108 @@
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { ItemFault } from "#lib/relay-protocol/items.ts";
+
+/** Why a connection ended before the relay wanted it to, or was not let in. */
+export type DropReason =
+  | "over_limit"
+  | "not_identified"
+  | "wrong_token"
+  | "bad_id"
+  | "silent"
+  | "not_reading"
+  | "line_too_long"
+  | "tls";
+
+export type PointDropReason = "buffer_full" | "too_large" | "stopped";
+
+export interface RelayMetrics {
+  drops: Counter<"reason">;
+  polls: Counter;
+  received: Counter;
+  rejected: Counter<"reason">;
+  tagsLeftOut: Counter;
+  collectorsRefused: Counter;
+  pointsDropped: Counter<"reason">;
+  countAppend(records: number, seconds: number, failed: boolean): void;
+}
+
+export interface RelayGauges {
+  connections(): number;
+  bufferBytes(): number;
+}
+
+/** Metrics of a relay service. Labels are closed sets; no relay's name is one. */
+export function createRelayMetrics(registry: Registry, gauges: RelayGauges): RelayMetrics {
+  const registers = [registry];
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read());
+      },
+    });
+  gauge("millrace_relay_connections", "Relays connected and identified.", gauges.connections);
+  gauge("millrace_relay_buffer_bytes", "Points received and not yet on the log.", gauges.bufferBytes);
+  const appends = new Counter({
+    name: "millrace_relay_appends_total",
+    help: "Appends of points to the log.",
+    labelNames: ["result"],
+    registers,
+  });
+  const appended = new Counter({
+    name: "millrace_relay_points_appended_total",
+    help: "Points that the log made durable.",
+    registers,
+  });
+  const appendSeconds = new Histogram({
+    name: "millrace_relay_append_seconds",
+    help: "Time of one append until durable.",
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15],
+    registers,
+  });
+  return {
+    drops: new Counter({
+      name: "millrace_relay_connections_dropped_total",
+      help: "Connections refused or ended from this side, by reason.",
+      labelNames: ["reason"],
+      registers,
+    }),
+    polls: new Counter({ name: "millrace_relay_polls_total", help: "Times a relay was asked for values.", registers }),
+    received: new Counter({
+      name: "millrace_relay_points_received_total",
+      help: "Points taken from relays.",
+      registers,
+    }),
+    rejected: new Counter({
+      name: "millrace_relay_points_rejected_total",
+      help: "Items of got lines that are no points, by reason; they are not stored.",
+      labelNames: ["reason"],
+      registers,
+    }),
+    tagsLeftOut: new Counter({
+      name: "millrace_relay_tags_left_out_total",
+      help: "Collector tags over the limits of number or length.",
+      registers,
+    }),
+    collectorsRefused: new Counter({
+      name: "millrace_relay_collectors_refused_total",
+      help: "Collectors over a connection's limits, or without a name.",
+      registers,
+    }),
+    pointsDropped: new Counter({
+      name: "millrace_relay_points_dropped_total",
+      help: "Points received that will not reach the log, by reason.",
+      labelNames: ["reason"],
+      registers,
+    }),
+    countAppend(records, seconds, failed) {
+      appends.inc({ result: failed ? "failed" : "ok" });
+      appendSeconds.observe(seconds);
+      if (!failed) appended.inc(records);
+    },
+  };
+}
+
+/** Beyond what an item itself can be at fault for: one line has too many of them. */
+export type RejectReason = ItemFault | "too_many";
