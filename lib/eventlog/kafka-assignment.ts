@@ -44,6 +44,7 @@ export function createAssignment(topic: string, partition: number, deps: Assignm
     feed.close();
   };
   const alive = (): void => {
+    life.signal.throwIfAborted(); // First: while a rebalance takes the partitions away there is no lease to miss.
     if (!deps.leaseHolds()) deps.abandon(new Error("no heartbeat was answered within the session timeout"));
     life.signal.throwIfAborted();
   };

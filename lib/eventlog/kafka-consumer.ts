@@ -13,10 +13,13 @@
 //    names the old generation and is refused by the broker (ILLEGAL_GENERATION).
 // 4. A process that was frozen, or cut off, knows nothing of a rebalance. The broker removed its member, so its commit is
 //    refused (UNKNOWN_MEMBER_ID); reads and commits also check the lease, which ends with the session timeout.
-// 5. A commit without an answer ends the session: leave, or expire, then join anew, hence a new generation for all.
+// 5. A commit without an answer ends the session, and so does a broken connection. The next session joins over new
+//    connections under the same member id, so that nobody waits for the old session to expire. Each join that succeeds
+//    changes the subscription of the next one: to an unchanged member the coordinator may answer with the generation it
+//    has, in which a commit that is still on its way would count.
 
 import { setTimeout } from "node:timers/promises";
-import kafkajs from "kafkajs";
+import type kafkajs from "kafkajs";
 import type { Logger } from "pino";
 import { createAssignment, type HeldAssignment } from "./kafka-assignment.ts";
 import {
@@ -29,22 +32,36 @@ import {
   withTimeout,
 } from "./kafka-client.ts";
 import { createFetcher, type Fetcher } from "./kafka-fetcher.ts";
-import { type Membership, onGroupJoins } from "./kafka-patches.ts";
+import { createMember, sayGoodbye } from "./kafka-member.ts";
+import { type MemberIdentity, type Membership, onGroupJoins } from "./kafka-patches.ts";
 import { AssignmentLostError, type ConsumeOptions } from "./log.ts";
 
 const REQUEST_TIMEOUT_MS = 5_000;
 /** How long handlers may take to end after `lost`; at most half a session, since heartbeats rest. */
 const DRAIN_MS = 3_000;
 const DISCONNECT_MS = 3_000;
-/** How long the other members wait for one that is draining. */
-const REBALANCE_TIMEOUT_MS = 15_000;
 /** Fetching that brings nothing for this long is given a new connection. */
 const STALLED_MS = 20_000;
-const BACKOFF_MS_MIN = 250;
-const BACKOFF_MS_MAX = 5_000;
+const BACKOFF_MS_MIN = 100;
+/** Well below a session: who comes back in time keeps its place in the group. */
+const BACKOFF_MS_MAX = 500;
 
 /** Consumes until `options.signal` fires or a handler fails for a reason of its own. */
 export async function consumeGroup(
+  connection: KafkaConnection,
+  sessionTimeoutMs: number,
+  options: ConsumeOptions,
+): Promise<void> {
+  const identity: MemberIdentity = { memberId: undefined, joins: 0 };
+  try {
+    await consumeAs(identity, connection, sessionTimeoutMs, options);
+  } finally {
+    await sayGoodbye(identity, connection, options);
+  }
+}
+
+async function consumeAs(
+  identity: MemberIdentity,
   connection: KafkaConnection,
   sessionTimeoutMs: number,
   options: ConsumeOptions,
@@ -53,7 +70,7 @@ export async function consumeGroup(
   const { topic, group, signal } = options;
   let failures = 0;
   while (!signal.aborted) {
-    const outcome = await new Session(connection, sessionTimeoutMs, options).run();
+    const outcome = await new Session(identity, connection, sessionTimeoutMs, options).run();
     if (outcome.kind === "stopped") return;
     if (outcome.kind === "fatal") throw outcome.error;
     failures = outcome.joined ? 1 : failures + 1;
@@ -78,8 +95,9 @@ interface Handler {
   ended: Promise<void>;
 }
 
-/** One membership of the group, from connecting to leaving. Whatever goes wrong ends it, and another one follows. */
+/** One membership of the group, from connecting to disconnecting. Whatever goes wrong ends it, and another one follows. */
 class Session {
+  readonly #identity: MemberIdentity;
   readonly #options: ConsumeOptions;
   readonly #logger: Logger;
   readonly #sessionTimeoutMs: number;
@@ -95,12 +113,18 @@ class Session {
   #contactAt: number | undefined;
   #fencedAt: number | undefined;
 
-  constructor(connection: KafkaConnection, sessionTimeoutMs: number, options: ConsumeOptions) {
+  constructor(
+    identity: MemberIdentity,
+    connection: KafkaConnection,
+    sessionTimeoutMs: number,
+    options: ConsumeOptions,
+  ) {
+    this.#identity = identity;
     this.#options = options;
     this.#logger = connection.logger.child({ topic: options.topic, group: options.group });
     this.#sessionTimeoutMs = sessionTimeoutMs;
     this.#client = createKafkaClient(connection, REQUEST_TIMEOUT_MS);
-    const { consumer, cluster } = createMember(this.#client, options.group, sessionTimeoutMs);
+    const { consumer, cluster } = createMember(this.#client, identity, options.group, sessionTimeoutMs);
     this.#consumer = consumer;
     this.#fetcher = createFetcher(cluster, {
       onFailure: (error, sinceMs) => {
@@ -110,6 +134,7 @@ class Session {
       },
     });
     onGroupJoins(cluster, {
+      identity,
       beforeJoin: () => {
         this.#contactAt = undefined;
         return this.#revokeAll(new Error("the group is rebalancing"));
@@ -122,7 +147,7 @@ class Session {
     consumer.on(consumer.events.CRASH, ({ payload }) => this.#fail(payload.error));
   }
 
-  /** Joins, serves assignments until something ends it, and has left and disconnected when it resolves. */
+  /** Joins, serves assignments until something ends it, and can send nothing more when it resolves. */
   async run(): Promise<Outcome> {
     const { signal } = this.#options;
     const stop = () => this.#outcome.resolve({ kind: "stopped" });
@@ -133,7 +158,7 @@ class Session {
     const outcome = await this.#outcome.promise;
     clearInterval(watchdog);
     signal.removeEventListener("abort", stop);
-    await this.#leave();
+    await this.#end();
     return outcome;
   }
 
@@ -216,23 +241,21 @@ class Session {
     }
   }
 
-  async #leave(): Promise<void> {
+  async #end(): Promise<void> {
     this.#ended = true;
-    await this.#revokeAll(new Error("the consumer leaves the group"));
+    await this.#revokeAll(new Error("the membership has ended"));
     this.#fetcher.close();
-    const late = () => new Error(`no answer within ${DISCONNECT_MS} ms`);
+    const late = () => new Error(`not done within ${DISCONNECT_MS} ms`);
     try {
-      await withTimeout(this.#disconnect(), DISCONNECT_MS, late);
+      // A member that is known to the coordinator and not to itself cannot leave: it would have to expire.
+      if (this.#identity.memberId === undefined)
+        await withTimeout(this.#joining ?? Promise.resolve(), DISCONNECT_MS, late);
+      this.#client.kill();
+      await withTimeout(this.#consumer.disconnect(), DISCONNECT_MS, late);
     } catch (err) {
-      this.#logger.debug({ err }, "left the group without a goodbye; its session will expire");
+      this.#logger.debug({ err }, "kafkajs has not come to rest");
     }
     this.#client.kill();
-  }
-
-  /** A join under way is waited for: a member that leaves before it knows its id stays until its session expires. */
-  async #disconnect(): Promise<void> {
-    await this.#joining;
-    await this.#consumer.disconnect();
   }
 }
 
@@ -242,34 +265,6 @@ class Session {
  */
 function mayHideAnotherLog(error: unknown): boolean {
   return protocolErrorOf(error) === "UNKNOWN_TOPIC_OR_PARTITION" || isConnectionError(error);
-}
-
-function createMember(
-  client: KafkaClient,
-  groupId: string,
-  sessionTimeout: number,
-): { consumer: kafkajs.Consumer; cluster: kafkajs.Cluster } {
-  let cluster: kafkajs.Cluster | undefined;
-  const consumer = client.kafka.consumer({
-    groupId,
-    sessionTimeout,
-    rebalanceTimeout: Math.max(REBALANCE_TIMEOUT_MS, 2 * sessionTimeout),
-    heartbeatInterval: Math.min(Math.floor(sessionTimeout / 4), 1_500),
-    maxWaitTimeInMs: 250, // Everything is paused, so this is merely the pace of kafkajs's idle loop.
-    metadataMaxAge: 30_000,
-    allowAutoTopicCreation: false,
-    readUncommitted: true,
-    // Restarting is consumeGroup's, which also makes new connections.
-    retry: { retries: 4, initialRetryTime: 100, maxRetryTime: 1_000, restartOnFailure: async () => false },
-    partitionAssigners: [
-      (context) => {
-        cluster = context.cluster;
-        return kafkajs.PartitionAssigners.roundRobin(context);
-      },
-    ],
-  });
-  if (cluster === undefined) throw new Error("kafkajs made a consumer without asking for its assigner");
-  return { consumer, cluster };
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

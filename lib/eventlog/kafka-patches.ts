@@ -14,7 +14,19 @@ export interface Membership {
   assigned: Map<string, number[]>;
 }
 
+/**
+ * The id under which the coordinator knows this process. It outlives connections: a member that joins again under its id
+ * takes the place it had, while under a new one the group waits until the session of the old one has expired.
+ */
+export interface MemberIdentity {
+  /** Undefined: never joined, or the coordinator has forgotten it. */
+  memberId: string | undefined;
+  /** How many joins have succeeded. */
+  joins: number;
+}
+
 export interface GroupHooks {
+  readonly identity: MemberIdentity;
   /** Runs before every join or rejoin is sent, which waits for it. Must not reject. */
   beforeJoin(): Promise<void>;
   /** Runs synchronously when a join and its sync have succeeded. */
@@ -23,11 +35,17 @@ export interface GroupHooks {
 
 interface ConsumerGroup {
   cluster: Cluster;
+  groupId: string;
+  memberId: string | null;
+  sessionTimeout: number;
+  rebalanceTimeout: number;
+  assigners: { protocol(subscription: { topics: string[] }): object }[];
   topicsSubscribed: string[];
   offsetManager: { memberId: string; generationId: number; coordinator: Broker };
   pause(topics: { topic: string }[]): void;
   assigned(): { topic: string; partitions: number[] }[];
   joinAndSync(): Promise<void>;
+  leave(): Promise<void>;
 }
 
 interface RequestQueue {
@@ -43,6 +61,7 @@ interface RequestQueue {
 }
 
 const TIMEOUT_CHECK_INTERVAL_MS = 500;
+const JOIN_METHOD = "private:ConsumerGroup:join";
 
 const require = createRequire(import.meta.url);
 const hooksOfCluster = new WeakMap<Cluster, GroupHooks>();
@@ -56,6 +75,7 @@ export function patchKafkajs(): void {
   stopIdleSpin(queue);
   calmTimeoutCheck(queue);
   hookJoins(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "joinAndSync"));
+  keepIdentity(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "leave"));
 }
 
 /** Watches the joins of the one consumer that runs on `cluster`. */
@@ -70,7 +90,8 @@ interface Protocol {
 
 interface BrokerInternals {
   lookupRequest(apiKey: number, versions: unknown): (fields: object) => Protocol;
-  connectionPool: { send(protocol: Protocol): Promise<ProduceResponse> };
+  connectionPool: { send<T>(protocol: Protocol): Promise<T> };
+  leaveGroup(request: { groupId: string; memberId: string }): Promise<void>;
 }
 
 export interface ProduceResponse {
@@ -78,6 +99,7 @@ export interface ProduceResponse {
 }
 
 const PRODUCE_API_KEY = 0;
+const JOIN_GROUP_API_KEY = 11;
 
 /** As Broker.produce with acks=all, but with the body that kafka-record-batch.ts encodes. */
 export async function produce(broker: Broker, request: ProduceRequest): Promise<ProduceResponse> {
@@ -87,7 +109,12 @@ export async function produce(broker: Broker, request: ProduceRequest): Promise<
   const protocol = internals.lookupRequest(PRODUCE_API_KEY, requests.Produce)({ acks: -1 });
   // All that kafkajs takes from an encoder is its bytes.
   const encode = async () => ({ buf: body, buffer: body });
-  return internals.connectionPool.send({ ...protocol, request: { ...protocol.request, encode } });
+  return internals.connectionPool.send<ProduceResponse>({ ...protocol, request: { ...protocol.request, encode } });
+}
+
+/** Tells the coordinator that this member will not come back, so that its partitions need not wait for its session. */
+export async function leaveGroup(coordinator: Broker, groupId: string, memberId: string): Promise<void> {
+  await (coordinator as unknown as BrokerInternals).leaveGroup({ groupId, memberId });
 }
 
 function prototypeOf<T>(path: string, method: keyof T & string): T {
@@ -146,6 +173,7 @@ function hookJoins(group: ConsumerGroup): void {
     // generation and partitions taken here belong together.
     const { memberId, generationId, coordinator } = self.offsetManager;
     const assigned = new Map(self.assigned().map(({ topic, partitions }) => [topic, [...partitions]]));
+    hooks.identity.joins += 1;
     hooks.joined({ memberId, generationId, coordinator, assigned });
   };
   group.joinAndSync = function (this: ConsumerGroup): Promise<void> {
@@ -155,4 +183,55 @@ function hookJoins(group: ConsumerGroup): void {
     running.set(this, next);
     return next;
   };
+}
+
+/**
+ * kafkajs learns the id that the coordinator gives a new member only when its join has been answered, which takes as long
+ * as the slowest member. If the connection breaks meanwhile, the id is in the group and nobody answers to it: the others
+ * wait for its session to expire, and it may even be their leader. So the id is asked for by itself, which is answered at
+ * once, and kept. And kafkajs leaves the group on every crash; here only who has no use for the id any more leaves.
+ */
+function keepIdentity(group: ConsumerGroup): void {
+  const join = Object.getOwnPropertySymbols(group).find(({ description }) => description === JOIN_METHOD);
+  if (join === undefined) throw new Error(`kafkajs's ConsumerGroup has no ${JOIN_METHOD}: the repairs are for 2.2.4`);
+  const methods = group as unknown as Record<symbol, (this: ConsumerGroup) => Promise<void>>;
+  const originalJoin = methods[join] as (this: ConsumerGroup) => Promise<void>;
+  methods[join] = async function (this: ConsumerGroup): Promise<void> {
+    const identity = hooksOfCluster.get(this.cluster)?.identity;
+    if (identity === undefined) return originalJoin.call(this);
+    identity.memberId ??= await askMemberId(this);
+    this.memberId = identity.memberId;
+    try {
+      await originalJoin.call(this);
+    } catch (error) {
+      // kafkajs asks again without an id, and so does the next attempt here.
+      if ((error as { type?: string }).type === "UNKNOWN_MEMBER_ID") identity.memberId = undefined;
+      throw error;
+    }
+  };
+  const originalLeave = group.leave;
+  group.leave = async function (this: ConsumerGroup): Promise<void> {
+    if (!hooksOfCluster.has(this.cluster)) await originalLeave.call(this);
+  };
+}
+
+async function askMemberId(group: ConsumerGroup): Promise<string> {
+  const { groupId, sessionTimeout, rebalanceTimeout, topicsSubscribed: topics } = group;
+  const coordinator = (await group.cluster.findGroupCoordinator({ groupId })) as unknown as BrokerInternals;
+  const { requests } = require("kafkajs/src/protocol/requests") as { requests: { JoinGroup: unknown } };
+  const protocol = coordinator.lookupRequest(
+    JOIN_GROUP_API_KEY,
+    requests.JoinGroup,
+  )({
+    ...{ groupId, sessionTimeout, rebalanceTimeout, memberId: "", protocolType: "consumer" },
+    groupProtocols: group.assigners.map((assigner) => assigner.protocol({ topics })),
+  });
+  try {
+    // Brokers before Kafka 2.2 take a member at its first word; joining again under the id does no harm.
+    return (await coordinator.connectionPool.send<{ memberId: string }>(protocol)).memberId;
+  } catch (error) {
+    const { name, memberId } = error as { name?: string; memberId?: string };
+    if (name !== "KafkaJSMemberIdRequired" || memberId === undefined) throw error;
+    return memberId;
+  }
 }

@@ -7,7 +7,9 @@ import { deadLetterRow, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows } from "#lib/events/row.ts";
 import { createErasures, type Erasure, ownerOf } from "#lib/identity/erasures.ts";
+import type { IdentityFacts } from "#lib/identity/facts.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { factsOfEvent } from "./facts.ts";
 import type { LogIdentity } from "./stored.ts";
 
 export type FateKind = "row" | "duplicate" | "dead_letter" | "erased";
@@ -19,6 +21,8 @@ export interface Fate {
   row: Uint8Array;
   /** Line of dead_letters, for a dead letter. */
   letter?: Uint8Array;
+  /** What a row says about identity. */
+  facts?: IdentityFacts | undefined;
   /** The fate of the same record when ClickHouse refuses its row. */
   bury(errorClass: string, error: string): Fate;
 }
@@ -83,6 +87,7 @@ export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { p
           kind: "row",
           // The mapper's view is valid until its next row.
           row: Buffer.from(rows.row(event, record.offset, record.appendTimeMs)),
+          facts: factsOfEvent(event),
           bury: (errorClass: string, error: string) => bury(record, errorClass, error),
         };
       });

@@ -12,6 +12,7 @@ import { type EventLog, OffsetOutOfRangeError, type StoredRecord } from "#lib/ev
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/events/outcome-rows.ts";
 import { EVENT_COLUMNS } from "#lib/events/row.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { storeFacts } from "./facts.ts";
 import { type Classifier, createClassifier, type Fate, type FateKind } from "./fate.ts";
 import type { LogIdentity, OffsetRange } from "./stored.ts";
 
@@ -153,6 +154,7 @@ function createRunStore(warehouse: Warehouse, identity: LogIdentity, partition: 
   const insertRun = async (run: readonly Fate[], token: string): Promise<void> => {
     const rows = Buffer.concat(run.map((fate) => fate.row));
     if (run[0]?.kind === "row") {
+      await storeFacts(warehouse, { ...identity, partition }, run);
       await insert("events_raw", EVENT_COLUMNS, rows, token);
       return;
     }

@@ -6,13 +6,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
-import { parseUuid } from "#lib/events/ids.ts";
+import { parseUuid, personIdOf } from "#lib/events/ids.ts";
 import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows, EVENT_COLUMNS } from "#lib/events/row.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStoredLog } from "../../services/verify/stored.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { recordOf } from "../support/identity.ts";
 
 const mainUrl = new URL("../../services/verify/main.ts", import.meta.url).href;
 const runner = `import { main } from ${JSON.stringify(mainUrl)};
@@ -56,6 +57,10 @@ function record(id: string, offset: number, { idFromCaller, checkStored } = CALL
   return { key: Buffer.from(`d${offset}`), value };
 }
 
+const identified = recordOf({
+  ...{ event: "$identify", distinctId: "u", id: idOf(2) },
+  properties: { $anon_distinct_id: "x", $set: { plan: "pro" } },
+});
 const poison: AppendRecord = { key: Buffer.from("p"), value: Buffer.from("no event record") };
 
 interface System extends AsyncDisposable {
@@ -268,6 +273,18 @@ describe("a lost row", () => {
     expect(out).toContain("not covered: partition 0, offsets 0 to 9");
     expect(out).toContain("verify: 90 offsets accounted for");
   });
+});
+
+it("rows that come back say again who is who", async () => {
+  const said = [recordOf({ event: "seen", distinctId: "x", id: idOf(1) }), identified];
+  await using system = await startSystem(said);
+  await system.remove("events_raw", "1");
+  expect((await system.verify("--repair")).code).toBe(0);
+  const people = "SELECT DISTINCT person_id AS p FROM events";
+  expect(await system.select(people)).toEqual([{ p: personIdOf("u") }]);
+  expect(await system.select("SELECT id, properties AS p FROM persons")).toEqual([
+    { id: personIdOf("u"), p: '{"plan":"pro"}' },
+  ]);
 });
 
 describe("a lost outcome", () => {

@@ -9,6 +9,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka.ts";
 import { createAssignment } from "#lib/eventlog/kafka-assignment.ts";
 import { createKafkaClient, openCluster } from "#lib/eventlog/kafka-client.ts";
+import { createMember } from "#lib/eventlog/kafka-member.ts";
+import { type MemberIdentity, type Membership, onGroupJoins } from "#lib/eventlog/kafka-patches.ts";
 import {
   AssignmentLostError,
   type EventLog,
@@ -17,6 +19,7 @@ import {
   RecordTooLargeError,
 } from "#lib/eventlog/log.ts";
 import { partitionOf } from "#lib/eventlog/partitioner.ts";
+import { startTcpProxy } from "../../chaos/tcp-proxy.ts";
 import { assigned, consuming, untilLost } from "../support/consuming.ts";
 import { describeEventLog } from "../support/eventlog-contract.ts";
 import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../support/eventlog-reading.ts";
@@ -41,6 +44,67 @@ async function freshTopic(log: EventLog, partitions = 3): Promise<string> {
   const topic = `e2e-${randomUUID()}`;
   await log.createTopics([{ topic, partitions }]);
   return topic;
+}
+
+/** A consumer that reads whatever it is assigned and commits how far it got, starting at the commit. */
+function storing(log: EventLog, topic: string, read: Map<number, number>): AsyncDisposable {
+  const leaving = new AbortController();
+  const ended = log.consume({
+    topic,
+    group: topic,
+    async onAssigned(assignment) {
+      const { partition } = assignment;
+      for (let from = (await assignment.committed())?.offset ?? 0; ; ) {
+        const records = await assignment.read({ from, maxRecords: 100, maxBytes: 1e6, maxWaitMs: 1_000 });
+        if (records.length === 0) continue;
+        from += records.length;
+        await assignment.commit({ offset: from, metadata: "" });
+        read.set(partition, from);
+      }
+    },
+    signal: leaving.signal,
+  });
+  return {
+    async [Symbol.asyncDispose]() {
+      leaving.abort();
+      await ended;
+    },
+  };
+}
+
+/** One join of a member that takes what it gets and does nothing with it. */
+async function joinAs(identity: MemberIdentity, topic: string) {
+  const client = createKafkaClient({ brokers: broker.brokers, clientId: "again", logger }, 5_000);
+  const { consumer, cluster } = createMember(client, identity, topic, 6_000);
+  const { promise, resolve: joined } = Promise.withResolvers<Membership>();
+  onGroupJoins(cluster, { identity, beforeJoin: async () => undefined, joined });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [topic] });
+  await consumer.run({ autoCommit: false, eachBatch: async () => undefined });
+  return { client, membership: await promise };
+}
+
+/** For an assignment that only commits. */
+function unfed(group: string) {
+  return {
+    group,
+    feed: { read: async () => [], bounds: () => Promise.reject(new Error("unused")), close: () => undefined },
+    leaseHolds: () => true,
+    fenced: () => undefined,
+    abandon: () => undefined,
+  };
+}
+
+async function memberIds(brokers: string[], group: string): Promise<string[]> {
+  const client = createKafkaClient({ brokers, clientId: "asker", logger }, 5_000);
+  const admin = client.kafka.admin();
+  await admin.connect();
+  try {
+    const { groups } = await admin.describeGroups([group]);
+    return groups.flatMap(({ members }) => members.map(({ memberId }) => memberId)).sort();
+  } finally {
+    client.kill();
+  }
 }
 
 describeEventLog(
@@ -231,10 +295,8 @@ describe.skipIf(skip !== undefined)("Kafka: groups", { timeout: 60_000 }, () => 
       const coordinator = await cluster.findGroupCoordinator({ groupId: topic });
       const calls: string[] = [];
       const { assignment } = createAssignment(topic, 0, {
-        group: topic,
+        ...unfed(topic),
         membership: { memberId: "stranger", generationId: 1, coordinator, assigned: new Map() },
-        feed: { read: async () => [], bounds: () => Promise.reject(new Error("unused")), close: () => undefined },
-        leaseHolds: () => true,
         fenced: () => calls.push("fenced"),
         abandon: () => calls.push("abandon"),
       });
@@ -244,6 +306,91 @@ describe.skipIf(skip !== undefined)("Kafka: groups", { timeout: 60_000 }, () => 
     } finally {
       client.kill();
     }
+  });
+
+  it.skipIf(kafka.available && kafka.kind === "environment")(
+    "members whose connections are reset again and again are back within 3 s, as who they were",
+    async () => {
+      if (!kafka.available || kafka.kind === "environment") throw new Error("a shared broker cannot be behind a proxy");
+      await using stack = new AsyncDisposableStack();
+      // A broker of its own: the Java tools of other tests block this process, in which the proxy runs.
+      let port = 0;
+      const link = stack.use(await startTcpProxy({ targetPort: () => port }));
+      const behind = stack.use(await kafka.start({ advertisedPort: link.port }));
+      port = Number(behind.brokers[0]?.split(":")[1]);
+      const brokers = [`127.0.0.1:${link.port}`];
+      const [log, ...others] = [openLog({ brokers }), openLog({ brokers }), openLog({ brokers })];
+      for (const one of [log, ...others]) stack.use(one);
+      const topic = await freshTopic(log, 6);
+      const keys = Array.from({ length: 60 }, (_, i) => `key-${i}`);
+      /** By partition: offset up to which it was read and committed. */
+      const read = new Map<number, number>();
+      const members = [log, ...others].map((one) => stack.use(storing(one, topic, read)));
+      const appended = async () => {
+        await log.append(
+          topic,
+          keys.map((key) => record(key, "")),
+        );
+        return new Map((await log.bounds(topic)).map(({ partition, end }) => [partition, end]));
+      };
+      const first = await appended();
+      await expect.poll(() => read, { timeout: 30_000 }).toEqual(first);
+      const before = await memberIds(behind.brokers, topic);
+      expect(before).toHaveLength(3);
+
+      let resets = 0;
+      for (let i = 0; i < 8; i++) {
+        resets += link.resetAll();
+        await new Promise((resolve) => setTimeout(resolve, 150)); // The rhythm is the fault.
+      }
+      expect(resets).toBeGreaterThan(6);
+      const resetAt = performance.now();
+      const second = await appended();
+      await expect.poll(() => read, { timeout: 30_000 }).toEqual(second);
+      expect(performance.now() - resetAt).toBeLessThan(3_000);
+      expect(await memberIds(behind.brokers, topic)).toEqual(before);
+      expect(new Map([...(await log.committed(topic, topic))].map(([key, { offset }]) => [key, offset]))).toEqual(
+        second,
+      );
+
+      link.resetAll();
+      await Promise.all(members.map((member) => member[Symbol.asyncDispose]()));
+      expect(await memberIds(behind.brokers, topic)).toEqual([]);
+    },
+  );
+
+  it("a member that joins again under its id gets a generation in which its old commits are refused", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 2);
+    await using leader = consuming(log, topic, topic);
+    await assigned(leader, 1);
+    const identity: MemberIdentity = { memberId: undefined, joins: 0 };
+    const before = await joinAs(identity, topic);
+    before.client.kill();
+    const after = await joinAs(identity, topic);
+    try {
+      expect(after.membership.memberId).toBe(before.membership.memberId);
+      expect(after.membership.generationId).toBeGreaterThan(before.membership.generationId);
+      const [partition = -1] = before.membership.assigned.get(topic) ?? [];
+      // What the old connection may still hold, on its way to the same coordinator.
+      const membership = { ...before.membership, coordinator: after.membership.coordinator };
+      const { assignment } = createAssignment(topic, partition, { ...unfed(topic), membership });
+      const refused = assignment.commit({ offset: 1, metadata: "" });
+      await expect(refused).rejects.toMatchObject({ cause: { type: "ILLEGAL_GENERATION" } });
+      expect(await log.committed(topic, topic)).toEqual(new Map());
+    } finally {
+      after.client.kill();
+    }
+  });
+
+  it("a member whose id the coordinator has forgotten joins as a new one", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    const identity: MemberIdentity = { memberId: "forgotten", joins: 1 };
+    const { client, membership } = await joinAs(identity, topic);
+    client.kill();
+    expect(membership.memberId).not.toBe("forgotten");
+    expect(identity).toEqual({ memberId: membership.memberId, joins: 2 });
   });
 
   it("metadata of 3,000 characters comes back", async () => {
