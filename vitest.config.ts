@@ -2,11 +2,7 @@ import { defineConfig } from "vitest/config";
 import { createCiReporter } from "./test/support/ci-reporter.ts";
 
 /** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
-const ALONE = [
-  "chaos/standalone.test.ts",
-  "test/e2e/{broker-away,kafka-outages,readme,rebalance-stall,standalone,standalone-faults}.test.ts",
-  "test/integrity/{bench-smoke,chaos,clickhouse-outage,consumer-breaker,consumer-outage}.test.ts",
-];
+const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
 
 export default defineConfig({
   test: {
@@ -19,7 +15,7 @@ export default defineConfig({
         test: {
           name: "parts",
           include: ["{chaos,lib,services}/**/*.test.ts", "test/component/**/*.test.ts"],
-          exclude: ALONE,
+          exclude: ["chaos/standalone.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -42,8 +38,9 @@ export default defineConfig({
         test: {
           name: "whole",
           // Brokers, ClickHouse and whole services, mostly waiting for each other.
-          include: ["test/{e2e,integrity}/**/*.test.ts"],
+          include: ["test/{e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: ALONE,
+          maxWorkers: 3,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },

@@ -97,7 +97,8 @@ class Circuit {
     try {
       const result = await call();
       this.#busy = undefined;
-      this.#answered();
+      // A call that began before the breaker opened says what was then, not what is now.
+      if (isTrial || this.#state === "closed") this.#answered();
       return result;
     } catch (error) {
       this.#judge(operation, error, isTrial);
@@ -120,7 +121,7 @@ class Circuit {
     }
     // Refused rows are an answer. Refused questions are not: their SQL is ours, so the tables must be wrong.
     if (isPressure || (operation === "insert" && error.kind !== "transient")) {
-      this.#answered();
+      if (isTrial || this.#state === "closed") this.#answered();
       return;
     }
     this.#failures++;

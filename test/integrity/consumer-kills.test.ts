@@ -6,14 +6,14 @@ it.skipIf(!kafkaForTests().available)(
   "loses and doubles nothing while consumers are killed with -9",
   async () => {
     const report = await runConsumerKills({
-      seconds: 40,
+      seconds: 18,
       eventsPerSecond: 1500,
-      pauseMs: { min: 6000, max: 8000 },
+      pauseMs: { min: 4000, max: 5000 },
       report: () => {},
     });
-    expect(report.kills.length).toBeGreaterThanOrEqual(3);
+    expect(report.kills.length).toBeGreaterThanOrEqual(2);
     expect(report.kills.filter(({ inFlight }) => inFlight.length > 0).length).toBeGreaterThanOrEqual(1);
-    expect(report).toMatchObject({ lost: 0, doubled: 0, acked: 60_000, rows: 60_000, verifyExitCode: 0 });
+    expect(report).toMatchObject({ lost: 0, doubled: 0, acked: 27_000, rows: 27_000, verifyExitCode: 0 });
   },
   300_000,
 );
