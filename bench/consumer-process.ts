@@ -5,6 +5,7 @@ import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { startConsumer } from "../services/consumer/app.ts";
 import { batchSettings } from "../services/consumer/config.ts";
+import { EVENTS } from "../services/consumer/kinds.ts";
 import { defaultsOf } from "./defaults.ts";
 import { serveMeter } from "./meter.ts";
 
@@ -13,7 +14,13 @@ const logger = pino({ level: "error" });
 const log = createKafkaLog({ brokers: [broker], clientId: "bench-consumer", logger });
 const warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "millrace" });
 const config = defaultsOf(batchSettings);
-const consumer = startConsumer(config, { log, warehouse, registry: createMetricsRegistry("bench"), logger });
+const consumer = startConsumer(config, {
+  kinds: [EVENTS],
+  log,
+  warehouse,
+  registry: createMetricsRegistry("bench"),
+  logger,
+});
 
 serveMeter(
   {

@@ -1,7 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
-import { decodePoint, encodePoint, type LogPoint } from "./point-record.ts";
+import { decodePoint, encodePoint, type LogPoint, pointId } from "./point-record.ts";
 import { PoisonRecordError } from "./record.ts";
 
 const POINT: LogPoint = {
@@ -23,6 +23,14 @@ it("a point is read as it was written", () => {
     timeUs: BigInt(POINT.timeUs),
     receivedUs: BigInt(POINT.receivedUs),
   });
+});
+
+it("its id is of 16 bytes, and another one for each sequence of a boot", () => {
+  const idOf = (sequence: number) =>
+    Buffer.from(pointId({ bootId: POINT.bootId, sequence: BigInt(sequence) })).toString("hex");
+  expect(idOf(0)).toBe("07".repeat(16));
+  expect(idOf(1)).toBe(`${"07".repeat(15)}06`);
+  expect(new Set(Array.from({ length: 1000 }, (_, n) => idOf(n))).size).toBe(1000);
 });
 
 describe("bytes that cannot become a row are poison", () => {

@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type PointRecord, PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { PoisonRecordError } from "./record.ts";
+import { TIME_US_MAX } from "./time.ts";
 
 /** A measured value on its way to the log: PointRecord's fields as plain data. See log.proto for units. */
 export interface LogPoint {
@@ -16,9 +17,6 @@ export interface LogPoint {
   relayId: string;
   collector: string;
 }
-
-/** 2299-12-31T23:59:59.999999Z, the last moment of a DateTime64. */
-const TIME_US_MAX = 10_413_791_999_999_999n;
 
 /** PointRecord bytes. */
 export function encodePoint(point: LogPoint): Uint8Array {
@@ -48,4 +46,11 @@ export function decodePoint(value: Uint8Array): PointRecord {
     if (us < 0n || us > TIME_US_MAX) throw new PoisonRecordError(`the time ${us} us lies outside 1970 to 2299`);
   }
   return record;
+}
+
+/** 16 bytes that name the point wherever it is stored: its boot id, the last eight bytes of it XOR the sequence. */
+export function pointId({ bootId, sequence }: Pick<PointRecord, "bootId" | "sequence">): Uint8Array {
+  const id = Buffer.from(bootId);
+  id.writeBigUInt64BE(id.readBigUInt64BE(8) ^ sequence, 8);
+  return id;
 }

@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type EventRecord, EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { isOneObject } from "./record-json.ts";
+import { TIME_US_MAX } from "./time.ts";
 
 /** An accepted event on its way to the log: EventRecord's fields as plain data. See log.proto for units. */
 export interface LogEvent {
@@ -33,9 +34,6 @@ export interface LogEvent {
 export class PoisonRecordError extends Error {
   override readonly name = "PoisonRecordError";
 }
-
-/** 2299-12-31T23:59:59.999999Z, the last moment of a DateTime64. */
-const TIME_US_MAX = 10_413_791_999_999_999n;
 
 /** Throws PoisonRecordError for bytes that cannot become a row. */
 export function decodeRecord(value: Uint8Array): EventRecord {

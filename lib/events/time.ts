@@ -5,6 +5,8 @@ const DAY_US = 86_400_000_000;
 
 /** Earliest event time stored: the Date type that sorts the table begins here. */
 export const EVENT_TIME_MIN_US = 0;
+/** 2299-12-31T23:59:59.999999Z, the last moment of a DateTime64. */
+export const TIME_US_MAX = 10_413_791_999_999_999n;
 /** How far an event may lie after its receive time. */
 export const EVENT_TIME_AHEAD_US = DAY_US;
 

@@ -1,8 +1,11 @@
 /** Topic of EventRecord values, keyed by routing key. */
 export const EVENTS_TOPIC = "millrace.events";
 
-/** Consumer group that lands the topics in ClickHouse. */
+/** Consumer group that lands events in ClickHouse. */
 export const CONSUMER_GROUP = "millrace-consumer";
 
 /** Topic of PointRecord values, keyed by relay id. */
 export const POINTS_TOPIC = "millrace.points";
+
+/** Consumer group that lands points. Not that of events: all members of a group must consume the same topics. */
+export const POINTS_GROUP = "millrace-consumer-points";

@@ -2,7 +2,7 @@
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import type { ClickHouseConfig } from "./clickhouse-settings.ts";
 import { readEpoch, recordEpoch } from "./epochs.ts";
 import { migrate } from "./migrate.ts";
@@ -16,12 +16,14 @@ export interface PrepareOptions {
   log: EventLog;
   warehouse: Warehouse;
   logger: Logger;
-  /** Begin a new epoch although the topic exists: it was deleted and made again. */
-  newEpoch: boolean;
+  /** Topics to begin a new epoch of although they exist: they were deleted and made again. */
+  newEpochs: readonly string[];
 }
 
+const TOPICS = [EVENTS_TOPIC, POINTS_TOPIC];
+
 /** Rejects with MigrationError, PromotionError, WarehouseError or LogUnavailableError; running it again continues. */
-export async function prepareStores({ config, log, warehouse, logger, newEpoch }: PrepareOptions): Promise<void> {
+export async function prepareStores({ config, log, warehouse, logger, newEpochs }: PrepareOptions): Promise<void> {
   const { clickhouseUrl: url, clickhouseUser: user, clickhousePassword: password } = config;
   const { applied } = await migrate({
     connection: { url, user, password },
@@ -30,13 +32,16 @@ export async function prepareStores({ config, log, warehouse, logger, newEpoch }
     logger,
   });
   await applyPromoted(warehouse);
-  const created = await log.createTopics([{ topic: EVENTS_TOPIC, partitions: config.kafkaPartitions }]);
-  // A topic this run has made begins at offset 0, whatever was stored under an older one of its name.
-  const ownEpoch = await log.epoch();
-  const known = ownEpoch ?? (await readEpoch(warehouse, EVENTS_TOPIC));
-  if (ownEpoch === undefined && (known === undefined || newEpoch || created.includes(EVENTS_TOPIC))) {
-    const epoch = await recordEpoch(warehouse, EVENTS_TOPIC);
-    logger.info({ topic: EVENTS_TOPIC, epoch }, "new epoch recorded");
+  const partitions = config.kafkaPartitions;
+  const created = await log.createTopics(TOPICS.map((topic) => ({ topic, partitions })));
+  if ((await log.epoch()) === undefined) {
+    for (const topic of TOPICS) {
+      // A topic this run has made begins at offset 0, whatever was stored under an older one of its name.
+      const isNew = newEpochs.includes(topic) || created.includes(topic);
+      if (!isNew && (await readEpoch(warehouse, topic)) !== undefined) continue;
+      const epoch = await recordEpoch(warehouse, topic);
+      logger.info({ topic, epoch }, "new epoch recorded");
+    }
   }
   logger.info({ migrations: applied.length, topics: created.length }, "tables and topics are in place");
 }

@@ -4,7 +4,6 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { type Assignment, AssignmentLostError, type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
-import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { type Clock, systemClock } from "#lib/runtime/clock.ts";
 import type { HealthCheck } from "#lib/runtime/health.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
@@ -13,12 +12,16 @@ import { createBreaker } from "./breaker.ts";
 import type { BatchConfig } from "./config.ts";
 import { PartitionHaltedError } from "./halted.ts";
 import { createIdentity } from "./identity/resolver.ts";
+import type { TopicKind } from "./kinds.ts";
 import { createConsumerMetrics } from "./metrics.ts";
 import { consumePartition, type PartitionDeps } from "./partition.ts";
 import { createProgressKeeper } from "./progress.ts";
+import { createRollup } from "./rollup/roller.ts";
 import { watchStalls } from "./stall.ts";
 
 export interface ConsumerParts {
+  /** What is consumed, each in a group of its own. */
+  kinds: readonly TopicKind[];
   log: EventLog;
   warehouse: Warehouse;
   registry: Registry;
@@ -31,6 +34,8 @@ export interface Consumer extends AsyncDisposable {
   /** Rejects when consuming has ended by itself; never resolves. */
   readonly failed: Promise<never>;
 }
+
+type PartitionName = Pick<Assignment, "topic" | "partition">;
 
 /** Time for the batches under way to be stored and committed when the process is to stop. */
 const STOP_MS_MAX = 5000;
@@ -45,37 +50,39 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   const { warehouse } = breaker;
   const progress = createProgressKeeper(warehouse, logger);
   const identity = createIdentity({ warehouse, registry, logger });
+  const rollup = createRollup({ warehouse, clock, registry, logger });
   const stopping = new AbortController();
   const leaving = new AbortController();
-  let rejoining = new AbortController();
-  const halted = new Map<number, string>();
+  const halted = new Map<string, string>();
   const running = new Set<Promise<void>>();
-  const deps: PartitionDeps = {
+  const depsOf = (kind: TopicKind): PartitionDeps => ({
+    kind,
     warehouse,
     metrics,
     clock,
     logger,
     batch: { recordsMax: config.batchSize, bytesMax: config.batchBytes, ageMsMax: config.flushInterval },
     idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
-    identity,
-    epoch: () => currentEpoch(log, warehouse),
+    identity: kind.hasIdentity ? identity : undefined,
+    rollup: kind.isRolledUp ? rollup : undefined,
+    epoch: () => currentEpoch(log, warehouse, kind.topic),
     onProgress: progress.note,
-    onRefused(partition, error) {
-      setHalted(partition, error?.message);
-      if (error) logger.error({ err: error, partition }, "table refuses everything, partition waits");
-      else logger.info({ partition }, "table takes rows again");
+    onRefused({ topic, partition }, error) {
+      setHalted({ topic, partition }, error?.message);
+      if (error) logger.error({ err: error, topic, partition }, "table refuses everything, partition waits");
+      else logger.info({ topic, partition }, "table takes rows again");
     },
     stopping: stopping.signal,
-  };
+  });
 
-  async function live(held: Assignment): Promise<void> {
-    const { partition } = held;
+  async function live(held: Assignment, deps: PartitionDeps, rejoin: () => void): Promise<void> {
+    const { topic, partition } = held;
     using watched = watchStalls(held, {
       clock,
       onStall(what) {
-        metrics.stalls.inc({ partition: String(partition) });
-        logger.error({ partition, what }, "partition stands still, rejoining the group");
-        rejoining.abort();
+        metrics.stalls.inc({ topic, partition: String(partition) });
+        logger.error({ topic, partition, what }, "partition stands still, rejoining the group");
+        rejoin();
       },
     });
     const { assignment } = watched;
@@ -84,12 +91,12 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
         return await consumePartition(assignment, deps);
       } catch (error) {
         // Whatever fails after the loss fails because of it, or is met again by the partition's next owner.
-        if (assignment.lost.aborted) return logger.debug({ partition, err: error }, "partition lost");
+        if (assignment.lost.aborted) return logger.debug({ topic, partition, err: error }, "partition lost");
         if (error instanceof PartitionHaltedError) return await halt(assignment, error);
         // A commit refused for the loss of a partition that then was not lost is an unavailable log as well.
         if (!(error instanceof LogUnavailableError || error instanceof AssignmentLostError)) throw error;
         // What was in flight is known to the marker, so starting over is safe.
-        logger.warn({ partition, err: error }, "event log unavailable, starting the partition over");
+        logger.warn({ topic, partition, err: error }, "event log unavailable, starting the partition over");
         await pause(RESTART_MS);
       }
     }
@@ -97,38 +104,42 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
 
   /** Holds the partition without touching it, so that no other consumer runs into the same wall. */
   async function halt(assignment: Assignment, error: PartitionHaltedError): Promise<void> {
-    const { partition, lost } = assignment;
-    setHalted(partition, error.message);
-    logger.error({ err: error, partition }, "partition halted");
-    await Promise.race([lost, stopping.signal].map((signal) => signal.aborted || once(signal, "abort")));
+    const { topic, partition } = assignment;
+    setHalted(assignment, error.message);
+    logger.error({ err: error, topic, partition }, "partition halted");
+    await Promise.race([assignment.lost, stopping.signal].map((signal) => signal.aborted || once(signal, "abort")));
   }
 
-  function setHalted(partition: number, reason: string | undefined): void {
-    if (reason === undefined) halted.delete(partition);
-    else halted.set(partition, reason);
-    metrics.halted.set({ partition: String(partition) }, reason === undefined ? 0 : 1);
+  function setHalted({ topic, partition }: PartitionName, reason: string | undefined): void {
+    const name = `${topic}/${partition}`;
+    if (reason === undefined) halted.delete(name);
+    else halted.set(name, reason);
+    metrics.halted.set({ topic, partition: String(partition) }, reason === undefined ? 0 : 1);
   }
 
-  function onAssigned(assignment: Assignment): Promise<void> {
-    const life = live(assignment).finally(() => {
+  function hold(assignment: Assignment, deps: PartitionDeps, rejoin: () => void): Promise<void> {
+    const life = live(assignment, deps, rejoin).finally(() => {
       running.delete(life);
       // Whatever it waited for is its next owner's to find.
-      if (halted.has(assignment.partition)) setHalted(assignment.partition, undefined);
+      if (halted.has(`${assignment.topic}/${assignment.partition}`)) setHalted(assignment, undefined);
     });
     running.add(life);
     return life;
   }
 
   /** A member that was told to rejoin leaves with all its partitions and comes back over new connections. */
-  async function consume(): Promise<void> {
+  async function consume(kind: TopicKind): Promise<void> {
+    const { topic, group } = kind;
+    const deps = depsOf(kind);
     while (!leaving.signal.aborted) {
-      rejoining = new AbortController();
+      const rejoining = new AbortController();
       const signal = AbortSignal.any([leaving.signal, rejoining.signal]);
-      await log.consume({ topic: EVENTS_TOPIC, group: CONSUMER_GROUP, signal, onAssigned });
+      const onAssigned = (assignment: Assignment) => hold(assignment, deps, () => rejoining.abort());
+      await log.consume({ topic, group, signal, onAssigned });
     }
   }
-  const consuming = consume();
-  const failed = consuming.then(() => new Promise<never>(() => {}));
+  const consuming = parts.kinds.map(consume);
+  const failed = Promise.all(consuming).then(() => new Promise<never>(() => {}));
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {
@@ -136,7 +147,8 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     // What fails now has been reported by `failed`, and the marker covers it.
     await Promise.race([Promise.allSettled(running), pause(STOP_MS_MAX)]);
     leaving.abort();
-    await consuming.catch(() => {});
+    await Promise.allSettled(consuming);
+    await rollup[Symbol.asyncDispose]();
     await identity[Symbol.asyncDispose]();
     await progress[Symbol.asyncDispose]();
     breaker[Symbol.dispose]();
@@ -162,10 +174,8 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   };
 }
 
-async function currentEpoch(log: EventLog, warehouse: Warehouse): Promise<string> {
-  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, EVENTS_TOPIC));
+async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string): Promise<string> {
+  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
   if (epoch !== undefined) return epoch;
-  throw new PartitionHaltedError(
-    `no epoch is recorded for topic ${EVENTS_TOPIC}: run \`millrace migrate\`, then restart`,
-  );
+  throw new PartitionHaltedError(`no epoch is recorded for topic ${topic}: run \`millrace migrate\`, then restart`);
 }

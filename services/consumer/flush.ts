@@ -9,6 +9,7 @@ import { createInserter, INSERT_DEADLINE_MS, type InsertDeps, REPAIR_ROUNDS_MAX 
 import type { Marker } from "./marker.ts";
 import type { Prepared, Preparer, Refusal } from "./prepare.ts";
 import { createSuspects, type Suspects, tableRefuses } from "./refusals.ts";
+import type { PartitionSlots } from "./rollup/roller.ts";
 import type { Fate, Fates } from "./stored.ts";
 
 /** One insert must stay one block (docs/design.md, "Exactly once"). Escapes can make rows longer than their records. */
@@ -17,7 +18,10 @@ const INSERT_BYTES_MAX = 8_000_000;
 export interface FlushDeps extends InsertDeps {
   preparer: Preparer;
   window: IdWindow;
-  facts: FactWriter;
+  /** Of topics whose records say something about people. */
+  facts?: FactWriter | undefined;
+  /** Of topics whose rows are rolled up. */
+  slots?: PartitionSlots | undefined;
 }
 
 /** Both reject with TableRefusesError when the table takes nothing, PartitionHaltedError when it keeps nothing. */
@@ -115,7 +119,7 @@ export function createFlusher(deps: FlushDeps): Flusher {
     const outcomes = rows.refused ? rows : await insertOutcomes(prepared, tokenOf(range), range, false);
     if (rows.isDoubtful || outcomes.isDoubtful || outcomes.refused) return storeSettled(records, refusals);
     const fates = [["row", prepared.rowCount] as const, ...tally(prepared.outcomes.map(({ outcome }) => outcome))];
-    await finish(range, prepared, fates);
+    await finish(records, prepared, fates);
     return undefined;
   }
 
@@ -126,7 +130,7 @@ export function createFlusher(deps: FlushDeps): Flusher {
       const fates = await fatesOf(range, round > 0);
       const part = await retrying(() => preparer.prepare(records, { fates, refusals }));
       if (fates.size === records.length) {
-        await finish(range, part, tally(fates.values()));
+        await finish(records, part, tally(fates.values()));
         return undefined;
       }
       if (round > REPAIR_ROUNDS_MAX) break;
@@ -156,8 +160,15 @@ export function createFlusher(deps: FlushDeps): Flusher {
     return byOffset;
   }
 
-  async function finish(range: Marker, prepared: Prepared, fates: Iterable<readonly [Fate, number]>): Promise<void> {
-    await deps.facts.store(prepared.identity, () => markers.refresh(range, INSERT_DEADLINE_MS));
+  /** What follows from the rows is stored before the commit: whoever is killed in between does it again. */
+  async function finish(
+    records: readonly StoredRecord[],
+    prepared: Prepared,
+    fates: Iterable<readonly [Fate, number]>,
+  ): Promise<void> {
+    const range = rangeOf(records);
+    await deps.facts?.store(prepared.identity, () => markers.refresh(range, INSERT_DEADLINE_MS));
+    await deps.slots?.stored(records);
     await markers.clear(range.to + 1);
     for (const { id, offset, appendTimeMs } of prepared.ids) deps.window.add(id, offset, appendTimeMs);
     metrics.countStored(fates);

@@ -4,7 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Assignment } from "#lib/eventlog/log.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/events/outcome-rows.ts";
-import { EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
+import type { RowOrigin } from "#lib/events/row.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { BreakerOpenError } from "./breaker.ts";
@@ -13,7 +13,7 @@ import type { Marker, MarkerKeeper } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { askPatiently, insertPatiently } from "./patience.ts";
 import type { DeadLetter, Prepared } from "./prepare.ts";
-import type { StoredOffsets } from "./stored.ts";
+import type { RowTable, StoredOffsets } from "./stored.ts";
 
 /** An insert begins at most this long after its marker was acknowledged. */
 export const INSERT_DEADLINE_MS = 10_000;
@@ -26,6 +26,7 @@ export interface InsertDeps {
   assignment: Assignment;
   origin: RowOrigin;
   warehouse: Warehouse;
+  table: RowTable;
   stored: StoredOffsets;
   markers: MarkerKeeper;
   metrics: ConsumerMetrics;
@@ -55,7 +56,7 @@ export function createInserter(deps: InsertDeps): Inserter {
 
   async function insertRows({ rowCount, rows }: Prepared, token: string, range: Marker): Promise<InsertResult> {
     if (rowCount === 0) return { isDoubtful: false };
-    return insert("events_raw", EVENT_COLUMNS, rows, token, range);
+    return insert(deps.table.name, deps.table.columns, rows, token, range);
   }
 
   /** Letters before outcomes: an outcome "dead_letter" means that the bytes are there. */

@@ -13,7 +13,7 @@ export interface LagWatch extends Disposable {
 const INTERVAL_MS = 2000;
 
 export function watchLag(assignment: Assignment, metrics: ConsumerMetrics, clock: Clock): LagWatch {
-  const labels = { partition: String(assignment.partition) };
+  const labels = { topic: assignment.topic, partition: String(assignment.partition) };
   const stopped = new AbortController();
   const done = AbortSignal.any([stopped.signal, assignment.lost]);
   let position: { next: number; waitingSinceMs: number | undefined } | undefined;

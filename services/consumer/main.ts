@@ -11,6 +11,7 @@ import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
 import { startConsumer } from "./app.ts";
 import { consumerSchema } from "./config.ts";
+import { EVENTS, POINTS } from "./kinds.ts";
 
 const STOP_MS_MAX = 15_000;
 
@@ -19,7 +20,8 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
     argv,
     env,
     command: "millrace consumer",
-    summary: "Moves events from Kafka into ClickHouse, each exactly once. Run as many as there are partitions.",
+    summary:
+      "Moves events and points from Kafka into ClickHouse, each exactly once. Run as many as there are partitions.",
   });
   if (outcome.kind !== "config") {
     (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
@@ -38,9 +40,9 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       stack.defer(() => log.close());
       const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
       stack.defer(() => warehouse.close());
-      if (config.migrateOnStart) await prepareStores({ config, log, warehouse, logger, newEpoch: false });
+      if (config.migrateOnStart) await prepareStores({ config, log, warehouse, logger, newEpochs: [] });
       const registry = createMetricsRegistry("consumer");
-      const consumer = stack.use(startConsumer(config, { log, warehouse, registry, logger }));
+      const consumer = stack.use(startConsumer(config, { kinds: [EVENTS, POINTS], log, warehouse, registry, logger }));
       const health = createHealth({
         checks: [{ name: "log", check: () => log.check() }, ...consumer.checks],
         registry,

@@ -6,12 +6,12 @@ export interface ConsumerMetrics {
   insertErrors: Counter<"kind">;
   batchRows: Histogram;
   batchAgeSeconds: Histogram;
-  lagRecords: Gauge<"partition">;
-  lagSeconds: Gauge<"partition">;
-  halted: Gauge<"partition">;
+  lagRecords: Gauge<"topic" | "partition">;
+  lagSeconds: Gauge<"topic" | "partition">;
+  halted: Gauge<"topic" | "partition">;
   breakerState: Gauge;
   breakerOpened: Counter;
-  stalls: Counter<"partition">;
+  stalls: Counter<"topic" | "partition">;
   /** Counts a range once it is committed: what may still be retried is not counted. */
   countStored(fates: Iterable<readonly [Fate, number]>): void;
 }
@@ -54,19 +54,19 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     lagRecords: new Gauge({
       name: "millrace_lag_records",
       help: "Records on the log not yet stored.",
-      labelNames: ["partition"],
+      labelNames: ["topic", "partition"],
       registers,
     }),
     lagSeconds: new Gauge({
       name: "millrace_lag_seconds",
       help: "Age of the oldest record not yet stored; 0 when there is none.",
-      labelNames: ["partition"],
+      labelNames: ["topic", "partition"],
       registers,
     }),
     halted: new Gauge({
       name: "millrace_partition_halted",
       help: "1 while the partition waits for somebody to act; the log says how.",
-      labelNames: ["partition"],
+      labelNames: ["topic", "partition"],
       registers,
     }),
     breakerState: new Gauge({
@@ -82,7 +82,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     stalls: new Counter({
       name: "millrace_partition_stalls_total",
       help: "Times a partition with records got none from the log, and the consumer rejoined its group for it.",
-      labelNames: ["partition"],
+      labelNames: ["topic", "partition"],
       registers,
     }),
     countStored(fates) {

@@ -12,27 +12,32 @@ import { createFlusher, type Flusher } from "./flush.ts";
 import { PartitionHaltedError, TableRefusesError } from "./halted.ts";
 import { APPEND_TIME_MARGIN_MS, createIdWindow, type IdWindow, type IdWindowBounds, windowId } from "./id-window.ts";
 import type { Identity } from "./identity/resolver.ts";
+import type { TopicKind } from "./kinds.ts";
 import { type LagWatch, watchLag } from "./lag.ts";
 import { createMarkerKeeper, decodeCommit, type Marker } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { askPatiently } from "./patience.ts";
-import { createPreparer } from "./prepare.ts";
+import type { PartitionSlots, Rollup } from "./rollup/roller.ts";
 import { createStoredOffsets, type StoredOffsets } from "./stored.ts";
 
 export interface PartitionDeps {
+  kind: TopicKind;
   warehouse: Warehouse;
   metrics: ConsumerMetrics;
   clock: Clock;
   logger: Logger;
   batch: BatchBounds;
   idWindow: IdWindowBounds;
-  identity: Identity;
+  /** Of topics whose records say something about people. */
+  identity: Identity | undefined;
+  /** Of topics whose rows are rolled up. */
+  rollup: Rollup | undefined;
   /** Epoch of the topic's log. */
   epoch(): Promise<string>;
   /** The next offset to process, each time it moves. */
   onProgress(origin: RowOrigin, next: number): void;
   /** The partition waits for its table to be repaired; undefined: it goes on. */
-  onRefused(partition: number, error: TableRefusesError | undefined): void;
+  onRefused(origin: RowOrigin, error: TableRefusesError | undefined): void;
   /** Fires when the process is to stop: the batch under way is finished, then the partition is let go. */
   stopping: AbortSignal;
 }
@@ -42,8 +47,8 @@ const REFUSED_PAUSE_MS_MIN = 1000;
 const REFUSED_PAUSE_MS_MAX = 5000;
 /** What is sent to a table that refused everything, to see whether it was repaired; enough to see that it was not. */
 const REFUSED_RETRY_RECORDS = 32;
-const RESET_REMEDY =
-  "if the topic was deleted or recreated, run `millrace migrate --new-epoch` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it";
+const resetRemedy = ({ newEpochFlag }: TopicKind) =>
+  `if the topic was deleted or recreated, run \`millrace migrate ${newEpochFlag}\` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it`;
 
 /** Resolves when the process stops; rejects with PartitionHaltedError, or with what `assignment.lost` brings. */
 export async function consumePartition(assignment: Assignment, deps: PartitionDeps): Promise<void> {
@@ -57,28 +62,32 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     partition: assignment.partition,
   };
   const logger = deps.logger.child({ topic: origin.topic, partition: origin.partition });
-  const stored = createStoredOffsets(deps.warehouse, origin);
+  const { kind } = deps;
+  const stored = createStoredOffsets(deps.warehouse, origin, kind.table);
   const window = createIdWindow(deps.idWindow);
+  const slots = await deps.rollup?.assigned(origin, assignment.lost);
   const flusher = createFlusher({
     assignment,
     origin,
     warehouse: deps.warehouse,
+    table: kind.table,
     stored,
-    preparer: createPreparer(origin, window, stored),
+    preparer: kind.createPreparer(origin, window, stored),
     window,
-    facts: deps.identity.assigned(origin, assignment.lost),
+    facts: deps.identity?.assigned(origin, assignment.lost),
+    slots,
     markers: createMarkerKeeper(assignment, origin.epoch, deps.clock),
     metrics: deps.metrics,
     clock: deps.clock,
     logger,
   });
   try {
-    const partition = { assignment, deps, origin, logger, stored, window, flusher, lag };
+    const partition = { assignment, deps, origin, logger, stored, window, flusher, slots, lag };
     const next = await recover(partition);
     await runBatches(partition, next);
   } catch (error) {
     if (!(error instanceof OffsetOutOfRangeError)) throw error;
-    const message = `${origin.topic}/${origin.partition}: ${error.message}; ${RESET_REMEDY}`;
+    const message = `${origin.topic}/${origin.partition}: ${error.message}; ${resetRemedy(kind)}`;
     throw new PartitionHaltedError(message, { cause: error });
   }
 }
@@ -91,6 +100,7 @@ interface Partition {
   stored: StoredOffsets;
   window: IdWindow;
   flusher: Flusher;
+  slots: PartitionSlots | undefined;
   lag: LagWatch;
 }
 
@@ -114,7 +124,7 @@ async function recover(partition: Partition): Promise<number> {
   if (next < bounds.start || end > bounds.end) {
     throw new PartitionHaltedError(
       `${origin.topic}/${origin.partition}: offset ${next} is next${marker ? `, ${marker.to} was in flight` : ""}, but ` +
-        `the log has ${bounds.start} to ${bounds.end}; ${RESET_REMEDY}`,
+        `the log has ${bounds.start} to ${bounds.end}; ${resetRemedy(deps.kind)}`,
     );
   }
   lag.moved(next);
@@ -143,7 +153,7 @@ async function recover(partition: Partition): Promise<number> {
 
 /** A log that was wiped begins at 0 again: its records would be swallowed by the old records' tokens. */
 async function refuseReset(
-  { assignment, origin }: Partition,
+  { assignment, deps, origin }: Partition,
   bounds: PartitionBounds,
   head: { offset: number; appendTimeMs: number } | undefined,
 ): Promise<void> {
@@ -151,7 +161,7 @@ async function refuseReset(
   const where = `${origin.topic}/${origin.partition}`;
   if (bounds.end <= head.offset) {
     throw new PartitionHaltedError(
-      `${where}: the log ends at offset ${bounds.end}, but offset ${head.offset} of this epoch is stored: the log was reset; ${RESET_REMEDY}`,
+      `${where}: the log ends at offset ${bounds.end}, but offset ${head.offset} of this epoch is stored: the log was reset; ${resetRemedy(deps.kind)}`,
     );
   }
   if (head.offset < bounds.start) return;
@@ -159,7 +169,7 @@ async function refuseReset(
   if (record?.appendTimeMs !== head.appendTimeMs) {
     throw new PartitionHaltedError(
       `${where}: the record at offset ${head.offset} is not the one stored from there (append times ${record?.appendTimeMs} and ` +
-        `${head.appendTimeMs}): the log was reset and refilled; ${RESET_REMEDY}`,
+        `${head.appendTimeMs}): the log was reset and refilled; ${resetRemedy(deps.kind)}`,
     );
   }
 }
@@ -185,7 +195,7 @@ const IDS_PER_QUERY = 250_000;
  * False when the process is to stop meanwhile; the marker knows what is in flight.
  */
 async function store(
-  { assignment, deps, flusher }: Partition,
+  { assignment, deps, origin, flusher }: Partition,
   records: readonly StoredRecord[],
   how: Flusher["flush"],
 ): Promise<boolean> {
@@ -195,12 +205,12 @@ async function store(
   for (let [sending, rest, send] = [records, records.slice(0, 0), how]; sending.length > 0; ) {
     try {
       await send(sending);
-      if (isRefused) deps.onRefused(assignment.partition, undefined);
+      if (isRefused) deps.onRefused(origin, undefined);
       isRefused = false;
       [sending, rest, send] = [rest, [], flusher.settle];
     } catch (error) {
       if (!(error instanceof TableRefusesError)) throw error;
-      if (!isRefused) deps.onRefused(assignment.partition, error);
+      if (!isRefused) deps.onRefused(origin, error);
       isRefused = true;
       const left = [...sending, ...rest].filter(({ offset }) => offset >= error.from);
       [sending, rest] = [left.slice(0, REFUSED_RETRY_RECORDS), left.slice(REFUSED_RETRY_RECORDS)];
@@ -213,14 +223,17 @@ async function store(
 }
 
 async function runBatches(partition: Partition, start: number): Promise<void> {
-  const { assignment, deps, origin, logger, flusher, lag } = partition;
+  const { assignment, deps, origin, logger, flusher, slots, lag } = partition;
   const batcher = createBatcher(assignment, deps.batch, deps.clock);
   const isStopping = () => deps.stopping.aborted || assignment.lost.aborted;
   let next = start;
   while (!isStopping()) {
     const records = await batcher.gather(next, IDLE_MS, isStopping);
     const [oldest] = records;
-    if (!oldest) continue;
+    if (!oldest) {
+      slots?.idle();
+      continue;
+    }
     lag.moved(next, oldest.appendTimeMs);
     if (!(await flushTraced(origin, records, () => store(partition, records, flusher.flush)))) return;
     next += records.length;

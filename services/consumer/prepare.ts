@@ -1,4 +1,4 @@
-// Records of a contiguous range → what each of them becomes: a row, a duplicate, a dead letter.
+// Records of a contiguous range → what each of them becomes: a row, a duplicate, a dead letter. Here, those of events.
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
@@ -26,7 +26,7 @@ export interface DeadLetter {
 /** A range ready to be stored: each of its offsets that is not stored yet is in exactly one of rows and outcomes. */
 export interface Prepared {
   rowCount: number;
-  /** JSONCompactEachRow of EVENT_COLUMNS. */
+  /** JSONCompactEachRow of the table's columns. */
   rows: Uint8Array;
   outcomes: Outcome[];
   deadLetters: DeadLetter[];
@@ -55,7 +55,7 @@ export interface Preparer {
 
 type Positions = ReadonlyMap<string, readonly StoredPosition[]>;
 
-export function createPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
+export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
   const event = createRecordScanner();
   const writer = createRowWriter(origin);
 
@@ -144,12 +144,12 @@ export function createPreparer(origin: RowOrigin, window: IdWindow, stored: Stor
 
 const IDS_PER_LOOKUP = 1000;
 
-function nothingPrepared(): Prepared {
+export function nothingPrepared(): Prepared {
   return { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [], identity: [] };
 }
 
 /** Undefined when `read` went through; a record's own fault is a value here, every other error is thrown. */
-function poisonOf(read: () => void): Refusal | undefined {
+export function poisonOf(read: () => void): Refusal | undefined {
   try {
     read();
     return undefined;
@@ -172,11 +172,11 @@ function idOf({ bytes, starts, ends }: RecordScanner): string {
   return windowId(bytes.subarray(starts[FIELD.id], ends[FIELD.id]), apiKey);
 }
 
-function momentOf({ offset, appendTimeMs }: StoredRecord): Moment {
+export function momentOf({ offset, appendTimeMs }: StoredRecord): Moment {
   return { offset, appendTimeMs };
 }
 
-function addDeadLetter(prepared: Prepared, record: StoredRecord, { errorClass, error }: Refusal): void {
+export function addDeadLetter(prepared: Prepared, record: StoredRecord, { errorClass, error }: Refusal): void {
   prepared.deadLetters.push({ record, errorClass, error });
   prepared.outcomes.push({ ...momentOf(record), outcome: "dead_letter", detail: errorClass });
 }

@@ -51,12 +51,24 @@ export interface StoredOffsets {
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
 }
 
+/** Where the rows of a topic are, and what their ids are in SQL. */
+export interface RowTable {
+  name: string;
+  /** Of an insert. */
+  columns: readonly string[];
+  /** True for a row whose id was made by a caller and may come again. */
+  isFromCaller: string;
+  /** Within which the ids are unique. */
+  apiKey: string;
+}
+
 /** Error classes of dead letters that ClickHouse refused begin with it. */
 export const REFUSED_CLASS = "clickhouse_";
 const REFUSED_LOOKBACK = 1000;
 const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
 
-export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): StoredOffsets {
+export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
+  const { name, isFromCaller, apiKey } = table;
   const position = { epoch: origin.epoch, topic: origin.topic, partition: origin.partition };
 
   return {
@@ -71,7 +83,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
       const where = `${OF_PARTITION} AND log_offset >= {from:UInt64}`;
       const rows = await warehouse.query<{ o: string; t: string }>(
         `SELECT log_offset AS o, toUnixTimestamp64Milli(log_time) AS t FROM (
-           SELECT log_offset, log_time FROM events_raw WHERE ${where} ORDER BY log_offset DESC LIMIT 1
+           SELECT log_offset, log_time FROM ${name} WHERE ${where} ORDER BY log_offset DESC LIMIT 1
            UNION ALL
            SELECT log_offset, log_time FROM log_outcomes WHERE ${where} ORDER BY log_offset DESC LIMIT 1
          ) ORDER BY o DESC LIMIT 1`,
@@ -82,7 +94,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
     async fates(from, to) {
       const range = `${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`;
       const rows = await warehouse.query<{ o: string; f: Fate }>(
-        `SELECT log_offset AS o, 'row' AS f FROM events_raw WHERE ${range}
+        `SELECT log_offset AS o, 'row' AS f FROM ${name} WHERE ${range}
          UNION ALL SELECT log_offset AS o, toString(outcome) AS f FROM log_outcomes WHERE ${range}`,
         { params: { ...position, from, to } },
       );
@@ -110,16 +122,16 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
       const rows = await warehouse.query<{ n: string }>(
         `SELECT count() AS n FROM log_outcomes
          WHERE ${range} AND outcome = 'dead_letter' AND startsWith(detail, {refused:String}) AND log_offset >=
-           (SELECT if(count() = 0, 0, max(log_offset) + 1) FROM events_raw WHERE ${range})`,
+           (SELECT if(count() = 0, 0, max(log_offset) + 1) FROM ${name} WHERE ${range})`,
         { params: { ...position, before, since: Math.max(0, before - REFUSED_LOOKBACK), refused: REFUSED_CLASS } },
       );
       return Number(rows[0]?.n);
     },
     async callerIds(from, to, sinceMs) {
       const rows = await warehouse.query<{ k: string; u: string; o: string; t: string }>(
-        `SELECT api_key AS k, toString(uuid) AS u, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t
-         FROM events_raw
-         WHERE ${OF_PARTITION} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64} AND uuid_from_caller
+        `SELECT ${apiKey} AS k, toString(uuid) AS u, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t
+         FROM ${name}
+         WHERE ${OF_PARTITION} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64} AND ${isFromCaller}
            AND log_time >= fromUnixTimestamp64Milli({since:Int64})
          ORDER BY o`,
         { params: { ...position, from, to, since: sinceMs } },
@@ -134,8 +146,8 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin): St
     async positionsOf(uuids) {
       const found = new Map<string, StoredPosition[]>();
       const rows = await warehouse.query<{ k: string; u: string; e: string; p: number; o: string }>(
-        `SELECT api_key AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
-         FROM events_raw WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`,
+        `SELECT ${apiKey} AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
+         FROM ${name} WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`,
         { params: { topic: origin.topic, uuids } },
       );
       for (const { k, u, e, p, o } of rows) {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { createLogger, LOG_LEVELS } from "#lib/runtime/log.ts";
 import { argument, oneOf } from "#lib/runtime/settings.ts";
@@ -15,8 +16,9 @@ const migrateSchema = z
     ...kafkaSettings,
     ...retentionSettings,
     newEpoch: argument().describe(
-      "The topic was deleted and made again: store its offsets beside those of the old one.",
+      "The topic of events was deleted and made again: store its offsets beside those of the old one.",
     ),
+    newPointsEpoch: argument().describe("The same for the topic of points."),
     logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
   })
   .superRefine(requireBrokers);
@@ -37,7 +39,8 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
   const log = createKafkaLog(kafkaOptions(config, "millrace-migrate", logger));
   const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
-    await prepareStores({ config, log, warehouse, logger, newEpoch: config.newEpoch });
+    const newEpochs = [...(config.newEpoch ? [EVENTS_TOPIC] : []), ...(config.newPointsEpoch ? [POINTS_TOPIC] : [])];
+    await prepareStores({ config, log, warehouse, logger, newEpochs });
     await applyRetention(warehouse, config.eventsRetention, logger);
     return 0;
   } catch (error) {

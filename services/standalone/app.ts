@@ -10,6 +10,7 @@ import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
 import { applyRetention } from "#lib/warehouse/retention.ts";
 import { startConsumer } from "../consumer/app.ts";
+import { EVENTS, POINTS } from "../consumer/kinds.ts";
 import { startGateway } from "../gateway/app.ts";
 import { startClickHouse } from "./clickhouse.ts";
 import type { StandaloneConfig } from "./config.ts";
@@ -32,12 +33,12 @@ export async function startStandalone(config: StandaloneConfig, logger: Logger):
   const warehouse = createClickHouseWarehouse(clickhouseOptions(connection));
   stack.defer(() => warehouse.close());
   if (config.migrateOnStart) {
-    await prepareStores({ config: connection, log, warehouse, logger, newEpoch: false });
+    await prepareStores({ config: connection, log, warehouse, logger, newEpochs: [] });
     await applyRetention(warehouse, config.eventsRetention, logger);
   }
 
   const registry = createMetricsRegistry("standalone");
-  const consumer = stack.use(startConsumer(config, { log, warehouse, registry, logger }));
+  const consumer = stack.use(startConsumer(config, { kinds: [EVENTS, POINTS], log, warehouse, registry, logger }));
   stack.use(startRetention(log, config.logRetention, logger));
   // Disposed first, so that what it accepts until its end is on the log before the consumer leaves.
   const gateway = stack.use(await startGateway(config, { log, registry, logger, checks: consumer.checks }));

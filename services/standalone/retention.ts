@@ -1,7 +1,7 @@
 // Trims the standalone's event log: what is stored in ClickHouse and older than LOG_RETENTION. (Kafka trims itself.)
 import type { Logger } from "pino";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_GROUP, POINTS_TOPIC } from "#lib/events/topics.ts";
 
 const INTERVAL_MS = 60_000;
 
@@ -23,28 +23,33 @@ export function startRetention(log: EventLog, retentionMs: number, logger: Logge
 }
 
 /** Removes records appended before `olderThanMs`, never one that is not committed as stored. */
-export async function trimOnce(log: EventLog, olderThanMs: number): Promise<void> {
-  const committed = await log.committed(EVENTS_TOPIC, CONSUMER_GROUP);
-  for (const { partition, start } of await log.bounds(EVENTS_TOPIC)) {
+async function trimOnce(log: EventLog, olderThanMs: number): Promise<void> {
+  await trimTopic(log, EVENTS_TOPIC, CONSUMER_GROUP, olderThanMs);
+  await trimTopic(log, POINTS_TOPIC, POINTS_GROUP, olderThanMs);
+}
+
+async function trimTopic(log: EventLog, topic: string, group: string, olderThanMs: number): Promise<void> {
+  const committed = await log.committed(topic, group);
+  for (const { partition, start } of await log.bounds(topic)) {
     const stored = committed.get(partition)?.offset ?? start;
-    const before = await firstAtOrAfter(log, partition, start, stored, olderThanMs);
-    if (before > start) await log.trim(EVENTS_TOPIC, partition, before);
+    const before = await firstAtOrAfter(log, topic, partition, { from: start, to: stored }, olderThanMs);
+    if (before > start) await log.trim(topic, partition, before);
   }
 }
 
 /** First offset in [from, to] appended at or after the time; append times never decrease. */
 async function firstAtOrAfter(
   log: EventLog,
+  topic: string,
   partition: number,
-  from: number,
-  to: number,
+  { from, to }: { from: number; to: number },
   timeMs: number,
 ): Promise<number> {
   let low = from;
   let high = to;
   while (low < high) {
     const middle = Math.floor((low + high) / 2);
-    const [record] = await log.tail(EVENTS_TOPIC, partition, {
+    const [record] = await log.tail(topic, partition, {
       from: middle,
       maxRecords: 1,
       maxBytes: 1,

@@ -12,6 +12,7 @@ import { personIdOf } from "#lib/events/ids.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
 import { main } from "../../services/persons/main.ts";
 import { auditLog, isClean } from "../../services/verify/audit.ts";
 import { repairGaps } from "../../services/verify/repair.ts";
@@ -61,7 +62,7 @@ async function createScene(database: string): Promise<Scene> {
     said,
     epoch: (await log.epoch()) ?? "",
     startConsumer() {
-      const parts = { log, warehouse, registry: new Registry(), logger: pino({ level: "silent" }) };
+      const parts = { kinds: [EVENTS], log, warehouse, registry: new Registry(), logger: pino({ level: "silent" }) };
       const consumer = startConsumer(BATCHES, parts);
       consumers.push(consumer);
       return consumer;

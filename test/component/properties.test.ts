@@ -274,7 +274,7 @@ describe("the view events", () => {
       const names = { clickhouseDatabase: warehouse.database, kafkaPartitions: 1 };
       const config = { clickhouseUrl, clickhouseUser, clickhousePassword, ...names };
       const logger = createLogger({ level: "error", service: "test" });
-      await prepareStores({ config, log, warehouse, logger, newEpoch: false });
+      await prepareStores({ config, log, warehouse, logger, newEpochs: [] });
     } finally {
       await log.close();
     }

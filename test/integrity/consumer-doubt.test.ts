@@ -10,9 +10,10 @@ import { systemClock } from "#lib/runtime/clock.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { createFlusher } from "../../services/consumer/flush.ts";
 import { createIdWindow } from "../../services/consumer/id-window.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
 import { createMarkerKeeper } from "../../services/consumer/marker.ts";
 import { createConsumerMetrics } from "../../services/consumer/metrics.ts";
-import { createPreparer } from "../../services/consumer/prepare.ts";
+import { createEventPreparer } from "../../services/consumer/prepare.ts";
 import { createStoredOffsets, type Fates } from "../../services/consumer/stored.ts";
 import { exactlyOnce } from "../support/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
@@ -236,12 +237,13 @@ async function flushByHand(stage: Stage, fates?: (from: number, to: number) => F
   })(warehouse);
   const onAssigned = async (assignment: Assignment) => {
     const origin = { epoch: stage.epoch, topic: EVENTS_TOPIC, partition: 0 };
-    const stored = createStoredOffsets(faulty, origin);
+    const stored = createStoredOffsets(faulty, origin, EVENTS.table);
     const window = createIdWindow({ ageMsMax: 1000, offsetsMax: 1000 });
     const flusher = createFlusher({
       ...{ assignment, origin, window, warehouse: faulty, clock: systemClock, logger: pino({ level: "silent" }) },
       stored: fates ? { ...stored, fates: async (from, to) => fates(from, to) } : stored,
-      preparer: createPreparer(origin, window, stored),
+      table: EVENTS.table,
+      preparer: createEventPreparer(origin, window, stored),
       facts: { store: async () => {} },
       markers: createMarkerKeeper(assignment, stage.epoch, systemClock),
       metrics: createConsumerMetrics(new Registry()),

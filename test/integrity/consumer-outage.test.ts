@@ -7,6 +7,7 @@ import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { startConsumer } from "../../services/consumer/app.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
 import { auditStored, exactlyOnce } from "../support/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { BATCHES, createStage, eventRecord, until, withInsert } from "../support/consumer.ts";
@@ -27,7 +28,7 @@ it("ClickHouse killed with -9 four times under load costs no row and doubles non
   const epoch = (await log.epoch()) as string;
   const consumer = startConsumer(
     { ...BATCHES, batchSize: 500 },
-    { log, warehouse, registry: new Registry(), logger: pino({ level: "silent" }) },
+    { kinds: [EVENTS], log, warehouse, registry: new Registry(), logger: pino({ level: "silent" }) },
   );
   const batch = Array.from({ length: 500 }, () => eventRecord());
   let end = 0;

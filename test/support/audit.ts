@@ -1,6 +1,8 @@
 // The tests' own audit, independent of `millrace verify`: what is stored of one epoch against what was appended. Rows
 // and outcomes are read one by one; trace-checker.ts judges them.
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
+import type { RowTable } from "../../services/consumer/stored.ts";
 import { type AckedRecord, checkTrace, type TraceOutcome, type TraceRow, type Verdict } from "./trace-checker.ts";
 
 export interface StoredAudit extends Verdict {
@@ -29,6 +31,7 @@ export async function auditStored(
   warehouse: Warehouse,
   epoch: string,
   ends: ReadonlyMap<number, number>,
+  { name, isFromCaller, apiKey }: RowTable = EVENTS.table,
 ): Promise<StoredAudit> {
   const ask = <Row>(columns: string, table: string) =>
     warehouse.query<Row>(
@@ -37,8 +40,8 @@ export async function auditStored(
       { params: { epoch } },
     );
   const raw = await ask<{ p: number; o: string; id: string | null }>(
-    ", if(uuid_from_caller, concat(api_key, ' ', toString(uuid)), NULL) AS id",
-    "events_raw",
+    `, if(${isFromCaller}, concat(${apiKey}, ' ', toString(uuid)), NULL) AS id`,
+    name,
   );
   const others = await ask<{ p: number; o: string; outcome: string; detail: string }>(
     ", toString(outcome) AS outcome, detail",

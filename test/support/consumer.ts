@@ -5,11 +5,11 @@ import { Registry } from "prom-client";
 import type { AppendRecord, Assignment, EventLog } from "#lib/eventlog/log.ts";
 import { createUuidV7, parseUuid } from "#lib/events/ids.ts";
 import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
-import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 import type { InsertOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import type { BatchConfig } from "../../services/consumer/config.ts";
+import { EVENTS, type TopicKind } from "../../services/consumer/kinds.ts";
 import { auditStored, type StoredAudit } from "./audit.ts";
 import { createScriptedLog, type ScriptedLog } from "./scripted-log.ts";
 
@@ -56,28 +56,33 @@ export interface StageOptions {
   /** Distinguishes the stages that share one database. */
   epoch: string;
   now?: () => number;
+  /** Default: events, without the roll-up of their values. */
+  kind?: TopicKind;
 }
 
 /** Disposing stops the consumers it started, but for the dead. */
-export async function createStage(warehouse: Warehouse, { partitions = 1, epoch, now }: StageOptions): Promise<Stage> {
+export async function createStage(warehouse: Warehouse, options: StageOptions): Promise<Stage> {
+  const { partitions = 1, epoch, now, kind = { ...EVENTS, isRolledUp: false } } = options;
+  const { topic, group } = kind;
   const log = createScriptedLog({ partitions, ...(now ? { now } : {}), wait: (ms) => pause(Math.min(ms, 20)) });
-  await log.createTopics([{ topic: EVENTS_TOPIC, partitions }]);
+  await log.createTopics([{ topic, partitions }]);
   const ofEpoch = { ...log, epoch: async () => epoch };
   const consumers: RunningConsumer[] = [];
   const deaths = new Map<RunningConsumer, () => boolean>();
-  const ends = async () => new Map((await log.bounds(EVENTS_TOPIC)).map(({ partition, end }) => [partition, end]));
+  const ends = async () => new Map((await log.bounds(topic)).map(({ partition, end }) => [partition, end]));
   return {
     log,
     epoch,
     warehouse,
     async append(...records) {
-      await log.append(EVENTS_TOPIC, records);
+      await log.append(topic, records);
     },
     start({ config, clock, warehouse: wrap, log: wrapLog, isDead } = {}) {
       const registry = new Registry();
       const warnings: RunningConsumer["warnings"] = [];
       const logger = pino({ level: "warn" }, { write: (line: string) => void warnings.push(JSON.parse(line)) });
-      const parts = { log: wrapLog?.(ofEpoch) ?? ofEpoch, warehouse: wrap?.(warehouse) ?? warehouse, registry, logger };
+      const ports = { log: wrapLog?.(ofEpoch) ?? ofEpoch, warehouse: wrap?.(warehouse) ?? warehouse };
+      const parts = { kinds: [kind], ...ports, registry, logger };
       const consumer = startConsumer({ ...BATCHES, ...config }, { ...parts, ...(clock ? { clock } : {}) });
       let failure: unknown;
       consumer.failed.catch((error: unknown) => {
@@ -92,7 +97,7 @@ export async function createStage(warehouse: Warehouse, { partitions = 1, epoch,
       const wanted = await ends();
       await until(async () => {
         for (const consumer of consumers) if (consumer.failure()) throw consumer.failure();
-        const commits = await log.committed(EVENTS_TOPIC, CONSUMER_GROUP);
+        const commits = await log.committed(topic, group);
         return [...wanted].every(([partition, end]) => {
           const commit = commits.get(partition);
           return end === 0 || (commit?.offset === end && !commit.metadata.includes('"to"'));
@@ -100,7 +105,7 @@ export async function createStage(warehouse: Warehouse, { partitions = 1, epoch,
       }, "everything is committed");
     },
     async audit() {
-      return auditStored(warehouse, epoch, await ends());
+      return auditStored(warehouse, epoch, await ends(), kind.table);
     },
     async metric({ registry }, name) {
       const found = await registry.getSingleMetric(name)?.get();
@@ -210,6 +215,7 @@ export function createMortal(deathAt: number): Mortal {
         ...inner,
         query: (sql, options) => live(() => inner.query(sql, options)),
         insert: (options) => live(() => inner.insert(options)),
+        command: (sql, options) => live(() => inner.command(sql, options)),
       }),
       log: withAssignments((inner) => ({
         ...inner,

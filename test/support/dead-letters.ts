@@ -14,6 +14,7 @@ import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startConsumer } from "../../services/consumer/app.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
 import { main } from "../../services/dead-letters/main.ts";
 import { startGateway } from "../../services/gateway/app.ts";
 import { type IngressConfig, ingressSettings } from "../../services/gateway/config.ts";
@@ -91,7 +92,7 @@ export async function startDeadLetterStage(
       if (consumer) await drained();
     },
     startConsumer() {
-      consumer = startConsumer(BATCHES, { log, warehouse, registry: new Registry(), logger });
+      consumer = startConsumer(BATCHES, { kinds: [EVENTS], log, warehouse, registry: new Registry(), logger });
     },
     async recordAt(offset) {
       const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 };

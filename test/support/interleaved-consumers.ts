@@ -8,6 +8,7 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 import type { InsertOptions, QueryOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startConsumer } from "../../services/consumer/app.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
 import { BATCHES, createMortal, type Mortal } from "./consumer.ts";
 import { createMemoryWarehouse, type MemoryRow, type MemoryWarehouse } from "./memory-warehouse.ts";
 import type { Switches } from "./safeguards.ts";
@@ -165,6 +166,8 @@ function startProcess(batchSize: number, deps: ProcessDeps): Process {
   const consumer = startConsumer(
     { ...BATCHES, batchSize },
     {
+      // The warehouse in memory computes no roll-up.
+      kinds: [{ ...EVENTS, isRolledUp: false }],
       warehouse: mortal.options.warehouse(deps.switches.warehouse(warehouse)),
       log: mortal.options.log(deps.switches.log(log)),
       clock: deps.switches.clock(deps.clock),

@@ -5,6 +5,7 @@ import { decodeRecord } from "#lib/events/record.ts";
 import { createEventRows, EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import type { InsertOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
+import { EVENTS } from "../../services/consumer/kinds.ts";
 import { createStoredOffsets } from "../../services/consumer/stored.ts";
 import { eventRecord, idOf } from "./consumer.ts";
 
@@ -48,7 +49,7 @@ export function describeWarehouse(name: string, start: () => Promise<WarehouseUn
     });
     afterAll(() => subject[Symbol.asyncDispose]());
 
-    const ask = (origin: RowOrigin) => createStoredOffsets(warehouse, origin);
+    const ask = (origin: RowOrigin) => createStoredOffsets(warehouse, origin, EVENTS.table);
     /** Offsets 0 to 99 and what they are; the surplus is rows beyond one an offset. */
     const fates = async (origin: RowOrigin) => {
       const { byOffset, surplus } = await ask(origin).fates(0, 99);
