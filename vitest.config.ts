@@ -40,7 +40,6 @@ export default defineConfig({
           // Brokers, ClickHouse and whole services, mostly waiting for each other.
           include: ["test/{e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: ALONE,
-          maxWorkers: 3,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
