@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { compare, type StoredRow } from "./audit.ts";
+import { areEqual, compare, type StoredRow } from "./audit.ts";
 
 function run(count: number) {
   const ids = Array.from({ length: count }, (_, n) => `id-${n}`);
@@ -51,4 +51,10 @@ describe("compare", () => {
     expect(compare(unanswered, rows.slice(0, 1))).toEqual({ stored: 1, ...CLEAN });
     expect(compare(unanswered, [...rows, rows[2] as StoredRow]).doubled).toEqual(["id-2"]);
   });
+});
+
+it("sums are equal but for the last digits, and counts in all of them", () => {
+  expect(areEqual({ count: 3, sum: 0.1 + 0.2 + 0.3 }, { count: 3, sum: 0.3 + 0.2 + 0.1 })).toBe(true);
+  expect(areEqual({ count: 3, sum: 6 }, { count: 2, sum: 6 })).toBe(false);
+  expect(areEqual({ count: 3, sum: 6 }, { count: 3, sum: 6.001 })).toBe(false);
 });

@@ -75,3 +75,26 @@ export async function readOutcomes(warehouse: Warehouse): Promise<Outcomes> {
   );
   return { duplicates: Number(row?.duplicates), deadLetters: Number(row?.letters) };
 }
+
+/** Events that have a value, and the sum of their values. */
+export interface Sums {
+  count: number;
+  sum: number;
+}
+
+/** Of the rows themselves, and as the roll-up of five minutes has them. */
+export async function readSums(warehouse: Warehouse): Promise<{ rows: Sums; rollup: Sums }> {
+  const ask = async (sql: string): Promise<Sums> => {
+    const [row] = await warehouse.query<{ n: string; s: number }>(sql);
+    return { count: Number(row?.n ?? 0), sum: Number(row?.s ?? 0) };
+  };
+  return {
+    rows: await ask("SELECT count() AS n, sum(value) AS s FROM event_points"),
+    rollup: await ask("SELECT sum(r.count) AS n, sum(r.sum) AS s FROM points_rollup AS r WHERE origin = 'event'"),
+  };
+}
+
+/** A sum of many terms depends on their order in its last digits. */
+export function areEqual(one: Sums, other: Sums): boolean {
+  return one.count === other.count && Math.abs(one.sum - other.sum) <= 1e-9 * Math.abs(one.sum);
+}

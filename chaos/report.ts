@@ -57,6 +57,7 @@ function auditRows({ audit, faults }: ChaosReport): [string, string | number][] 
     ["altered, or sent by nobody", audit.altered + audit.unknown],
     ["people", `${audit.people} with ${audit.distinctIds} distinct ids`],
     ["wrong people", audit.wrongPeople],
+    ["values in the roll-up", `${audit.values.rollup.count} of ${audit.values.rows.count}`],
     ["verify", `exit ${audit.verifyExitCode}`],
     ...beside,
   ];

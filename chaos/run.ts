@@ -3,7 +3,7 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { compare, readOutcomes, readRows } from "./audit.ts";
+import { areEqual, compare, readOutcomes, readRows, readSums, type Sums } from "./audit.ts";
 import { type Cluster, startCluster } from "./cluster.ts";
 import { KINDS } from "./kinds.ts";
 import { type Load, startLoad } from "./load.ts";
@@ -61,6 +61,8 @@ export interface Audit {
   /** Distinct ids that the tables know. */
   distinctIds: number;
   wrongPeople: number;
+  /** Of the rows, and in the roll-up. */
+  values: { rows: Sums; rollup: Sums };
   verifyExitCode: number | null;
   verifyOutput: string;
 }
@@ -185,10 +187,14 @@ async function audit({ warehouse, run }: Cluster, load: Load, failures: string[]
   const { people, wrong } = comparePeople(load, shown);
   if (wrong.length > 0) failures.push(`${wrong.length} wrong people: ${wrong.slice(0, EXAMPLES).join("\n    ")}`);
   const whoIsWho = { people, distinctIds: shown.mapped.length, wrongPeople: wrong.length };
+  const values = await readSums(warehouse);
+  if (!areEqual(values.rows, values.rollup)) {
+    failures.push(`the roll-up is not what the rows are: ${JSON.stringify(values)}`);
+  }
   const { exitCode, output } = await run(["verify"]);
   if (exitCode !== 0) failures.push(`millrace verify ended with ${exitCode}; its account is above`);
   const outcomes = await readOutcomes(warehouse);
-  return { stored, ...counts, ...outcomes, ...whoIsWho, verifyExitCode: exitCode, verifyOutput: output };
+  return { stored, ...counts, ...outcomes, ...whoIsWho, values, verifyExitCode: exitCode, verifyOutput: output };
 }
 
 function judge({ failures, faults }: ChaosReport, { plan }: ChaosOptions, cluster: Cluster, load: Load): void {

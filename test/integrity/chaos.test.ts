@@ -43,6 +43,7 @@ it.skipIf(!kafka.available)(
     expect(faults).toHaveLength(plan.length);
     expect(audit).toMatchObject({ stored: acked, lost: 0, doubled: 0, altered: 0, unknown: 0, verifyExitCode: 0 });
     expect(audit?.wrongPeople).toBe(0);
+    expect(audit?.values.rollup.count).toBeGreaterThan(5_000);
     expect(acked).toBeGreaterThan(5_000);
     // Repetitions came and were recognised, or the run has shown nothing about them.
     expect(repeats).toBeGreaterThan(0);
