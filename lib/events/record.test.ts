@@ -2,6 +2,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
+import { anyLogEvent } from "../../test/support/event-arbitrary.ts";
 import { createRecordEncoder, decodeRecord, encodeRecordPlain, type LogEvent, PoisonRecordError } from "./record.ts";
 
 // Any UTF-16 at all, unpaired surrogates included, and long enough to need length prefixes of one and two bytes.
@@ -19,30 +20,9 @@ const text = fc.oneof(
     "y".repeat(20_000),
   ),
 );
-const time = fc.integer({ min: 0, max: 2 ** 52 });
-const event: fc.Arbitrary<LogEvent> = fc.record({
-  id: fc.uint8Array({ minLength: 16, maxLength: 16 }),
-  idFromCaller: fc.boolean(),
-  event: text,
-  distinctId: text,
-  source: text,
-  value: fc.option(fc.double({ noNaN: true, noDefaultInfinity: true }), { nil: undefined }),
-  timeUs: time,
-  receivedUs: time,
+const event = anyLogEvent(text, {
+  timeUs: fc.integer({ min: 0, max: 2 ** 52 }),
   propertiesJson: text.map((each) => `{"a":${JSON.stringify(each)}}`),
-  checkStored: fc.boolean(),
-  originalTime: text,
-  apiKey: text,
-  ip: text,
-  userAgent: text,
-  sessionId: text,
-  windowId: text,
-  elementsChain: text,
-  currentUrl: text,
-  host: text,
-  anonDistinctId: text,
-  deviceId: text,
-  trusted: fc.boolean(),
 });
 
 const SAMPLE = fc.sample(event, { seed: 7, numRuns: 1 })[0] as LogEvent;

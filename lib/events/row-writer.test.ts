@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { anyLogEvent } from "../../test/support/event-arbitrary.ts";
 import { createRecordEncoder, decodeRecord, type LogEvent, PoisonRecordError } from "./record.ts";
 import { createRecordScanner } from "./record-scanner.ts";
 import { createEventRows } from "./row.ts";
@@ -10,29 +11,9 @@ const text = fc.oneof(
   fc.string({ unit: "grapheme", maxLength: 60 }),
   fc.constantFrom("", 'a"b', "back\\slash", "line\nbreak\r\t\u0000\u001f", "\u2028é日本語😀", "x".repeat(300)),
 );
-const event: fc.Arbitrary<LogEvent> = fc.record({
-  id: fc.uint8Array({ minLength: 16, maxLength: 16 }),
-  idFromCaller: fc.boolean(),
-  event: text,
-  distinctId: text,
-  source: text,
-  value: fc.option(fc.double({ noNaN: true, noDefaultInfinity: true }), { nil: undefined }),
+const event = anyLogEvent(text, {
   timeUs: fc.integer({ min: 0, max: 4_000_000_000_000_000 }),
-  receivedUs: fc.integer({ min: 0, max: 4_000_000_000_000_000 }),
   propertiesJson: fc.dictionary(fc.string(), fc.jsonValue()).map((object) => JSON.stringify(object)),
-  checkStored: fc.boolean(),
-  originalTime: text,
-  apiKey: text,
-  ip: text,
-  userAgent: text,
-  sessionId: text,
-  windowId: text,
-  elementsChain: text,
-  currentUrl: text,
-  host: text,
-  anonDistinctId: text,
-  deviceId: text,
-  trusted: fc.boolean(),
 });
 
 it("writes the values that the plain path writes, and reads the same flags", () => {

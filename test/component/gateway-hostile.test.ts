@@ -4,51 +4,21 @@ import { once } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import {
-  type Answer,
-  callH1,
-  connectH1,
-  connectH2,
-  envelope,
-  exchangeRaw,
-  type OneConnection,
-} from "../support/http-calls.ts";
+import { describe, expect, it } from "vitest";
+import { type Answer, callH1, connectH1, connectH2, envelope, exchangeRaw } from "../support/http-calls.ts";
+import { GOOD, JSON_TYPE, PUBLISH, STREAM, watchGateway } from "../support/watched-gateway.ts";
 
-const PUBLISH = "/millrace.events.v1.EventService/Publish";
-const STREAM = "/millrace.events.v1.EventService/PublishStream";
-const JSON_TYPE = { "content-type": "application/json" };
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NO_PROTOBUF = Buffer.from([0xff, 0xff, 0xff, 0x01, 0x02]);
-const GOOD = JSON.stringify({ events: [{ event: "good" }] });
 
-let gateway: TestGateway;
-let neighbour: OneConnection;
-
-beforeAll(async () => {
-  gateway = await startTestGateway({ headersTimeout: 400, requestTimeout: 800 });
-  neighbour = connectH1(gateway.port);
-});
-
-afterEach(async () => {
-  const answer = await neighbour.call(PUBLISH, { headers: JSON_TYPE, body: GOOD });
-  expect([answer.status, answer.text]).toEqual([200, '{"accepted":1}']);
-  await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(0);
-  expect(gateway.lines.filter((line) => !line.includes('"level":"info"'))).toEqual([]);
-});
-
-afterAll(async () => {
-  neighbour[Symbol.dispose]();
-  await gateway[Symbol.asyncDispose]();
-});
+const watched = watchGateway();
 
 /** Like `call`, with gRPC's trailers. */
 async function callGrpc(
   body: Uint8Array,
   headers = {},
 ): Promise<{ trailers: http2.IncomingHttpHeaders; text: string }> {
-  const session = http2.connect(gateway.url);
+  const session = http2.connect(watched.gateway.url);
   try {
     const stream = session.request({
       ":method": "POST",
@@ -87,7 +57,7 @@ describe("bytes that are no protobuf are invalid_argument", () => {
   it.each(protocols.filter(([version, , path]) => !overH2Only(version, path)))(
     "in %s %s",
     async (version, protocol, path, type, body) => {
-      using connection = version === "HTTP/2" ? connectH2(gateway.port) : connectH1(gateway.port);
+      using connection = version === "HTTP/2" ? connectH2(watched.gateway.port) : connectH1(watched.gateway.port);
       const answer = await connection.call(path, { headers: { "content-type": type }, body });
       expect(answer.status).toBe(protocol === "connect unary" ? 400 : 200);
       if (protocol.startsWith("grpc-web")) {
@@ -109,9 +79,14 @@ describe("bytes that are no protobuf are invalid_argument", () => {
   });
 
   it("and counted as such", async () => {
-    const before = await gateway.metric("millrace_requests_total", { dialect: "connect", code: "400" });
-    await callH1(gateway.port, PUBLISH, { headers: { "content-type": "application/proto" }, body: NO_PROTOBUF });
-    expect(await gateway.metric("millrace_requests_total", { dialect: "connect", code: "400" })).toBe(before + 1);
+    const before = await watched.gateway.metric("millrace_requests_total", { dialect: "connect", code: "400" });
+    await callH1(watched.gateway.port, PUBLISH, {
+      headers: { "content-type": "application/proto" },
+      body: NO_PROTOBUF,
+    });
+    expect(await watched.gateway.metric("millrace_requests_total", { dialect: "connect", code: "400" })).toBe(
+      before + 1,
+    );
   });
 
   function expectWholeFrames(body: Buffer): void {
@@ -138,7 +113,7 @@ describe("a malformed RPC", () => {
       "depth",
     ],
   ])("with %s is answered 400 saying where", async (_case, body, where) => {
-    const answer = await callH1(gateway.port, PUBLISH, { headers: JSON_TYPE, body });
+    const answer = await callH1(watched.gateway.port, PUBLISH, { headers: JSON_TYPE, body });
     expect(answer.status).toBe(400);
     expect(answer.text).toContain('"code":"invalid_argument"');
     expect(answer.text).toContain(where);
@@ -154,7 +129,7 @@ describe("a malformed RPC", () => {
     }
     const struct = nest(Buffer.concat([Buffer.from([0x0a, 0x01, 0x61]), nest(value, 0x12)]), 0x0a);
     const event = Buffer.concat([Buffer.from([0x12, 0x01, 0x61]), nest(struct, 0x3a)]);
-    const answer = await callH1(gateway.port, PUBLISH, {
+    const answer = await callH1(watched.gateway.port, PUBLISH, {
       headers: { "content-type": "application/proto" },
       body: nest(event, 0x0a),
     });
@@ -169,7 +144,7 @@ describe("a malformed RPC", () => {
     const event = Buffer.concat([Buffer.from([0x12, 0x01, 0x61, 0x32, time.length]), time]);
     const headers = { "content-type": "application/proto" };
     const body = Buffer.concat([Buffer.from([0x0a, event.length]), event]);
-    const answer = await callH1(gateway.port, PUBLISH, { headers, body });
+    const answer = await callH1(watched.gateway.port, PUBLISH, { headers, body });
     expect(answer.status).toBe(200);
     expect(answer.text).toContain("time");
     expect(answer.text).toContain(`has ${nanos} nanos`);
@@ -183,7 +158,7 @@ describe("a malformed RPC", () => {
     ["an unknown encoding", "lzma", 501],
   ])("with %s is refused", async (_case, encoding, status) => {
     const headers = { ...JSON_TYPE, "content-encoding": encoding };
-    expect((await callH1(gateway.port, PUBLISH, { headers, body: "junk" })).status).toBe(status);
+    expect((await callH1(watched.gateway.port, PUBLISH, { headers, body: "junk" })).status).toBe(status);
   });
 
   it.each([
@@ -193,7 +168,7 @@ describe("a malformed RPC", () => {
     ["an unknown content type", PUBLISH, "POST", { "content-type": "text/plain" }, 415],
   ])("by %s is refused", async (_case, path, method, headers, status) => {
     const body = method === "GET" ? "" : GOOD;
-    expect((await callH1(gateway.port, path, { method, headers, body })).status).toBe(status);
+    expect((await callH1(watched.gateway.port, path, { method, headers, body })).status).toBe(status);
   });
 
   it.each(["connect-timeout-ms", "grpc-timeout"])("with a %s that fits no timer is served", async (name) => {
@@ -202,7 +177,7 @@ describe("a malformed RPC", () => {
     process.on("warning", onWarning);
     try {
       const headers = { ...JSON_TYPE, [name]: name === "grpc-timeout" ? "99999999H" : "9999999999" };
-      expect((await callH1(gateway.port, PUBLISH, { headers, body: GOOD })).status).toBe(200);
+      expect((await callH1(watched.gateway.port, PUBLISH, { headers, body: GOOD })).status).toBe(200);
       if (name === "grpc-timeout") await callGrpc(envelope(Buffer.alloc(0)), headers);
       expect(warnings).toEqual([]);
     } finally {
@@ -237,7 +212,7 @@ describe("a caller who does not speak HTTP", () => {
     ["half a preface", PREFACE.slice(0, 12), /^$/],
     ["garbage after the preface", `${PREFACE}${"garbage!".repeat(50)}`, /./],
   ])("but %s hears of it and is disconnected", async (_case, bytes, answer) => {
-    expect(await exchangeRaw(gateway.port, bytes)).toMatch(answer);
+    expect(await exchangeRaw(watched.gateway.port, bytes)).toMatch(answer);
   });
 
   it.each([
@@ -250,17 +225,19 @@ describe("a caller who does not speak HTTP", () => {
       `POST ${PUBLISH} HTTP/1.1\r\nConnection: close\r\nHost: a b:::\r\nContent-Type: application/json\r\nContent-Length: ${GOOD.length}\r\n\r\n${GOOD}`,
     ],
   ])("or names %s is answered 400", async (_case, bytes) => {
-    expect(await exchangeRaw(gateway.port, bytes)).toMatch(/^HTTP\/1\.1 400 .*host: the request names no valid host/s);
+    expect(await exchangeRaw(watched.gateway.port, bytes)).toMatch(
+      /^HTTP\/1\.1 400 .*host: the request names no valid host/s,
+    );
   });
 
   it("by HTTP/1.0 is served when it names a Host", async () => {
     const head = `POST ${PUBLISH} HTTP/1.0\r\nHost: a\r\nContent-Type: application/json\r\n`;
-    const answer = await exchangeRaw(gateway.port, `${head}Content-Length: ${GOOD.length}\r\n\r\n${GOOD}`);
+    const answer = await exchangeRaw(watched.gateway.port, `${head}Content-Length: ${GOOD.length}\r\n\r\n${GOOD}`);
     expect(answer).toMatch(/^HTTP\/1\.1 200 .*"accepted":1/s);
   });
 
   it("one byte at a time is understood", async () => {
-    const socket = net.connect({ port: gateway.port, host: "127.0.0.1", noDelay: true });
+    const socket = net.connect({ port: watched.gateway.port, host: "127.0.0.1", noDelay: true });
     const head = `POST ${PUBLISH} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n`;
     let answer = "";
     socket.setEncoding("latin1").on("data", (text: string) => {
@@ -281,26 +258,29 @@ describe("a caller who does not speak HTTP", () => {
     };
     const sizes = [1, 2, 3, 4, 5];
     const bytes = sizes.map((each) => request(each, each === 5 ? "close" : "keep-alive")).join("");
-    const answer = await exchangeRaw(gateway.port, bytes);
+    const answer = await exchangeRaw(watched.gateway.port, bytes);
     expect([...answer.matchAll(/"accepted":(\d)/g)].map((match) => Number(match[1]))).toEqual(sizes);
   });
 });
 
 it("a caller's headers are stored within bounds", async () => {
   const headers = { ...JSON_TYPE, "user-agent": "x".repeat(10_000) };
-  await callH1(gateway.port, PUBLISH, { headers, body: GOOD });
-  expect((await gateway.events()).at(-1)?.userAgent).toBe("x".repeat(512));
+  await callH1(watched.gateway.port, PUBLISH, { headers, body: GOOD });
+  expect((await watched.gateway.events()).at(-1)?.userAgent).toBe("x".repeat(512));
 });
 
 it("events of 200 different months in one request are all stored", async () => {
   const time = (month: number) => new Date(Date.UTC(2005, month, 1)).toISOString();
   const events = Array.from({ length: 200 }, (_, month) => ({ event: "m", time: time(month) }));
-  const answer: Answer = await callH1(gateway.port, PUBLISH, { headers: JSON_TYPE, body: JSON.stringify({ events }) });
+  const answer: Answer = await callH1(watched.gateway.port, PUBLISH, {
+    headers: JSON_TYPE,
+    body: JSON.stringify({ events }),
+  });
   expect(answer.text).toBe('{"accepted":200}');
 });
 
 it("300 refused calls on one HTTP/2 connection leave it good for the next", async () => {
-  using connection = connectH2(gateway.port);
+  using connection = connectH2(watched.gateway.port);
   for (let i = 0; i < 300; i++) {
     const answer = await connection.call(PUBLISH, {
       headers: { "content-type": "text/plain" },
@@ -313,7 +293,7 @@ it("300 refused calls on one HTTP/2 connection leave it good for the next", asyn
 
 it("a connection that is upgraded to h2c by header goes on as HTTP/1.1", async () => {
   const request = http.request({
-    port: gateway.port,
+    port: watched.gateway.port,
     path: PUBLISH,
     method: "POST",
     agent: false,

@@ -2,85 +2,62 @@
 import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { connectH1, envelope, type OneConnection } from "../support/http-calls.ts";
+import { describe, expect, it } from "vitest";
+import { envelope } from "../support/http-calls.ts";
+import { GOOD, JSON_TYPE, PUBLISH, STREAM, watchGateway } from "../support/watched-gateway.ts";
 
-const PUBLISH = "/millrace.events.v1.EventService/Publish";
-const STREAM = "/millrace.events.v1.EventService/PublishStream";
-const JSON_TYPE = { "content-type": "application/json" };
-const GOOD = JSON.stringify({ events: [{ event: "good" }] });
-
-let gateway: TestGateway;
-let neighbour: OneConnection;
-
-beforeAll(async () => {
-  gateway = await startTestGateway({ headersTimeout: 400, requestTimeout: 800 });
-  neighbour = connectH1(gateway.port);
-});
-
-afterEach(async () => {
-  const answer = await neighbour.call(PUBLISH, { headers: JSON_TYPE, body: GOOD });
-  expect([answer.status, answer.text]).toEqual([200, '{"accepted":1}']);
-  await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(0);
-  expect(gateway.lines.filter((line) => !line.includes('"level":"info"'))).toEqual([]);
-});
-
-afterAll(async () => {
-  neighbour[Symbol.dispose]();
-  await gateway[Symbol.asyncDispose]();
-});
+const watched = watchGateway();
 
 describe("a caller who leaves", () => {
   it.each([PUBLISH, "/events"])("in the middle of a body to %s leaves nothing behind", async (path) => {
-    const socket = net.connect(gateway.port, "127.0.0.1");
+    const socket = net.connect(watched.gateway.port, "127.0.0.1");
     socket.write(
       `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{`,
     );
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
     socket.resetAndDestroy();
   });
 
   it.each([PUBLISH, "/events"])("in the middle of an HTTP/2 body to %s leaves nothing behind", async (path) => {
-    const session = http2.connect(gateway.url);
+    const session = http2.connect(watched.gateway.url);
     const stream = session.request({ ":method": "POST", ":path": path, ...JSON_TYPE, "content-length": 100_000 });
     stream.on("error", () => {});
     stream.write("{");
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
     session.destroy();
   });
 
   it("its HTTP/2 body unfinished is cut off when its time is over", async () => {
-    const session = http2.connect(gateway.url);
+    const session = http2.connect(watched.gateway.url);
     const stream = session.request({ ":method": "POST", ":path": PUBLISH, ...JSON_TYPE, "content-length": 100_000 });
     stream.on("error", () => {});
     stream.write("{");
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
     await once(stream, "close");
     expect(stream.rstCode).toBe(http2.constants.NGHTTP2_CANCEL);
     session.destroy();
   });
 
   it("in the middle of a stream leaves nothing behind", async () => {
-    const session = http2.connect(gateway.url);
+    const session = http2.connect(watched.gateway.url);
     const stream = session.request({ ":method": "POST", ":path": STREAM, "content-type": "application/connect+json" });
     stream.write(envelope(Buffer.from(GOOD)));
     await once(stream, "data");
     stream.write(envelope(Buffer.alloc(1000)).subarray(0, 500));
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(500);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(500);
     session.destroy();
   });
 
   it.each([PUBLISH, "/events"])(
     "%s: having declared the largest body, takes room for what came of it only",
     async (path) => {
-      const socket = net.connect(gateway.port, "127.0.0.1");
+      const socket = net.connect(watched.gateway.port, "127.0.0.1");
       socket.on("error", () => {});
       socket.write(
         `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 20971520\r\n\r\n{`,
       );
-      await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
-      expect((await neighbour.call(PUBLISH, { headers: JSON_TYPE, body: GOOD })).status).toBe(200);
+      await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+      expect((await watched.neighbour.call(PUBLISH, { headers: JSON_TYPE, body: GOOD })).status).toBe(200);
       socket.destroy();
     },
   );

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createRandom } from "../../chaos/random.ts";
 import { exactlyOnce } from "../support/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage } from "../support/consumer.ts";
@@ -126,7 +127,7 @@ describe.each(scenarios)("$name", (scenario) => {
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
     const random = createRandom(seed);
     for (let round = 0; round < 10; round++) {
-      const deaths = Array.from({ length: 3 }, () => Math.floor(random() * 40));
+      const deaths = Array.from({ length: 3 }, () => random.integer(0, 39));
       await survive(scenario, deaths).catch((error: unknown) => {
         throw new Error(`with SEED=${seed}, deaths at ${deaths.join()}`, { cause: error });
       });
@@ -155,17 +156,6 @@ async function momentOfInsert(scenario: Scenario): Promise<number> {
   await stage.drained();
   await consumer[Symbol.asyncDispose]();
   return moment;
-}
-
-/** Mulberry32: small, seeded, good enough to choose moments. */
-function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 it("a commit names the range in flight while it is", async () => {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Assignment } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { systemClock } from "#lib/runtime/clock.ts";
-import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createFlusher } from "../../services/consumer/flush.ts";
 import { createIdWindow } from "../../services/consumer/id-window.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
@@ -27,6 +27,7 @@ import {
   until,
   withInsert,
 } from "../support/consumer.ts";
+import { closedSocket, keepTokenOnly } from "../support/safeguards-faults.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
@@ -38,16 +39,7 @@ beforeAll(async () => {
 });
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
-const closedSocket = () => new WarehouseError("ClickHouse insert failed (ECONNRESET)", "transient");
 const events = (count: number) => Array.from({ length: count }, (_, n) => eventRecord({ id: idOf(n) }));
-
-/** What ClickHouse leaves behind when it is killed between writing the token and renaming the part. */
-async function keepTokenOnly({ table }: InsertOptions, insert: () => Promise<void>, epoch: string): Promise<void> {
-  await insert();
-  await warehouse.command(`ALTER TABLE ${table} DELETE WHERE log_epoch = {epoch:String} SETTINGS mutations_sync = 2`, {
-    params: { epoch },
-  });
-}
 
 async function rowsNow(epoch: string): Promise<number> {
   const rows = await warehouse.query<{ n: string }>(
@@ -142,7 +134,7 @@ describe("a token that ClickHouse kept without its part", () => {
       warehouse: withInsert(async (options, insert) => {
         if (options.table !== table || tokens.size === times || tokens.has(options.token)) return insert();
         tokens.add(options.token);
-        await keepTokenOnly(options, insert, epoch);
+        await keepTokenOnly(warehouse, options, epoch);
         throw closedSocket();
       }),
     });
@@ -158,8 +150,8 @@ describe("a token that ClickHouse kept without its part", () => {
     const mortal = createMortal(Number.POSITIVE_INFINITY);
     stage.start({
       ...mortal.options,
-      warehouse: withInsert(async (options, insert) => {
-        await keepTokenOnly(options, insert, epoch);
+      warehouse: withInsert(async (options) => {
+        await keepTokenOnly(warehouse, options, epoch);
         mortal.kill();
         await new Promise(() => {});
       }),
@@ -180,7 +172,7 @@ describe("a token that ClickHouse kept without its part", () => {
       ...mortal.options,
       warehouse: withInsert(async (options, insert) => {
         if (options.table !== "dead_letters") return insert();
-        await keepTokenOnly(options, insert, epoch);
+        await keepTokenOnly(warehouse, options, epoch);
         mortal.kill();
         await new Promise(() => {});
       }),
@@ -198,8 +190,8 @@ describe("a token that ClickHouse kept without its part", () => {
     await stage.append(...events(5));
     let inserts = 0;
     const consumer = stage.start({
-      warehouse: withInsert(async (options, insert) => {
-        await keepTokenOnly(options, insert, epoch);
+      warehouse: withInsert(async (options) => {
+        await keepTokenOnly(warehouse, options, epoch);
         if (inserts++ === 0) throw closedSocket();
       }),
     });
@@ -232,7 +224,7 @@ async function flushByHand(stage: Stage, fates?: (from: number, to: number) => F
   let inserts = 0;
   const faulty = withInsert(async (options, insert) => {
     if (inserts++ > 0) return insert();
-    await keepTokenOnly(options, insert, stage.epoch);
+    await keepTokenOnly(warehouse, options, stage.epoch);
     throw closedSocket();
   })(warehouse);
   const onAssigned = async (assignment: Assignment) => {

@@ -1,6 +1,7 @@
 // The same facts in any order, over any partitions, in any batches, by consumers that come and go: the same people.
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createRandom, type Random } from "../../chaos/random.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { createMortal, createStage, idOf, type Stage } from "../support/consumer.ts";
 import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../support/identity.ts";
@@ -19,43 +20,33 @@ const RUNS = 50;
 const EVENTS = 40;
 const NAMES = Array.from({ length: 9 }, (_, n) => `id${n}`);
 
-/** Numbers in [0, 1) that are the same in every run of the test. */
-function createRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
 /** Sets and unsets of few keys, identities of few ids, so that everything meets. */
-function randomSaid(run: number, random: () => number): Said[] {
-  const pick = <T>(from: readonly T[]) => from[Math.floor(random() * from.length)] as T;
-  const idIn = () => `${run}/${pick(NAMES)}`;
+function randomSaid(run: number, random: Random): Said[] {
+  const idIn = () => `${run}/${random.pick(NAMES)}`;
   return Array.from({ length: EVENTS }, (_, n): Said => {
-    const said = { distinctId: idIn(), id: idOf(run * EVENTS + n), at: Math.floor(random() * 20) };
-    const event = pick(["$identify", "$identify", "$create_alias", "$merge_dangerously", "$set", "seen"]);
-    const $set = { [pick(["k", "l"])]: n };
+    const said = { distinctId: idIn(), id: idOf(run * EVENTS + n), at: random.integer(0, 19) };
+    const event = random.pick(["$identify", "$identify", "$create_alias", "$merge_dangerously", "$set", "seen"]);
+    const $set = { [random.pick(["k", "l"])]: n };
     const properties: Record<string, Record<string, unknown>> = {
       $identify: { $anon_distinct_id: idIn(), $set_once: $set },
       $create_alias: { alias: idIn() },
       $merge_dangerously: { alias: idIn() },
-      $set: pick([{ $set }, { $unset: Object.keys($set) }, { $set_once: $set }]),
+      $set: random.pick([{ $set }, { $unset: Object.keys($set) }, { $set_once: $set }]),
     };
-    return { ...said, event, properties: properties[event] ?? {}, trusted: random() < 0.15 };
+    return { ...said, event, properties: properties[event] ?? {}, trusted: random.next() < 0.15 };
   });
 }
 
 /** Deals the events out to the partitions in a random order, a few at a time. */
-async function appendShuffled(stage: Stage, said: readonly Said[], random: () => number): Promise<void> {
+async function appendShuffled(stage: Stage, said: readonly Said[], random: Random): Promise<void> {
   const left = [...said];
   while (left.length > 0) {
-    const some = Array.from({ length: Math.min(left.length, 1 + Math.floor(random() * 12)) }, () => {
-      const [one] = left.splice(Math.floor(random() * left.length), 1);
-      return recordOf(one as Said, `key${Math.floor(random() * 64)}`);
+    const some = Array.from({ length: Math.min(left.length, 1 + random.integer(0, 11)) }, () => {
+      const [one] = left.splice(random.integer(0, left.length - 1), 1);
+      return recordOf(one as Said, `key${random.integer(0, 63)}`);
     });
     await stage.append(...some);
-    if (random() < 0.1) await stage.drained();
+    if (random.next() < 0.1) await stage.drained();
   }
 }
 
