@@ -1,10 +1,12 @@
 // The cases by the name that --only looks at.
+import { measureClient } from "./cases/client.ts";
 import { measureConsumer } from "./cases/consumer.ts";
 import { measureGateway } from "./cases/gateway.ts";
 import { measureOverload } from "./cases/overload.ts";
 import { measurePath } from "./cases/path.ts";
 import { measureRelay } from "./cases/relay.ts";
 import { measureStandalone } from "./cases/standalone.ts";
+import { measureStats } from "./cases/stats.ts";
 import { KINDS } from "./requests.ts";
 import type { Case } from "./result.ts";
 
@@ -21,6 +23,9 @@ export const CASES: Record<string, Case> = {
   "path-latency": (setting) => measurePath({ eventsPerSecond: PROBED_EVENTS_PER_SECOND, probing: true }, setting),
   relay: measureRelay,
   standalone: measureStandalone,
+  client: (setting) => measureClient("memory", setting),
+  "client-spool": (setting) => measureClient("spool", setting),
+  stats: measureStats,
 };
 
 function gatewayCases(on: "sqlite" | "kafka"): Record<string, Case> {

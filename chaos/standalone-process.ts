@@ -1,7 +1,7 @@
 // `millrace start` as the faults see it: killed, frozen, and started again where it was, as a service manager would.
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Spawned, spawnMillrace } from "../test/support/processes.ts";
+import { FREE_PORTS, type Spawned, spawnMillrace } from "../test/support/processes.ts";
 import { killWithUs } from "./guard.ts";
 
 export interface StandaloneProcess extends AsyncDisposable {
@@ -27,11 +27,11 @@ const SETTINGS = { FLUSH_INTERVAL: "50ms", LOG_LEVEL: "warn" };
 /** Resolves when it is ready, on free ports. */
 export async function startStandalone(dataDir: string): Promise<StandaloneProcess> {
   const spawnOn = (ports: Record<string, string>) => {
-    const spawned = spawnMillrace(["start"], { ...SETTINGS, DATA_DIR: dataDir, ...ports });
+    const spawned = spawnMillrace(["start"], { ...SETTINGS, ...FREE_PORTS, DATA_DIR: dataDir, ...ports });
     killWithUs(spawned);
     return spawned;
   };
-  let current = spawnOn({ PORT: "0", CLICKHOUSE_HTTP_PORT: "0" });
+  let current = spawnOn({});
   const children = new Set<number>();
   const { url, clickhouseUrl } = await ready(current, performance.now() + READY_MS_MAX).catch(async (error) => {
     await current[Symbol.asyncDispose]();

@@ -15,7 +15,7 @@ interface Command {
 
 const COMMANDS: Record<string, Command> = {
   start: {
-    summary: "everything in one process: gateway, consumer and ClickHouse; nothing else to install",
+    summary: "everything in one process: gateway, relay, consumer, stats and ClickHouse; nothing else to install",
     load: () => import("./standalone/main.ts"),
   },
   gateway: {
@@ -27,15 +27,31 @@ const COMMANDS: Record<string, Command> = {
     summary: "asks host agents for their values and puts the points on the log",
     load: () => import("./relay/main.ts"),
   },
+  stats: {
+    summary: "answers what was measured when, shows live values, evaluates alerts",
+    load: () => import("./stats/main.ts"),
+  },
   agent: {
     summary: "measures this host and answers a relay's polls",
     load: () => import("./agent/main.ts"),
+  },
+  relays: {
+    summary: "shows which agents are connected, has them send now or more often",
+    load: () => import("./relays/main.ts"),
+  },
+  pulse: {
+    summary: "pulse's server under pulse's flags: history, relays, alerts in one process",
+    load: () => import("./pulse/main.ts"),
   },
   clickhouse: {
     summary: "the standalone's ClickHouse endpoint alone, for development",
     load: () => import("./standalone/clickhouse-main.ts"),
   },
   migrate: { summary: "brings tables and topics up to date", load: () => import("./migrate/main.ts") },
+  doctor: {
+    summary: "checks every part and follows an event through all of them; says what to do",
+    load: () => import("./doctor/main.ts"),
+  },
   verify: { summary: "proves that nothing on the log was lost or doubled", load: () => import("./verify/main.ts") },
   "dead-letters": {
     summary: "lists what could not be stored, and puts it on the log again",

@@ -1,6 +1,6 @@
 // `millrace start` as a user runs it: one command, from a socket to a row.
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { spawnMillrace } from "../../test/support/processes.ts";
+import { FREE_PORTS, spawnMillrace } from "../../test/support/processes.ts";
 import type { LoadOrder } from "../load.ts";
 import { expectCounted, type Result, type Setting } from "../result.ts";
 import { runLoad } from "../run-load.ts";
@@ -9,8 +9,7 @@ import { countRows, makeScratch, rowsReach } from "../stores.ts";
 export async function measureStandalone(setting: Setting): Promise<Result> {
   await using stack = new AsyncDisposableStack();
   const dataDir = await makeScratch(stack);
-  const args = ["start", "--port", "0", "--clickhouse-http-port", "0", "--data-dir", dataDir];
-  const standalone = stack.use(spawnMillrace(args));
+  const standalone = stack.use(spawnMillrace(["start", "--data-dir", dataDir], FREE_PORTS));
   const port = Number((await standalone.logged("gateway listening")).port);
   await standalone.logged("partition assigned");
   const url = /ClickHouse {2}(http:\/\/\S+)/.exec(standalone.lines.join("\n"))?.[1];

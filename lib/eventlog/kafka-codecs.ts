@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { gunzip, gzip, zstdCompress, zstdDecompress } from "node:zlib";
 import kafkajs from "kafkajs";
 import type { ProduceRequest } from "./kafka-record-batch.ts";
+import { decodeSnappy } from "./snappy.ts";
 
 /** No honest batch comes near this: brokers bound a compressed batch to about 1 MB. */
 const UNCOMPRESSED_BYTES_MAX = 64 * 1024 * 1024;
@@ -73,40 +74,9 @@ export function compressorOf(compression: Compression): ProduceRequest["compress
   return { type, compress: async (buffer) => (codecs[type] as () => Codec)().compress({ buffer }) };
 }
 
-const XERIAL_HEADER = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0]);
-const XERIAL_HEADER_BYTES = 16;
-
 function createSnappyCodec(): Codec {
-  const codec = (require("kafkajs-snappy") as () => Codec)();
-  return {
-    compress: codec.compress,
-    decompress(bytes) {
-      refuseOver(snappyBytes(bytes));
-      return codec.decompress(bytes);
-    },
-  };
-}
-
-/** What the data says it unfolds to: the length before each raw block, summed over the chunks of Java's framing. */
-function snappyBytes(bytes: Buffer): number {
-  if (!bytes.subarray(0, XERIAL_HEADER.length).equals(XERIAL_HEADER)) return varint(bytes);
-  let total = 0;
-  let at = XERIAL_HEADER_BYTES;
-  while (at + 4 <= bytes.length) {
-    total += varint(bytes.subarray(at + 4));
-    at += 4 + bytes.readUInt32BE(at);
-  }
-  return total;
-}
-
-function varint(bytes: Buffer): number {
-  let value = 0;
-  for (let i = 0; i < 5; i++) {
-    const byte = bytes[i] ?? 0;
-    value += (byte & 0x7f) * 2 ** (7 * i);
-    if (byte < 0x80) break;
-  }
-  return value;
+  const { compress } = (require("kafkajs-snappy") as () => Codec)();
+  return { compress, decompress: async (bytes) => decodeSnappy(bytes, UNCOMPRESSED_BYTES_MAX) };
 }
 
 const LZ4_MAGIC = 0x184d2204;

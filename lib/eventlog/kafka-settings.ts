@@ -1,12 +1,16 @@
 import type { Logger } from "pino";
 import type { z } from "zod";
 import { count, csv, duration, flag, oneOf, secret, text } from "#lib/runtime/settings.ts";
+import { authorities, readAuthorities } from "#lib/runtime/tls-settings.ts";
 import type { KafkaLogOptions } from "./kafka.ts";
 
 /** Settings of every service that speaks to Kafka. */
 export const kafkaSettings = {
   kafkaBrokers: csv().describe("host:port of Kafka or Redpanda brokers, comma-separated."),
   kafkaSsl: flag(false).describe("TLS to the brokers."),
+  kafkaSslCa: authorities().describe(
+    "PEM file with the certificates to trust as brokers' authorities; implies KAFKA_SSL.",
+  ),
   kafkaSaslMechanism: oneOf(["none", "plain", "scram-sha-256", "scram-sha-512"], "none").describe("SASL mechanism."),
   kafkaSaslUsername: text("").describe("SASL user name."),
   kafkaSaslPassword: secret("").describe("SASL password."),
@@ -21,14 +25,14 @@ export type KafkaConfig = z.output<z.ZodObject<typeof kafkaSettings>>;
 
 /** Options of createKafkaLog for these settings. */
 export function kafkaOptions(config: KafkaConfig, clientId: string, logger: Logger): KafkaLogOptions {
-  const { kafkaSaslMechanism: mechanism } = config;
+  const { kafkaSaslMechanism: mechanism, kafkaSslCa: ca } = config;
   return {
     brokers: [...config.kafkaBrokers],
     clientId,
     logger,
     sessionTimeoutMs: config.kafkaSessionTimeout,
     replicationFactor: config.kafkaReplicationFactor || undefined,
-    ssl: config.kafkaSsl,
+    ssl: ca === undefined ? config.kafkaSsl : { ca: readAuthorities(ca) },
     sasl:
       mechanism === "none"
         ? undefined

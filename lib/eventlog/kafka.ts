@@ -1,5 +1,6 @@
 // The event log on Kafka or Redpanda. This file and its kafka-*.ts siblings are the only importers of kafkajs.
 
+import { setTimeout as pause } from "node:timers/promises";
 import type { ConnectionOptions } from "node:tls";
 import type { Admin, Cluster, ITopicConfig } from "kafkajs";
 import type { Logger } from "pino";
@@ -26,6 +27,7 @@ import {
   type StoredRecord,
   type TopicSpec,
 } from "./log.ts";
+import { sendTraced } from "./traces.ts";
 
 export interface KafkaLogOptions {
   /** `host:port` of some brokers of the cluster. */
@@ -49,6 +51,7 @@ const CALL_TIMEOUT_MS = 15_000;
 /** Below the two seconds that a health check is given, so that its answer says what the broker did. */
 const CHECK_TIMEOUT_MS = 1_500;
 const CLOSE_TIMEOUT_MS = 5_000;
+const LEADER_POLL_MS = 100;
 
 /** Connects lazily, so that a process can start while the brokers are away. */
 export function createKafkaLog(options: KafkaLogOptions): EventLog {
@@ -61,8 +64,9 @@ export function createKafkaLog(options: KafkaLogOptions): EventLog {
   const appendedTopics = new Set<string>();
 
   return {
+    system: "kafka",
     async append(topic, records, signal) {
-      const positions = await producer.append(topic, records, signal);
+      const positions = await sendTraced("kafka", topic, records, () => producer.append(topic, records, signal));
       appendedTopics.add(topic);
       return positions;
     },
@@ -98,7 +102,7 @@ export function createKafkaLog(options: KafkaLogOptions): EventLog {
         const made: string[] = [];
         for (const spec of topics) {
           const config = topicConfig(spec, replicationFactor);
-          if (await admin.createTopics({ topics: [config], waitForLeaders: true })) made.push(spec.topic);
+          if (await createTopic(admin, config)) made.push(spec.topic);
         }
         return made;
       }),
@@ -234,6 +238,30 @@ function topicConfig({ topic, partitions }: TopicSpec, replicationFactor: number
   const configEntries = [{ name: "message.timestamp.type", value: "LogAppendTime" }];
   if (replicationFactor >= 3) configEntries.push({ name: "min.insync.replicas", value: "2" });
   return { topic, numPartitions: partitions, replicationFactor, configEntries };
+}
+
+/** False when there is one of that name. Resolves when its partitions have leaders. */
+async function createTopic(admin: Admin, config: ITopicConfig): Promise<boolean> {
+  try {
+    return await admin.createTopics({ topics: [config], waitForLeaders: true });
+  } catch (error) {
+    // It is made, and the broker asked for its leaders has not heard of it yet, for which kafkajs does not wait.
+    if (!isUnheardOf(error)) throw error;
+  }
+  for (const deadline = performance.now() + CALL_TIMEOUT_MS; ; ) {
+    await pause(LEADER_POLL_MS);
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [config.topic] });
+      if (topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return true;
+    } catch (error) {
+      if (!isUnheardOf(error)) throw error;
+    }
+    if (performance.now() > deadline) throw new Error(`${config.topic} has partitions without a leader`);
+  }
+}
+
+function isUnheardOf(error: unknown): boolean {
+  return ["UNKNOWN_TOPIC_OR_PARTITION", "LEADER_NOT_AVAILABLE"].includes(protocolErrorOf(error) ?? "");
 }
 
 /** Throws when some partition could not take an acks=all append now, as far as metadata tells. */

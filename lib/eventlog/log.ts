@@ -78,6 +78,8 @@ export interface ConsumeOptions {
 }
 
 export interface EventLog {
+  /** What traces call it: messaging.system of OpenTelemetry. */
+  readonly system: string;
   /**
    * Resolves with one position per record, in their order, when all are durable. Records with equal keys keep their
    * order within a partition. On rejection nothing is known about any of them (LogUnavailableError: try again later;

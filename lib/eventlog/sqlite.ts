@@ -116,6 +116,7 @@ function createLog({ file, readOnly, logger }: SqliteLogOptions, worker: Worker,
   }
 
   return {
+    system: "sqlite",
     append: (topic, records, signal) =>
       signal
         ? unlessAborted(

@@ -3,7 +3,12 @@
 // that a letter replayed any number of times is one row.
 import { hash } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type EventRecord, EventRecordSchema, RecordOriginSchema } from "#gen/millrace/log/v1/log_pb.ts";
+import {
+  type EventRecord,
+  EventRecordSchema,
+  type PointRecord,
+  RecordOriginSchema,
+} from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "./ids.ts";
 import { DEFAULT_LIMITS, type EventLimits } from "./limits.ts";
 import { decodeRecord, PoisonRecordError } from "./record.ts";
@@ -76,8 +81,7 @@ export function readDeadRecord(value: Uint8Array): EventRecord | undefined {
 }
 
 /** Where a replayed record came from first; undefined for a record that is no replay. */
-export function originOf(record: EventRecord): LogPlace | undefined {
-  const { origin } = record;
+export function originOf({ origin }: Pick<EventRecord | PointRecord, "origin">): LogPlace | undefined {
   if (!origin) return undefined;
   const { logEpoch: epoch, topic, partition, offset } = origin;
   return { epoch, topic, partition, offset: Number(offset) };
@@ -166,7 +170,7 @@ function sealed(record: EventRecord, key: Uint8Array, limits: EventLimits): Repl
   return { value, id: formatUuid(record.id), apiKey: record.apiKey, event: record.event };
 }
 
-function originMessage({ epoch, topic, partition, offset }: LogPlace) {
+export function originMessage({ epoch, topic, partition, offset }: LogPlace) {
   return create(RecordOriginSchema, { logEpoch: epoch, topic, partition, offset: BigInt(offset) });
 }
 

@@ -1,5 +1,7 @@
 // How `millrace dead-letters replay` hands records to a gateway whose log only the gateway can write (the standalone).
-// JSON: {"records":[{"key":"<base64>","value":"<base64>"}]}, answered by {"positions":[{"partition":0,"offset":1}]}.
+// JSON: {"topic":"millrace.events","records":[{"key":"<base64>","value":"<base64>"}]}, answered by
+// {"positions":[{"partition":0,"offset":1}]}. Without a topic they are events.
+import { EVENTS_TOPIC } from "./topics.ts";
 
 /** Takes `POST` with a secret key. */
 export const REPLAY_PATH = "/admin/replay";
@@ -9,13 +11,22 @@ export interface KeyedValue {
   value: Uint8Array;
 }
 
-export function encodeReplayRequest(records: readonly KeyedValue[]): string {
+export interface ReplayRequest {
+  /** Of all of the records; any text. */
+  topic: string;
+  records: KeyedValue[];
+}
+
+export function encodeReplayRequest(records: readonly KeyedValue[], topic: string): string {
   const base64 = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64");
-  return JSON.stringify({ records: records.map(({ key, value }) => ({ key: base64(key), value: base64(value) })) });
+  return JSON.stringify({
+    topic,
+    records: records.map(({ key, value }) => ({ key: base64(key), value: base64(value) })),
+  });
 }
 
 /** Undefined when the text is something else. */
-export function decodeReplayRequest(text: string): KeyedValue[] | undefined {
+export function decodeReplayRequest(text: string): ReplayRequest | undefined {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -25,7 +36,10 @@ export function decodeReplayRequest(text: string): KeyedValue[] | undefined {
   }
   const records = listIn(parsed, "records");
   if (!records?.every(isKeyedText)) return undefined;
-  return records.map(({ key, value }) => ({ key: Buffer.from(key, "base64"), value: Buffer.from(value, "base64") }));
+  const { topic = EVENTS_TOPIC } = parsed as { topic?: unknown };
+  if (typeof topic !== "string") return undefined;
+  const bytes = (base64: string) => Buffer.from(base64, "base64");
+  return { topic, records: records.map(({ key, value }) => ({ key: bytes(key), value: bytes(value) })) };
 }
 
 /** Positions of the records, in their order; undefined when the answer has not one for each. */

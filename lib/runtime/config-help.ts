@@ -4,7 +4,7 @@ import { ALIASES } from "./aliases.ts";
 import { envName, flagName } from "./config-sources.ts";
 import { settingInfo } from "./settings.ts";
 
-const NO_VARIABLE = new Set(["checkConfig", "help"]);
+const NO_VARIABLE = new Set(["checkConfig", "printConfig", "help"]);
 
 export function helpText(command: { command: string; summary: string }, shape: Record<string, z.ZodType>): string {
   const lines = [`${command.command}: ${command.summary}`, "", `Usage: ${command.command} [settings]`, ""];

@@ -1,6 +1,6 @@
 // Where values come from: command line, environment, configuration file. Reads them into one shape and finds what does
 // not belong; whether a value is any good is for config.ts and the schema.
-import { parse as parseYaml } from "yaml";
+import { parseDocument } from "yaml";
 import { didYouMean } from "./suggest.ts";
 
 /** A value as somebody gave it. */
@@ -8,6 +8,8 @@ export interface Given {
   /** Schema key or alias name. */
   name: string;
   value: unknown;
+  /** Where it stands, without the value: `flag --port`, `environment PORT`, `file millrace.yaml`. */
+  from: string;
   /** How that person wrote it, value included: `--port=80`, `PORT=80`, `port: 80 (in millrace.yaml)`. */
   spell(value: string): string;
 }
@@ -69,7 +71,7 @@ export function readArguments(argv: readonly string[], known: readonly KnownName
       faults.push(`${flag}: takes no value; write ${flag} or ${flagName(setting.name)}=true`);
       continue;
     }
-    given.set(setting.name, { name: setting.name, value, spell: (shown) => `${flag}=${shown}` });
+    given.set(setting.name, { name: setting.name, value, from: `flag ${flag}`, spell: (shown) => `${flag}=${shown}` });
   }
   return { given: [...given.values()], faults };
 }
@@ -83,7 +85,7 @@ export function readEnvironment(env: Record<string, string | undefined>, known: 
   const given = known.flatMap(({ name }): Given[] => {
     const variable = envName(name);
     const value = env[variable];
-    return value ? [{ name, value, spell: (shown) => `${variable}=${shown}` }] : [];
+    return value ? [{ name, value, from: `environment ${variable}`, spell: (shown) => `${variable}=${shown}` }] : [];
   });
   return { given, faults: [] };
 }
@@ -92,10 +94,9 @@ export function readEnvironment(env: Record<string, string | undefined>, known: 
 export function readConfigFile(path: string, readFile: (path: string) => string, known: readonly KnownName[]): Source {
   let content: unknown;
   try {
-    // YAML reads JSON too, and its complaints do not quote the file, which may hold passwords.
-    content = parseYaml(readFile(path));
+    content = parseSettings(readFile(path));
   } catch (error) {
-    const reason = (error instanceof Error ? error.message : String(error)).trim().split("\n")[0]?.replace(/:$/, "");
+    const reason = error instanceof Error ? error.message : String(error);
     return { given: [], faults: [`${path}: the configuration file cannot be read: ${reason}`] };
   }
   if (content === null || content === undefined) return { given: [], faults: [] };
@@ -109,8 +110,31 @@ export function readConfigFile(path: string, readFile: (path: string) => string,
     if (name === undefined) {
       source.faults.push(`${key} (in ${path}): unknown setting.${didYouMean(key, [...byKey.keys()])}`);
     } else if (value !== null) {
-      source.given.push({ name, value, spell: (shown) => `${key}: ${shown} (in ${path})` });
+      source.given.push({ name, value, from: `file ${path}`, spell: (shown) => `${key}: ${shown} (in ${path})` });
     }
   }
   return source;
+}
+
+/**
+ * YAML, which JSON is too. Throws for what is none, and for what the parser itself only warns of: it would read a
+ * password that begins with "!" as empty. The parser's own words quote the file, which may hold passwords; these do not.
+ */
+function parseSettings(text: string): unknown {
+  const document = parseDocument(text, { logLevel: "silent" });
+  const [fault] = [...document.errors, ...document.warnings];
+  if (fault) {
+    const [start] = fault.linePos ?? [];
+    const place = start === undefined ? "" : ` in line ${start.line}, column ${start.col}`;
+    const advice = "values with signs such as ! * & : # are written in quotes";
+    throw new SyntaxError(`${fault.code.toLowerCase().replaceAll("_", " ")}${place}; ${advice}`);
+  }
+  try {
+    return document.toJS();
+  } catch {
+    // Thrown for aliases alone: one that stands for nothing, which its message quotes, or too many of them.
+    throw new SyntaxError(
+      'an alias without its anchor, or too many; a value that begins with "*" is written in quotes',
+    );
+  }
 }

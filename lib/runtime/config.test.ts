@@ -201,6 +201,19 @@ describe("faults", () => {
     expect(broken).not.toContain("hunter2");
   });
 
+  it.each(["!hunter2", "*hunter2", ">hunter2", "@hunter2", "{hunter2"])(
+    "say so when %s stands without quotes, without quoting it or reading it as something else",
+    (password) => {
+      const [fault, ...others] = faultsOf([
+        "--config-file",
+        file("sign.yaml", `a: 1\nclickhouse-password: ${password}\n`),
+      ]);
+      expect(others).toEqual([]);
+      expect(fault).toMatch(/cannot be read: .* in quotes$/);
+      expect(fault).not.toContain("hunter2");
+    },
+  );
+
   it("never show a secret, also not one inside an address", () => {
     const path = file("secret.yaml", "clickhouse-password: 12345\npublic-api-keys: {a: hunter2}\n");
     const faults = faultsOf(["--config-file", path], {

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import type { z } from "zod";
 import { ALIASES, type Alias } from "./aliases.ts";
 import { helpText } from "./config-help.ts";
+import { printedConfig, sameValue, shownValue } from "./config-print.ts";
 import {
   envName,
   flagName,
@@ -29,13 +30,14 @@ export interface ConfigInput {
 /** Everything but `config` is for the caller to print and to end with: stdout for 0, stderr for 2. */
 export type ConfigOutcome<C> =
   | { kind: "config"; config: C }
-  | { kind: "help" | "checked"; text: string; exitCode: 0 }
+  | { kind: "help" | "checked" | "printed"; text: string; exitCode: 0 }
   | { kind: "faults"; faults: string[]; text: string; exitCode: 2 };
 
 /** Settings of parseConfig itself, in the form of a schema so that they are read and explained like all others. */
 const COMMON = {
   configFile: text().describe("JSON or YAML file with settings in kebab-case."),
   checkConfig: flag(false).describe("Check the settings and exit: 0 when they are good, 2 when not."),
+  printConfig: flag(false).describe("Print the settings in effect as such a file, secrets left out, and exit."),
   help: flag(false).describe("Show this text and exit."),
 };
 
@@ -50,7 +52,7 @@ export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput
   if (argv.includes("--help")) {
     return { kind: "help", text: helpText(input, { ...shape, ...COMMON }), exitCode: 0 };
   }
-  const { layers, faults, checkOnly } = readLayers(shape, input, argv);
+  const { layers, faults, instead } = readLayers(shape, input, argv);
   const chosen = new Map<string, Given>();
   for (const layer of layers) {
     const translated = translateAliases(layer, shape);
@@ -62,7 +64,8 @@ export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput
   if (faults.length > 0 || result.config === undefined) {
     return { kind: "faults", faults, text: faultsText(input.command, faults), exitCode: 2 };
   }
-  if (checkOnly) return { kind: "checked", text: "configuration ok\n", exitCode: 0 };
+  if (instead.printConfig) return { kind: "printed", text: printedConfig(input.command, shape, chosen), exitCode: 0 };
+  if (instead.checkConfig) return { kind: "checked", text: "configuration ok\n", exitCode: 0 };
   return { kind: "config", config: result.config };
 }
 
@@ -88,9 +91,13 @@ function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: 
     faults.push(...file.faults);
     layers.unshift(file.given);
   }
-  const checkOnly = COMMON.checkConfig.safeParse(last("checkConfig"));
-  for (const issue of checkOnly.error?.issues ?? []) faults.push(`--check-config: ${issue.message}`);
-  return { layers, faults, checkOnly: checkOnly.data === true };
+  const isAsked = (name: "checkConfig" | "printConfig"): boolean => {
+    const asked = COMMON[name].safeParse(last(name));
+    for (const issue of asked.error?.issues ?? []) faults.push(`${flagName(name)}: ${issue.message}`);
+    return asked.data === true;
+  };
+  const instead = { checkConfig: isAsked("checkConfig"), printConfig: isAsked("printConfig") };
+  return { layers, faults, instead };
 }
 
 /** Undefined for the name of an alias. */
@@ -124,7 +131,7 @@ function translateAliases(layer: readonly Given[], shape: Record<string, z.ZodTy
         const both = `${other.spell(shownValue(other.value, isSecret(field)))} and ${from.spell(shownValue(from.value, show))}`;
         faults.push(`${both}: two names of one setting, with different values; set only ${envName(key)}`);
       } else if (!other) {
-        given.push({ name: key, value, spell: () => from.spell(shownValue(from.value, show)) });
+        given.push({ name: key, value, from: from.from, spell: () => from.spell(shownValue(from.value, show)) });
       }
     }
   }
@@ -137,11 +144,6 @@ function secretAmong(alias: Alias, shape: Record<string, z.ZodType>): boolean {
 
 function isSecret(field: z.ZodType): boolean {
   return settingInfo.get(field)?.secret === true;
-}
-
-function sameValue(field: z.ZodType, a: unknown, b: unknown): boolean {
-  const [left, right] = [field.safeParse(a), field.safeParse(b)];
-  return left.success && right.success && JSON.stringify(left.data) === JSON.stringify(right.data);
 }
 
 /**
@@ -175,15 +177,6 @@ function validate<S extends z.ZodObject>(schema: S, shape: Record<string, z.ZodT
 function spelled(key: string, field: z.ZodType, given: Given | undefined): string {
   if (!given) return `${envName(key)} (${flagName(key)}), not set`;
   return given.spell(shownValue(given.value, isSecret(field)));
-}
-
-/** Credentials inside an address are hidden in any setting: people paste them into the wrong one. */
-function shownValue(value: unknown, secret: boolean): string {
-  if (secret) return "<redacted>";
-  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
-  return text
-    .replaceAll(/\/\/[^/@]*@/g, "//<redacted>@")
-    .replaceAll(/\b(password|token|secret)=[^&\s]*/gi, "$1=<redacted>");
 }
 
 function faultsText(command: string, faults: readonly string[]): string {

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { Counter, Registry } from "prom-client";
 import { afterEach, expect, it } from "vitest";
-import { createHealth, describeListenError, type HealthCheck, type HealthServer, serveHealth } from "./health.ts";
+import { createHealth, type HealthCheck, type HealthServer, serveHealth } from "./health.ts";
 import { createLogger } from "./log.ts";
 
 const logger = createLogger({ level: "silent", service: "test" });
@@ -145,27 +145,4 @@ it("can be disposed twice", async () => {
   await serve([]);
   await server?.[Symbol.asyncDispose]();
   await server?.[Symbol.asyncDispose]();
-});
-
-const target = { host: "10.0.0.1", port: 80, setting: "PORT" };
-
-it.each([
-  [
-    "EADDRINUSE",
-    "Cannot listen on 10.0.0.1:80: another process uses that port. Stop it, or set PORT to another port (0 picks a free one).",
-  ],
-  [
-    "EACCES",
-    "Cannot listen on 10.0.0.1:80: this user may not open port 80. Set PORT to a port above 1023, or grant CAP_NET_BIND_SERVICE.",
-  ],
-  [
-    "EADDRNOTAVAIL",
-    "Cannot listen on 10.0.0.1:80: this machine has no such address. Set HOST to 127.0.0.1, 0.0.0.0 or an address of this machine.",
-  ],
-  ["EMFILE", "Cannot listen on 10.0.0.1:80: original."],
-])("%s is explained with its remedy, the original as cause", (code, expected) => {
-  const original = Object.assign(new Error("original"), { code });
-  const error = describeListenError(original, target);
-  expect(error.message).toBe(expected);
-  expect(error.cause).toBe(original);
 });

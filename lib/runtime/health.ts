@@ -1,7 +1,7 @@
 // /healthz, /readyz and /metrics: for a service's own listener, or on a port of their own.
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
+import { listenHttp, SMALL_LISTENER } from "./http-listener.ts";
 import type { Logger } from "./log.ts";
 
 export interface HealthCheck {
@@ -163,65 +163,16 @@ export interface HealthServer extends AsyncDisposable {
 }
 
 /** For services that have no HTTP port otherwise. Rejects with a sentence that says what to do when the port is taken. */
-export async function serveHealth(options: HealthServerOptions): Promise<HealthServer> {
-  const { host, port, setting, health, logger } = options;
-  const server = createServer((request, response) => {
-    // Bodies are of no interest; unread ones would block the connection.
-    request.resume();
-    if (!health.handle(request, response)) {
-      send(response, json(404, { status: "not found; there is /healthz, /readyz and /metrics" }), false);
-    }
-  });
-  server.headersTimeout = 5_000;
-  server.requestTimeout = 10_000;
-  const listening = Promise.withResolvers<void>();
-  server.once("error", listening.reject);
-  server.listen(port, host, listening.resolve);
-  try {
-    await listening.promise;
-  } catch (error) {
-    throw describeListenError(error, { host, port, setting });
-  }
-  server.off("error", listening.reject);
-  server.on("error", (error) => logger.error({ err: error }, "health listener failed"));
-  const address = server.address() as AddressInfo;
-  logger.info({ host, port: address.port }, "health and metrics are served");
-  return {
-    port: address.port,
-    async [Symbol.asyncDispose]() {
-      if (!server.listening) return;
-      const closed = Promise.withResolvers<void>();
-      server.close(() => closed.resolve());
-      server.closeAllConnections();
-      await closed.promise;
+export async function serveHealth({ health, ...target }: HealthServerOptions): Promise<HealthServer> {
+  const listener = await listenHttp({
+    ...target,
+    ...SMALL_LISTENER,
+    handle(request, response) {
+      if (health.handle(request, response as ServerResponse)) return;
+      const there = json(404, { status: "not found; there is /healthz, /readyz and /metrics" });
+      send(response as ServerResponse, there, request.method === "HEAD");
     },
-  };
-}
-
-export interface ListenTarget {
-  host: string;
-  port: number;
-  /** Environment name of the port's setting: "PORT". */
-  setting: string;
-}
-
-/** Wraps what `listen` reported; the original is the cause. */
-export function describeListenError(error: unknown, { host, port, setting }: ListenTarget): Error {
-  return new Error(`Cannot listen on ${host}:${port}: ${reasonAndRemedy(error, port, setting)}`, { cause: error });
-}
-
-function reasonAndRemedy(error: unknown, port: number, setting: string): string {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  switch (code) {
-    case "EADDRINUSE":
-      return `another process uses that port. Stop it, or set ${setting} to another port (0 picks a free one).`;
-    case "EACCES":
-      return `this user may not open port ${port}. Set ${setting} to a port above 1023, or grant CAP_NET_BIND_SERVICE.`;
-    case "EADDRNOTAVAIL":
-      return "this machine has no such address. Set HOST to 127.0.0.1, 0.0.0.0 or an address of this machine.";
-    case "ENOTFOUND":
-      return "that host name cannot be resolved. Set HOST to an IP address of this machine.";
-    default:
-      return `${error instanceof Error ? error.message : String(error)}.`;
-  }
+  });
+  target.logger.info({ host: target.host, port: listener.port }, "health and metrics are served");
+  return { port: listener.port, [Symbol.asyncDispose]: () => listener.close(0) };
 }

@@ -40,8 +40,13 @@ const SECRET_FIELDS = [
   "kafkaSaslPassword",
   "publicApiKeys",
   "secretApiKeys",
+  "apiKey",
+  "millraceApiKey",
   "authorization",
   "token",
+  "statsToken",
+  "relayToken",
+  "webhookSecret",
 ];
 const SECRET_PATHS = SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]);
 

@@ -1,6 +1,6 @@
 // Metrics of one process: Node's own plus `millrace_build_info`; each module registers its `millrace_…` ones.
 import { performance } from "node:perf_hooks";
-import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { type Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { packageVersion } from "./version.ts";
 
 /** These come from a timer that wakes an idle process 100 times a second; a process that does nothing must cost nothing. */
@@ -22,6 +22,18 @@ export function createMetricsRegistry(service: string): Registry {
   });
   info.set({ service, version: packageVersion() }, 1);
   return registry;
+}
+
+/**
+ * Makes a counter's series of these label values exist from the start: the increase from "no series" to 1 is one that
+ * Prometheus does not see, and an alert on a first failure would never fire.
+ */
+export function startAtZero<Label extends string>(
+  counter: Counter<Label>,
+  label: Label,
+  values: readonly string[],
+): void {
+  for (const value of values) counter.inc({ [label]: value } as Partial<Record<Label, string>>, 0);
 }
 
 function registerEventLoopUtilization(registry: Registry): void {

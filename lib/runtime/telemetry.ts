@@ -17,6 +17,7 @@ import {
   TraceFlags,
   trace,
 } from "@opentelemetry/api";
+import { shownValue } from "./config-print.ts";
 import type { Logger } from "./log.ts";
 
 export interface TelemetryOptions {
@@ -57,7 +58,8 @@ export async function startTelemetry({ service, env, logger }: TelemetryOptions)
   diag.setLogger({ error: warn, warn, info: ignore, debug: ignore, verbose: ignore }, { logLevel: DiagLogLevel.WARN });
   sdk.start();
   enabled = true;
-  logger.info({ url }, "traces are exported");
+  // Credentials can be in it: it is no setting of ours, and no check keeps them out.
+  logger.info({ url: shownValue(url, false) }, "traces are exported");
   return {
     async [Symbol.asyncDispose]() {
       if (!enabled) return;
@@ -123,11 +125,25 @@ export async function withSpan<T>(name: string, options: SpanOptions, work: (spa
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     span.recordException(error instanceof Error ? error : message);
+    span.setAttribute("error.type", errorType(error));
     span.setStatus({ code: SpanStatusCode.ERROR, message });
     throw error;
   } finally {
     span.end();
   }
+}
+
+/** A code where the error has one, of ClickHouse or of the system; else its class. */
+function errorType(error: unknown): string {
+  if (!(error instanceof Error)) return "_OTHER";
+  const { code, name } = error as Error & { code?: unknown };
+  return typeof code === "string" || typeof code === "number" ? String(code) : name;
+}
+
+/** Marks a span as failed without an exception: the answer said so. */
+export function failSpan(span: Span, type: string): void {
+  span.setAttribute("error.type", type);
+  span.setStatus({ code: SpanStatusCode.ERROR });
 }
 
 /** W3C trace context to hand on; undefined when the span is not recorded, so that nothing is carried for nothing. */

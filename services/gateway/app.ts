@@ -4,7 +4,10 @@ import type { Registry } from "prom-client";
 import { type AppendRecord, type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { createHealth, describeListenError, type HealthCheck } from "#lib/runtime/health.ts";
+import { createHealth, type HealthCheck } from "#lib/runtime/health.ts";
+import { listenHttp } from "#lib/runtime/http-listener.ts";
+import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import { tlsFiles } from "#lib/runtime/tls-settings.ts";
 import { type Admission, createAdmission } from "./admission.ts";
 import { createKeys } from "./auth.ts";
 import type { IngressConfig } from "./config.ts";
@@ -16,13 +19,12 @@ import { createReplayDialect } from "./dialects/replay.ts";
 import { createRpcHandler } from "./dialects/rpc-handler.ts";
 import { createEventNames } from "./event-names.ts";
 import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
-import { createCallerOf, declaredLength, type HttpRequest } from "./http-request.ts";
+import { createCallerOf, declaredLength } from "./http-request.ts";
 import { createIngest } from "./ingest.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
 import { createOrigins } from "./origins.ts";
 import { createRateLimit } from "./rate-limit.ts";
 import { createRoutes } from "./routes.ts";
-import { listen, type Server } from "./server.ts";
 import { createTrustedProxies } from "./trusted-proxies.ts";
 
 /** Group commit: a request waits this long for company when nothing is in flight. */
@@ -82,26 +84,23 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   });
   const batch = createBatchDialect({ ...edge, maxEvents: config.maxEventsPerBatch });
   const { maxEventsPerBatch: maxEvents, maxEventBytes } = config;
-  const append = (records: readonly AppendRecord[]) => log.append(EVENTS_TOPIC, records);
+  const append = (topic: string, records: readonly AppendRecord[]) => log.append(topic, records);
   const replay = createReplayDialect({ ...edge, append, maxEvents, maxEventBytes });
   const routes = createRoutes({ ...edge, rpc, batch, replay, health, requestTimeoutMs: config.requestTimeout });
 
-  let server: Server;
-  try {
-    server = await listen({
-      host: config.host,
-      port: config.port,
-      maxConnections: config.maxConnections,
-      headersTimeoutMs: config.headersTimeout,
-      requestTimeoutMs: config.requestTimeout,
-      idleTimeoutMs: HTTP_IDLE_MS,
-      handle: routes,
-      logger,
-    });
-  } catch (error) {
-    throw describeListenError(error, { host: config.host, port: config.port, setting: "PORT" });
-  }
-  logger.info({ host: config.host, port: server.port }, "gateway listening");
+  const server = await listenHttp({
+    host: config.host,
+    port: config.port,
+    setting: "PORT",
+    tls: tlsFiles(config.tlsCert, config.tlsKey, "TLS"),
+    maxConnections: config.maxConnections,
+    headersTimeoutMs: config.headersTimeout,
+    requestTimeoutMs: config.requestTimeout,
+    idleTimeoutMs: HTTP_IDLE_MS,
+    handle: routes,
+    logger,
+  });
+  logger.info({ host: config.host, port: server.port, tls: config.tlsCert !== undefined }, "gateway listening");
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {

@@ -1,5 +1,5 @@
 import { hash, timingSafeEqual } from "node:crypto";
-import type { HttpRequest } from "./http-request.ts";
+import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
 /** What a request was let in by. */
 export interface Grant {

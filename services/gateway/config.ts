@@ -2,7 +2,9 @@ import { z } from "zod";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { isLoopback } from "#lib/runtime/loopback.ts";
 import { bytes, count, csv, duration, flag, oneOf, port, text } from "#lib/runtime/settings.ts";
+import { refuseHalfHttps, tlsSettings } from "#lib/runtime/tls-settings.ts";
 import { IP_MODES, proxyFault } from "./trusted-proxies.ts";
 
 /** What a gateway needs, whoever starts it. */
@@ -10,6 +12,7 @@ export const ingressSettings = {
   port: port(8080).describe(
     "Port for HTTP/1.1 and HTTP/2: Connect, gRPC, gRPC-Web, POST /events and /batch/, health, metrics.",
   ),
+  ...tlsSettings,
   maxBatchBytes: bytes(20_971_520, { min: 1024 }).describe("Largest request body, decoded."),
   maxEventsPerBatch: count(10_000, { min: 1 }).describe("Most events in one request."),
   maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(
@@ -53,9 +56,8 @@ export const gatewaySchema = z
     logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
   })
   .superRefine(refuseOpenIngress)
+  .superRefine(refuseHalfHttps)
   .superRefine(requireBrokers);
-
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
 /** Closed by default: beyond loopback a key is asked for, unless anonymous callers are allowed in so many words. */
 export function refuseOpenIngress(
@@ -63,7 +65,7 @@ export function refuseOpenIngress(
   context: z.RefinementCtx,
 ): void {
   const keys = config.publicApiKeys.length + config.secretApiKeys.length;
-  if (LOOPBACK.test(config.host) || keys > 0 || config.allowAnonymous) return;
+  if (isLoopback(config.host) || keys > 0 || config.allowAnonymous) return;
   context.addIssue({
     code: "custom",
     path: ["host"],

@@ -1,7 +1,8 @@
 // What browsers are told. The table of the plain paths is that of the product-analytics contract (section 1.6); RPC paths
 // add the headers that Connect and gRPC-Web document.
 import { cors as rpcHeaders } from "@connectrpc/connect";
-import { type HttpRequest, type HttpResponse, sendEmpty, sendText } from "./http-request.ts";
+import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import { sendEmpty, sendText } from "./http-request.ts";
 import { type Origins, originOf } from "./origins.ts";
 
 /** How long a browser keeps the answer to a preflight, seconds: the longest that Chromium takes. */
@@ -10,14 +11,14 @@ const MAX_AGE_SECONDS = 7200;
 export interface CorsRules {
   methods: string;
   headers: string;
-  /** "" exposes none beyond those that browsers always show. */
+  /** Headers that pages may read beyond those that browsers always show. */
   exposed: string;
 }
 
 export const BATCH_CORS: CorsRules = {
   methods: "POST, OPTIONS, GET",
   headers: "content-type, content-encoding, x-requested-with",
-  exposed: "",
+  exposed: "retry-after",
 };
 
 export const RPC_CORS: CorsRules = {
@@ -45,7 +46,7 @@ export function createCors(origins: Origins): Cors {
       response.setHeader("access-control-allow-origin", origin);
       // A beacon is sent with credentials, and a browser refuses it without this.
       response.setHeader("access-control-allow-credentials", "true");
-      if (rules.exposed !== "") response.setHeader("access-control-expose-headers", rules.exposed);
+      response.setHeader("access-control-expose-headers", rules.exposed);
     },
     preflight(request, response, rules) {
       const origin = originOf(request);

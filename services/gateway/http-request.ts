@@ -1,12 +1,9 @@
 // What plain HTTP dialects share: reading a bounded body, answering JSON.
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { ServerResponse } from "node:http";
+import { DecodedTooLargeError, decode, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/runtime/encodings.ts";
+import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
 import { type Lease, RETRY_AFTER_SECONDS } from "./admission.ts";
-import { DecodedTooLargeError, decode, ENCODING_NAMES, isEncoding, UndecodableError } from "./encodings.ts";
 import { type IpMode, storedAddress, type TrustedProxies } from "./trusted-proxies.ts";
-
-export type HttpRequest = IncomingMessage | Http2ServerRequest;
-export type HttpResponse = ServerResponse | Http2ServerResponse;
 
 /** An answer other than success, thrown by the code that finds the reason. */
 export class HttpError extends Error {
@@ -88,12 +85,6 @@ export function createCallerOf(proxies: TrustedProxies, ipMode: IpMode): CallerO
     const userAgent = (request.headers["user-agent"] ?? "").slice(0, USER_AGENT_CHARS_MAX);
     return { address, ip: storedAddress(address, ipMode), userAgent };
   };
-}
-
-/** True when the caller has left: what fails after that is no news, and there is nobody to answer. */
-export function isCallerGone(response: HttpResponse): boolean {
-  if ("stream" in response) return response.stream.closed || response.stream.destroyed;
-  return response.destroyed || (response.req.destroyed && !response.req.complete);
 }
 
 export interface Target {

@@ -1,5 +1,5 @@
 import { constants } from "node:http2";
-import type { HttpRequest } from "./http-request.ts";
+import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
 /**
  * Node's `requestTimeout` knows HTTP/1.1 only: over HTTP/2 a body that never comes to its end would hold its share of the

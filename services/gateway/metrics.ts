@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { startAtZero } from "#lib/runtime/metrics.ts";
 import type { Verdict } from "./ingest.ts";
 
 export interface GatewayMetrics {
@@ -24,16 +25,17 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
   });
   const rejected = new Counter({
     name: "millrace_events_rejected_total",
-    help: "Events refused, by reason; unavailable ones may come again.",
+    help: "Events refused, by the rule they broke; those refused as unavailable may come again.",
     labelNames: ["dialect", "reason"],
     registers,
   });
   const appends = new Counter({
     name: "millrace_log_appends_total",
-    help: "Appends to the event log (group commits).",
+    help: "Appends to the event log (group commits), by result: ok, failed.",
     labelNames: ["result"],
     registers,
   });
+  startAtZero(appends, "result", ["ok", "failed"]);
   const appendSeconds = new Histogram({
     name: "millrace_log_append_seconds",
     help: "Time of one append until durable.",
@@ -52,7 +54,7 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
     registers,
   });
   new Gauge({
-    name: "millrace_gateway_bytes_in_flight",
+    name: "millrace_gateway_in_flight_bytes",
     help: "Body bytes of requests not yet answered.",
     registers,
     collect() {
@@ -62,7 +64,7 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
   return {
     requests: new Counter({
       name: "millrace_requests_total",
-      help: "Requests answered, by dialect and status code (HTTP status, or Connect code of an RPC).",
+      help: "Requests answered, by dialect and code: HTTP status, grpc_N of a gRPC call, gone or undelivered.",
       labelNames: ["dialect", "code"],
       registers,
     }),

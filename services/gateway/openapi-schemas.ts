@@ -1,5 +1,6 @@
 // JSON Schemas of what the plain-HTTP routes take and answer: components of openapi.ts. Rules that are checked event by
 // event, and answered event by event, are in descriptions.
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 
 const PROPERTIES = { type: "object", description: "Any JSON; at most 1,000 keys in all, 32 levels deep." };
 const ID = {
@@ -105,6 +106,7 @@ const OPERATIONS = {
   }),
   OpenApi: object(["openapi", "info", "paths"], { openapi: { const: "3.1.0" } }),
   Replay: object(["records"], {
+    topic: { enum: [EVENTS_TOPIC, POINTS_TOPIC], description: "Of all records; events when it is absent." },
     records: { type: "array", items: object(["key", "value"], { key: BASE64, value: BASE64 }) },
   }),
   Replayed: answer(["positions"], {

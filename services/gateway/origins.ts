@@ -1,4 +1,4 @@
-import type { HttpRequest } from "./http-request.ts";
+import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
 export interface Origins {
   /** True for an origin of the list, compared as text: no wildcard, no other case, no trailing slash. */

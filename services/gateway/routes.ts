@@ -2,7 +2,7 @@
 import type { Logger } from "pino";
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
 import type { Health } from "#lib/runtime/health.ts";
-import { contextFrom, traceparentOf, withSpan } from "#lib/runtime/telemetry.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
 import type { Lease } from "./admission.ts";
 import { type Grant, type Keys, keyOf } from "./auth.ts";
 import { type Cors, RPC_CORS } from "./cors.ts";
@@ -14,9 +14,6 @@ import {
   busyError,
   type CallerOf,
   HttpError,
-  type HttpRequest,
-  type HttpResponse,
-  isCallerGone,
   mediaType,
   rateLimitedError,
   readBody,
@@ -30,6 +27,7 @@ import type { GatewayMetrics } from "./metrics.ts";
 import { sendOpenApi } from "./openapi.ts";
 import { originOf } from "./origins.ts";
 import type { RateLimit } from "./rate-limit.ts";
+import { inRequestSpan } from "./request-span.ts";
 
 export const PLAIN_DIALECTS: ReadonlyMap<string, string> = new Map([
   ["/events", "events"],
@@ -88,11 +86,13 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
 
   async function serve(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
     if (rpc.serves(target.path)) return call(request, response, target, dialect);
-    if (dialect === "events") return plain(request, response);
+    const { path } = target;
+    if (dialect === "events")
+      return inRequestSpan(request, { path }, (traceparent) => plain(request, response, traceparent));
     if (dialect === "replay") return options.replay(request, response);
     if (dialect === "openapi") return sendOpenApi(request, response);
     if (dialect === "none") return options.batch.handle(request, response, target, undefined);
-    return inSpan(request, "POST /batch/", (traceparent) =>
+    return inRequestSpan(request, { path }, (traceparent) =>
       options.batch.handle(request, response, target, traceparent),
     );
   }
@@ -107,7 +107,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     const grant = keys.authorise(keyOf(request));
     const lease = grant && options.admit(request);
     try {
-      return await inSpan(request, path, (traceparent) =>
+      return await inRequestSpan(request, { path, rpc: dialect }, (traceparent) =>
         rpc.handle(request, response, path, {
           refusal: grant === undefined ? "unauthenticated" : lease ? undefined : "busy",
           lease,
@@ -123,9 +123,9 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     }
   }
 
-  async function plain(request: HttpRequest, response: HttpResponse): Promise<string> {
+  async function plain(request: HttpRequest, response: HttpResponse, traceparent: string | undefined): Promise<string> {
     try {
-      await inSpan(request, "POST /events", (traceparent) => postEvent(request, traceparent));
+      await postEvent(request, traceparent);
       sendJson(response, 200, { status: "accepted" });
       return "200";
     } catch (error) {
@@ -170,15 +170,6 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
   return (request, response) => {
     if (!health.handle(request, response)) void route(request, response);
   };
-}
-
-function inSpan<T>(
-  request: HttpRequest,
-  name: string,
-  run: (traceparent: string | undefined) => Promise<T>,
-): Promise<T> {
-  const parent = contextFrom(request.headers.traceparent);
-  return withSpan(name, { kind: "server", parent }, (span) => run(traceparentOf(span)));
 }
 
 /** The undecodable URL of the product-analytics contract: the one answer without a word to browsers. */

@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { isLoopback } from "#lib/runtime/loopback.ts";
 import { bytes, count, duration, flag, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
+import { needsBoth } from "#lib/runtime/tls-settings.ts";
 
 /** Shorter polls would be a load and no measurement. */
 const POLL_MS_MIN = 100;
@@ -19,7 +21,7 @@ export const relaySettings = {
     .superRefine(checkToken)
     .describe("Relays must send it, as `id NAME TOKEN`; asked for by the HTTP side as well."),
   relayTlsCert: text().describe("PEM file with the certificate for TLS on RELAY_PORT; without it, plain TCP."),
-  relayTlsKey: text().describe("PEM file with its private key."),
+  relayTlsKey: text().describe("PEM file with its private key. Both are read anew when they change, and on SIGHUP."),
   relayMaxConnections: count(10_000, { min: 1 }).describe(
     "Most relays connected at once; further ones are hung up on.",
   ),
@@ -47,6 +49,8 @@ function checkToken(token: string | undefined, context: z.RefinementCtx): void {
 export type RelaySettings = z.output<z.ZodObject<typeof relaySettings>>;
 export type RelayConfig = RelaySettings & { host: string };
 
+export const refuseHalfTls = needsBoth("relayTlsCert", "relayTlsKey");
+
 export const relaySchema = z
   .object({
     host: text("0.0.0.0").describe("Address to listen on."),
@@ -63,14 +67,8 @@ export const relaySchema = z
   .superRefine(refuseHalfTls)
   .superRefine(requireBrokers);
 
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
-
-export function isLoopback(host: string): boolean {
-  return LOOPBACK.test(host);
-}
-
 /** Closed by default: beyond loopback a token is asked for, unless anonymous relays are allowed in so many words. */
-function refuseOpenRelay(
+export function refuseOpenRelay(
   config: Pick<RelayConfig, "host" | "relayToken"> & { allowAnonymous: boolean },
   context: z.RefinementCtx,
 ): void {
@@ -81,10 +79,4 @@ function refuseOpenRelay(
     message:
       "listens beyond loopback, but relays need no token: set RELAY_TOKEN, or HOST=127.0.0.1, or ALLOW_ANONYMOUS=true",
   });
-}
-
-function refuseHalfTls(config: Pick<RelayConfig, "relayTlsCert" | "relayTlsKey">, context: z.RefinementCtx): void {
-  if ((config.relayTlsCert === undefined) === (config.relayTlsKey === undefined)) return;
-  const message = "TLS needs both RELAY_TLS_CERT and RELAY_TLS_KEY";
-  context.addIssue({ code: "custom", path: ["relayTlsCert"], message });
 }

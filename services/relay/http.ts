@@ -1,7 +1,7 @@
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
-import { describeListenError, type Health } from "#lib/runtime/health.ts";
+import type { Health } from "#lib/runtime/health.ts";
+import { listenHttp, SMALL_LISTENER } from "#lib/runtime/http-listener.ts";
 import type { RelayRoutes } from "./routes.ts";
 
 export interface HttpOptions {
@@ -18,35 +18,16 @@ export interface RelayHttp extends AsyncDisposable {
 
 /** The relay's routes, health and metrics on a port of their own. */
 export async function serveHttp({ host, port, health, routes, logger }: HttpOptions): Promise<RelayHttp> {
-  const server = createServer((request, response) => {
-    if (routes(request, response)) return;
-    // Bodies are of no interest here; unread ones would block the connection.
-    request.resume();
-    if (health.handle(request, response)) return;
-    response.writeHead(404, { "content-type": "application/json" });
-    response.end('{"error":"not found; there is /relays, /healthz, /readyz and /metrics"}\n');
-  });
-  server.headersTimeout = 5_000;
-  server.requestTimeout = 10_000;
-  server.maxConnections = 1_000;
-  const listening = Promise.withResolvers<void>();
-  server.once("error", listening.reject);
-  server.listen(port, host, listening.resolve);
-  try {
-    await listening.promise;
-  } catch (error) {
-    throw describeListenError(error, { host, port, setting: "RELAY_HTTP_PORT" });
-  }
-  server.off("error", listening.reject);
-  server.on("error", (err) => logger.error({ err }, "http listener failed"));
-  return {
-    port: (server.address() as AddressInfo).port,
-    async [Symbol.asyncDispose]() {
-      if (!server.listening) return;
-      const closed = Promise.withResolvers<void>();
-      server.close(() => closed.resolve());
-      server.closeAllConnections();
-      await closed.promise;
+  const listener = await listenHttp({
+    ...{ host, port, setting: "RELAY_HTTP_PORT", logger },
+    ...SMALL_LISTENER,
+    handle(anyRequest, anyResponse) {
+      // What the routes use of them, HTTP/1.1 and HTTP/2 have in common; only the overloads of the types do not unite.
+      const [request, response] = [anyRequest as IncomingMessage, anyResponse as ServerResponse];
+      if (routes(request, response) || health.handle(request, response)) return;
+      response.writeHead(404, { "content-type": "application/json" });
+      response.end('{"error":"not found; there is /relays, /healthz, /readyz and /metrics"}\n');
     },
-  };
+  });
+  return { port: listener.port, [Symbol.asyncDispose]: () => listener.close(0) };
 }

@@ -1,5 +1,5 @@
+import { createTokenCheck } from "#lib/runtime/token.ts";
 import type { Identity } from "./connection.ts";
-import { createTokenCheck } from "./token.ts";
 
 /** An id is part of every record. */
 const ID_BYTES_MAX = 1_024;

@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
 import net from "node:net";
-import tls from "node:tls";
 import type { Logger } from "pino";
-import { describeListenError } from "#lib/runtime/health.ts";
+import { describeListenError } from "#lib/runtime/listen-error.ts";
+import { createTlsServer } from "#lib/runtime/tls.ts";
+import { tlsFiles } from "#lib/runtime/tls-settings.ts";
 import type { RelayConfig } from "./config.ts";
 import type { RelayMetrics } from "./metrics.ts";
 
@@ -25,7 +25,7 @@ const BACKLOG = 1_024;
 /** Accepts relays over TCP, or TLS when there is a certificate. Rejects with a sentence when port or files are no good. */
 export async function listenForRelays({ config, onSocket, metrics, logger }: ListenerOptions): Promise<Listener> {
   const { host, relayPort: port } = config;
-  const server = await createServer(config, onSocket);
+  const server = await createServer(config, logger);
   const sockets = new Set<net.Socket>();
   server.maxConnections = config.relayMaxConnections;
   // Of a TLS server this is the raw socket, so that those in a handshake are known as well.
@@ -33,11 +33,9 @@ export async function listenForRelays({ config, onSocket, metrics, logger }: Lis
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
   });
+  server.on(config.relayTlsCert === undefined ? "connection" : "secureConnection", onSocket);
   server.on("drop", () => metrics.drops.inc({ reason: "over_limit" }));
-  server.on("tlsClientError", (err: Error) => {
-    metrics.drops.inc({ reason: "tls" });
-    logger.debug({ err }, "tls handshake failed");
-  });
+  server.on("tlsClientError", () => metrics.drops.inc({ reason: "tls" }));
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -62,26 +60,9 @@ export async function listenForRelays({ config, onSocket, metrics, logger }: Lis
 
 async function createServer(
   { relayTlsCert, relayTlsKey }: ListenerOptions["config"],
-  onSocket: (socket: net.Socket) => void,
+  logger: Logger,
 ): Promise<net.Server> {
-  if (relayTlsCert === undefined || relayTlsKey === undefined) return net.createServer(onSocket);
-  const [cert, key] = await Promise.all([
-    readPem(relayTlsCert, "RELAY_TLS_CERT"),
-    readPem(relayTlsKey, "RELAY_TLS_KEY"),
-  ]);
-  try {
-    return tls.createServer({ cert, key, handshakeTimeout: HANDSHAKE_MS_MAX }, onSocket);
-  } catch (cause) {
-    throw new Error(`RELAY_TLS_CERT and RELAY_TLS_KEY are no certificate with its key: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-}
-
-async function readPem(path: string, setting: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    throw new Error(`${setting}: ${path} cannot be read: ${(cause as Error).message}`, { cause });
-  }
+  const files = tlsFiles(relayTlsCert, relayTlsKey, "RELAY_TLS");
+  if (!files) return net.createServer();
+  return createTlsServer({ files, handshakeTimeoutMs: HANDSHAKE_MS_MAX, logger });
 }

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { ItemFault } from "#lib/relay-protocol/items.ts";
+import { startAtZero } from "#lib/runtime/metrics.ts";
 
 /** Why a connection ended before the relay wanted it to, or was not let in. */
 export type DropReason =
@@ -46,15 +47,32 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
   gauge("millrace_relay_buffer_bytes", "Points received and not yet on the log.", gauges.bufferBytes);
   const appends = new Counter({
     name: "millrace_relay_appends_total",
-    help: "Appends of points to the log.",
+    help: "Appends of points to the log, by result: ok, failed.",
     labelNames: ["result"],
     registers,
   });
+  startAtZero(appends, "result", ["ok", "failed"]);
   const appended = new Counter({
     name: "millrace_relay_points_appended_total",
     help: "Points that the log made durable.",
     registers,
   });
+  const rejected = new Counter({
+    name: "millrace_relay_points_rejected_total",
+    help: "Items of got lines that are no points, by reason; they are not stored.",
+    labelNames: ["reason"],
+    registers,
+  });
+  startAtZero(rejected, "reason", [
+    ...(["malformed", "name_too_long", "not_a_number", "not_finite", "too_many"] satisfies RejectReason[]),
+  ]);
+  const pointsDropped = new Counter({
+    name: "millrace_relay_points_dropped_total",
+    help: "Points received that will not reach the log: buffer_full, too_large, stopped.",
+    labelNames: ["reason"],
+    registers,
+  });
+  startAtZero(pointsDropped, "reason", ["buffer_full", "too_large", "stopped"] satisfies PointDropReason[]);
   const appendSeconds = new Histogram({
     name: "millrace_relay_append_seconds",
     help: "Time of one append until durable.",
@@ -74,12 +92,7 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
       help: "Points taken from relays.",
       registers,
     }),
-    rejected: new Counter({
-      name: "millrace_relay_points_rejected_total",
-      help: "Items of got lines that are no points, by reason; they are not stored.",
-      labelNames: ["reason"],
-      registers,
-    }),
+    rejected,
     tagsLeftOut: new Counter({
       name: "millrace_relay_tags_left_out_total",
       help: "Collector tags over the limits of number or length.",
@@ -90,12 +103,7 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
       help: "Collectors over a connection's limits, or without a name.",
       registers,
     }),
-    pointsDropped: new Counter({
-      name: "millrace_relay_points_dropped_total",
-      help: "Points received that will not reach the log, by reason.",
-      labelNames: ["reason"],
-      registers,
-    }),
+    pointsDropped,
     countAppend(records, seconds, failed) {
       appends.inc({ result: failed ? "failed" : "ok" });
       appendSeconds.observe(seconds);

@@ -3,10 +3,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import { z } from "zod";
 import { formatOverride, OVERRIDE_INTERVAL_SECONDS_MAX, OVERRIDE_SECONDS_MAX } from "#lib/relay-protocol/override.ts";
+import { isLoopback } from "#lib/runtime/loopback.ts";
 import { duration } from "#lib/runtime/settings.ts";
-import { isLoopback } from "./config.ts";
+import { createTokenCheck } from "#lib/runtime/token.ts";
 import type { RelayConnection } from "./connection.ts";
-import { createTokenCheck } from "./token.ts";
 
 export interface RoutesOptions {
   connections: ReadonlySet<RelayConnection>;
@@ -117,7 +117,7 @@ export function createRoutes({ connections, token, host, logger }: RoutesOptions
         logger.error({ err: error }, "a request could not be answered");
         return [500, { error: "the relay service failed; its log says more" }];
       })
-      .then(([status, body, headers]) => sendJson(request, response, status, body, headers));
+      .then(([status, body, headers]) => sendJson(response, status, body, headers));
     return true;
   };
 }
@@ -160,19 +160,10 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   }
 }
 
-function sendJson(
-  request: IncomingMessage,
-  response: ServerResponse,
-  status: number,
-  body: unknown,
-  headers: Record<string, string> = {},
-): void {
+function sendJson(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
   const text = `${JSON.stringify(body)}\n`;
-  // What is left of an unread body would be taken for the next request.
-  const connection = request.complete ? {} : { connection: "close" };
   response.writeHead(status, {
     ...headers,
-    ...connection,
     "content-type": "application/json; charset=utf-8",
     "content-length": String(Buffer.byteLength(text)),
     "cache-control": "no-store",

@@ -1,71 +1,49 @@
-// The all-in-one composition root: gateway, consumer and SQLite log here, ClickHouse in a child process.
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+// The all-in-one composition root: gateway, relay and stats over what core.ts starts.
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import type { RunningService } from "#lib/runtime/lifecycle.ts";
-import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
-import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
-import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
-import { applyRetention } from "#lib/warehouse/retention.ts";
-import { startConsumer } from "../consumer/app.ts";
-import { EVENTS, POINTS } from "../consumer/kinds.ts";
 import { startGateway } from "../gateway/app.ts";
-import { startClickHouse } from "./clickhouse.ts";
+import { startRelay } from "../relay/app.ts";
+import { startStats } from "../stats/app.ts";
+import type { Mounted } from "../stats/mount.ts";
 import type { StandaloneConfig } from "./config.ts";
-import { startRetention } from "./retention.ts";
+import { startCore } from "./core.ts";
 
 export interface Standalone extends RunningService {
   readonly gatewayUrl: string;
+  readonly statsUrl: string;
+  /** host:port for relays. */
+  readonly relayAddress: string;
   readonly clickhouseUrl: string;
 }
 
 export async function startStandalone(config: StandaloneConfig, logger: Logger): Promise<Standalone> {
   await using stack = new AsyncDisposableStack();
-  await makeDataDir(config.dataDir);
-  const log = await createSqliteLog({ file: join(config.dataDir, "log.sqlite"), logger });
-  stack.defer(() => log.close());
-  const { host, clickhouseHttpPort: port, clickhouseUser: user, clickhousePassword: password, dataDir } = config;
-  const clickhouse = stack.use(await startClickHouse({ host, port, dataDir, user, password, logger }));
-
-  const connection = { ...config, clickhouseUrl: clickhouse.url, kafkaPartitions: 1 };
-  const warehouse = createClickHouseWarehouse(clickhouseOptions(connection));
-  stack.defer(() => warehouse.close());
-  if (config.migrateOnStart) {
-    await prepareStores({ config: connection, log, warehouse, logger, newEpochs: [] });
-    await applyRetention(warehouse, config.eventsRetention, logger);
-  }
-
-  const registry = createMetricsRegistry("standalone");
-  const consumer = stack.use(startConsumer(config, { kinds: [EVENTS, POINTS], log, warehouse, registry, logger }));
-  stack.use(startRetention(log, config.logRetention, logger));
-  // Disposed first, so that what it accepts until its end is on the log before the consumer leaves.
-  const gateway = stack.use(await startGateway(config, { log, registry, logger, checks: consumer.checks }));
+  const core = stack.use(await startCore(config, logger));
+  const { log, registry, asked, checks } = core;
+  const { host } = config;
+  const scheme = config.tlsCert === undefined ? "http" : "https";
+  const relay = stack.use(await startRelay({ config, log, registry, logger }));
+  const relays: Mounted = (request, response) =>
+    // What they use of requests, HTTP/1.1 and HTTP/2 have in common; only the overloads of the types do not unite.
+    relay.routes(request as IncomingMessage, response as ServerResponse);
+  const retention = async () => ({ keptMs: config.logRetention, why: "the standalone's LOG_RETENTION" });
+  const stats = stack.use(
+    await startStats(config, { log, warehouse: asked, registry, logger, extraRoutes: [relays], retention }),
+  );
+  const gateway = stack.use(await startGateway(config, { log, registry, logger, checks }));
+  // First and side by side, so that what they accept until their end is on the log before the consumer leaves.
+  stack.defer(async () => {
+    await Promise.all([gateway, stats, relay].map((each) => each[Symbol.asyncDispose]()));
+  });
 
   const owned = stack.move();
   return {
-    gatewayUrl: `http://${config.host}:${gateway.port}`,
-    clickhouseUrl: clickhouse.url,
-    failed: consumer.failed,
+    gatewayUrl: `${scheme}://${host}:${gateway.port}`,
+    statsUrl: `${scheme}://${host}:${stats.port}`,
+    relayAddress: `${host}:${relay.port}`,
+    clickhouseUrl: core.clickhouseUrl,
+    failed: core.failed,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-}
-
-async function makeDataDir(dataDir: string): Promise<void> {
-  try {
-    await mkdir(dataDir, { recursive: true });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new Error(
-      `Cannot create the data directory ${dataDir} (${code}): ${remedyOf(code)}, or set DATA_DIR to another.`,
-      { cause: error },
-    );
-  }
-}
-
-function remedyOf(code: string | undefined): string {
-  if (code === "ENOSPC") return "free space on its disk";
-  if (code === "EEXIST" || code === "ENOTDIR") return "move the file away that is in its place";
-  return "make the directory above it writable for this user";
 }

@@ -1,9 +1,12 @@
 import { z } from "zod";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";
 import { duration, flag, identifier, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
+import { refuseHalfHttps } from "#lib/runtime/tls-settings.ts";
 import { retentionSettings } from "#lib/warehouse/retention.ts";
 import { batchSettings } from "../consumer/config.ts";
 import { ingressSettings, refuseOpenIngress } from "../gateway/config.ts";
+import { refuseHalfTls, refuseOpenRelay, relaySettings } from "../relay/config.ts";
+import { refuseOpenStats, statsSettings } from "../stats/config.ts";
 
 /** Settings of the ClickHouse endpoint, alone or within the standalone. */
 export const endpointSettings = {
@@ -21,12 +24,23 @@ export const standaloneSchema = z
   .object({
     ...endpointSettings,
     ...ingressSettings,
+    ...statsSettings,
+    ...relaySettings,
     ...batchSettings,
+    // Where two parts share a setting, the description that speaks of both.
+    pulseCompat: statsSettings.pulseCompat,
+    publicApiKeys: ingressSettings.publicApiKeys,
+    secretApiKeys: ingressSettings.secretApiKeys,
+    allowAnonymous: flag(false).describe("Listen beyond loopback without keys and tokens."),
     clickhouseDatabase: identifier("millrace").describe("Database of all tables."),
     logRetention: duration("7d", { min: 60_000 }).describe("How long stored records stay on the event log."),
     ...retentionSettings,
     migrateOnStart: flag(true).describe("Create what is missing of the tables."),
   })
-  .superRefine(refuseOpenIngress);
+  .superRefine(refuseOpenIngress)
+  .superRefine(refuseOpenStats)
+  .superRefine(refuseOpenRelay)
+  .superRefine(refuseHalfTls)
+  .superRefine(refuseHalfHttps);
 
 export type StandaloneConfig = z.output<typeof standaloneSchema>;

@@ -2,7 +2,7 @@ import { parseConfig } from "#lib/runtime/config.ts";
 import { runService } from "#lib/runtime/lifecycle.ts";
 import { createLogger } from "#lib/runtime/log.ts";
 import { startTelemetry } from "#lib/runtime/telemetry.ts";
-import { startStandalone } from "./app.ts";
+import { type Standalone, startStandalone } from "./app.ts";
 import { standaloneSchema } from "./config.ts";
 
 const STOP_MARGIN_MS = 20_000;
@@ -13,7 +13,7 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
     env,
     command: "millrace start",
     summary:
-      "Everything in one place: gateway, SQLite event log, consumer and a ClickHouse endpoint. Needs nothing else.",
+      "Everything in one place: gateway, relay, SQLite event log, consumer, stats and ClickHouse. Needs nothing else.",
   });
   if (outcome.kind !== "config") {
     (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
@@ -29,14 +29,22 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       await using stack = new AsyncDisposableStack();
       stack.use(await startTelemetry({ service: "standalone", env, logger }));
       const standalone = stack.use(await startStandalone(config, logger).catch(sayWhy));
-      const { gatewayUrl, clickhouseUrl } = standalone;
-      process.stdout.write(
-        `Millrace is ready.\n  events      ${gatewayUrl}   (POST /events, Connect, gRPC, gRPC-Web)\n  health      ${gatewayUrl}/readyz   metrics ${gatewayUrl}/metrics\n  ClickHouse  ${clickhouseUrl}   data in ${config.dataDir}\nCtrl-C stops it; what was accepted is kept.\n`,
-      );
+      process.stdout.write(banner(standalone, config.dataDir));
       const owned = stack.move();
       return { failed: standalone.failed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
     },
   });
+}
+
+function banner({ gatewayUrl, statsUrl, relayAddress, clickhouseUrl }: Standalone, dataDir: string): string {
+  return `Millrace is ready.
+  events      ${gatewayUrl}   (POST /events, Connect, gRPC, gRPC-Web)
+  stats       ${statsUrl}   (history, alerts, live values)
+  relays      ${relayAddress}   (millrace agent --server ${relayAddress})
+  health      ${gatewayUrl}/readyz   metrics ${gatewayUrl}/metrics
+  ClickHouse  ${clickhouseUrl}   data in ${dataDir}
+Ctrl-C stops it; what was accepted is kept.
+`;
 }
 
 /** For the person at the terminal; the log line that follows has the causes. */

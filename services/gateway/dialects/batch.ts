@@ -3,6 +3,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { FieldNames, RequestFacts } from "#lib/events/validate.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
 import type { Lease } from "../admission.ts";
 import { type Keys, keyOf } from "../auth.ts";
 import { BATCH_CORS, type Cors } from "../cors.ts";
@@ -12,9 +13,6 @@ import {
   type CallerOf,
   encodingOf,
   HttpError,
-  type HttpRequest,
-  type HttpResponse,
-  isCallerGone,
   mediaType,
   rateLimitedError,
   readBody,

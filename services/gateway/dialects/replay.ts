@@ -1,25 +1,19 @@
 // POST /admin/replay: dead letters that `millrace dead-letters replay` has made anew, for a log that only this process
 // can write. Records are appended as they are, so it asks for a secret key wherever keys are asked for at all.
 import { type AppendRecord, LogUnavailableError, type Position, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { decodePoint } from "#lib/events/point-record.ts";
 import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
 import { REPLAY_EXTRA_BYTES } from "#lib/events/replay-record.ts";
-import { decodeReplayRequest } from "#lib/events/replay-request.ts";
+import { decodeReplayRequest, type ReplayRequest } from "#lib/events/replay-request.ts";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
 import type { Lease } from "../admission.ts";
 import { type Grant, type Keys, keyOf } from "../auth.ts";
-import {
-  busyError,
-  HttpError,
-  type HttpRequest,
-  type HttpResponse,
-  isCallerGone,
-  mediaType,
-  readBody,
-  sendJson,
-} from "../http-request.ts";
+import { busyError, HttpError, mediaType, readBody, sendJson } from "../http-request.ts";
 import { originOf } from "../origins.ts";
 
 export interface ReplayOptions {
-  append(records: readonly AppendRecord[]): Promise<Position[]>;
+  append(topic: string, records: readonly AppendRecord[]): Promise<Position[]>;
   admit(request: HttpRequest): Lease | undefined;
   keys: Keys;
   maxBodyBytes: number;
@@ -43,7 +37,8 @@ export function createReplayDialect(options: ReplayOptions): ReplayDialect {
     if (!lease) throw busyError("too many bytes in flight; try again");
     try {
       const body = await readBody(request, options.maxBodyBytes, lease);
-      return await options.append(readRecords(body, grant));
+      const { topic, records } = readRequest(body, grant);
+      return await options.append(topic, records);
     } catch (error) {
       if (error instanceof RecordTooLargeError) throw new HttpError(413, error.message, { cause: error });
       if (error instanceof LogUnavailableError)
@@ -54,9 +49,14 @@ export function createReplayDialect(options: ReplayOptions): ReplayDialect {
     }
   }
 
-  function readRecords(body: Uint8Array, grant: Grant): AppendRecord[] {
-    const records = decodeReplayRequest(Buffer.from(body.buffer, body.byteOffset, body.length).toString());
-    if (!records) throw new HttpError(400, 'body: must be {"records":[{"key":"<base64>","value":"<base64>"}]}');
+  function readRequest(body: Uint8Array, grant: Grant): ReplayRequest {
+    const request = decodeReplayRequest(Buffer.from(body.buffer, body.byteOffset, body.length).toString());
+    if (!request) {
+      throw new HttpError(400, 'body: must be {"topic":"…","records":[{"key":"<base64>","value":"<base64>"}]}');
+    }
+    const { topic, records } = request;
+    const read = READERS.get(topic);
+    if (!read) throw new HttpError(400, `topic: must be ${[...READERS.keys()].join(" or ")}`);
     if (records.length > options.maxEvents) {
       throw new HttpError(413, `records: has ${records.length}; one request may have ${options.maxEvents}`);
     }
@@ -65,10 +65,10 @@ export function createReplayDialect(options: ReplayOptions): ReplayDialect {
       if (bytes > options.maxEventBytes + REPLAY_EXTRA_BYTES) {
         throw new HttpError(413, `records[${index}]: has ${bytes} bytes; one may have ${options.maxEventBytes}`);
       }
-      const fault = faultOf(record.value, grant);
+      const fault = faultOf(() => read(record.value), grant);
       if (fault !== undefined) throw new HttpError(400, `records[${index}]: ${fault}`);
     }
-    return records;
+    return request;
   }
 
   return async (request, response) => {
@@ -87,10 +87,24 @@ export function createReplayDialect(options: ReplayOptions): ReplayDialect {
   };
 }
 
+/** What is asked of a record before it goes onto its topic as it is. */
+interface Replayed {
+  origin?: object | undefined;
+  checkStored: boolean;
+  trusted: boolean;
+}
+
+/** By topic, as the topic's consumer reads a value; they throw PoisonRecordError. */
+const READERS = new Map<string, (value: Uint8Array) => Replayed>([
+  [EVENTS_TOPIC, decodeRecord],
+  // Nothing is decided by who sent a point.
+  [POINTS_TOPIC, (value) => ({ ...decodePoint(value), trusted: false })],
+]);
+
 /** Why the record is no replay that this caller may send. */
-function faultOf(value: Uint8Array, grant: Grant): string | undefined {
+function faultOf(read: () => Replayed, grant: Grant): string | undefined {
   try {
-    const { origin, checkStored, trusted } = decodeRecord(value);
+    const { origin, checkStored, trusted } = read();
     if (!origin || !checkStored) return "is no replay: it has no origin, or is not to be looked up";
     return trusted && !grant.isSecret ? "was sent with a secret key, so its replay needs one" : undefined;
   } catch (error) {

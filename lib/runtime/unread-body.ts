@@ -3,7 +3,7 @@
 // every call on it fails. So what is left is read and thrown away, within a bound.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
-import type { HttpRequest, HttpResponse } from "./http-request.ts";
+import type { HttpRequest, HttpResponse } from "./http-message.ts";
 
 const DISCARD_BYTES_MAX = 64 * 1024 * 1024;
 /** Time for a client to read the answer before its connection (HTTP/2: stream) is closed under what it still sends. */

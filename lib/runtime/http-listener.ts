@@ -1,17 +1,26 @@
-// HTTP/1.1 and cleartext HTTP/2 on one port. Node has no such server: the first bytes of a connection decide which of
-// two servers gets it (HTTP/2 begins with a fixed 24-byte preface).
+// HTTP/1.1 and HTTP/2 on one port. Node has no such server in cleartext: the first bytes of a connection decide which of
+// two servers gets it (HTTP/2 begins with a fixed 24-byte preface). Under TLS the two agree on the protocol by ALPN.
 import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
+import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
-import type { HttpRequest, HttpResponse } from "./http-request.ts";
+import type { HttpRequest, HttpResponse } from "./http-message.ts";
+import { describeListenError } from "./listen-error.ts";
+import { createTlsServer } from "./tls.ts";
+import type { TlsFiles } from "./tls-settings.ts";
 import { guardUnreadBody } from "./unread-body.ts";
 
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
-export interface ServerOptions {
+export interface HttpListenerOptions {
   host: string;
+  /** 0 picks a free one. */
   port: number;
+  /** Environment name of the port's setting, for the remedy when the port is taken. */
+  setting: string;
+  /** Absent: plain HTTP. */
+  tls?: TlsFiles | undefined;
   maxConnections: number;
   /** Time for a connection to show its protocol, and for a request's head to be complete. */
   headersTimeoutMs: number;
@@ -23,7 +32,15 @@ export interface ServerOptions {
   logger: Logger;
 }
 
-export interface Server {
+/** Limits of a listener that only operators call. */
+export const SMALL_LISTENER = {
+  maxConnections: 1_000,
+  headersTimeoutMs: 5_000,
+  requestTimeoutMs: 10_000,
+  idleTimeoutMs: 10_000,
+} as const;
+
+export interface HttpListener {
   readonly port: number;
   readonly connections: number;
   /**
@@ -33,11 +50,12 @@ export interface Server {
   close(deadlineMs: number): Promise<void>;
 }
 
-export async function listen(options: ServerOptions): Promise<Server> {
+/** Rejects with a sentence that says what to do when it cannot listen or its certificate is no good. */
+export async function listenHttp(options: HttpListenerOptions): Promise<HttpListener> {
   const sockets = new Set<net.Socket>();
   const sessions = new Set<http2.ServerHttp2Session>();
-  /** Connections whose protocol is not known yet: no server has them. */
-  const undecided = new Set<net.Socket>();
+  /** Connections whose protocol is not known yet, by peer: no server has them. */
+  const undecided = new Map<string, net.Socket>();
   let closing = false;
 
   const handle = (request: HttpRequest, response: HttpResponse) => {
@@ -46,25 +64,47 @@ export async function listen(options: ServerOptions): Promise<Server> {
     options.handle(request, response);
   };
   const h1 = createH1(options, handle);
-  const h2 = createH2(options, handle, sessions);
-  const listener = net.createServer({ noDelay: true, keepAlive: true }, (socket) => {
+  const h2 = createH2(
+    options,
+    (request, response) => {
+      // HTTP/2 calls it :authority; what asks for the host should find it in one place.
+      request.headers.host ??= request.authority;
+      handle(request, response);
+    },
+    sessions,
+  );
+  const decide = (socket: net.Socket, isH2: boolean) => {
+    undecided.delete(peerOf(socket));
+    (isH2 ? h2 : h1).emit("connection", socket);
+  };
+  const listener = await createListener(options);
+  // Of a TLS server this is the raw socket, so that those in a handshake are known as well.
+  listener.on("connection", (socket: net.Socket) => {
+    const peer = peerOf(socket);
     sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+    undecided.set(peer, socket);
+    socket.once("close", () => {
+      sockets.delete(socket);
+      if (undecided.get(peer) === socket) undecided.delete(peer);
+    });
     // Resets and half-closed writes belong to the peer; the server that has the socket hears of them as well.
     socket.on("error", () => socket.destroy());
-    undecided.add(socket);
-    socket.once("close", () => undecided.delete(socket));
-    dispatchByPreface(socket, options.headersTimeoutMs, (isH2) => {
-      undecided.delete(socket);
-      (isH2 ? h2 : h1).emit("connection", socket);
-    });
+    if (!options.tls) dispatchByPreface(socket, options.headersTimeoutMs, (isH2) => decide(socket, isH2));
+  });
+  listener.on("secureConnection", (socket: TLSSocket) => {
+    socket.on("error", () => socket.destroy());
+    decide(socket, socket.alpnProtocol === "h2");
   });
   listener.maxConnections = options.maxConnections;
 
-  await new Promise<void>((resolve, reject) => {
-    listener.once("error", reject);
-    listener.listen({ host: options.host, port: options.port, backlog: 1024 }, resolve);
-  });
+  try {
+    await new Promise<void>((resolve, reject) => {
+      listener.once("error", reject);
+      listener.listen({ host: options.host, port: options.port, backlog: 1024 }, resolve);
+    });
+  } catch (error) {
+    throw describeListenError(error, options);
+  }
   listener.on("error", (err) => options.logger.error({ err }, "cannot accept connections"));
 
   return {
@@ -75,7 +115,7 @@ export async function listen(options: ServerOptions): Promise<Server> {
     async close(deadlineMs) {
       closing = true;
       const closed = new Promise((resolve) => listener.close(resolve));
-      for (const socket of undecided) socket.destroy();
+      for (const socket of undecided.values()) socket.destroy();
       for (const session of sessions) session.close();
       // A keep-alive connection becomes idle only after its last answer, hence again and again.
       const sweep = setInterval(() => h1.closeIdleConnections(), 20);
@@ -92,7 +132,18 @@ export async function listen(options: ServerOptions): Promise<Server> {
   };
 }
 
-function createH1(options: ServerOptions, handle: http.RequestListener): http.Server {
+/** Of a TLS socket the same as of the raw one beneath it, to which nothing else leads. */
+function peerOf({ remoteAddress, remotePort }: net.Socket): string {
+  return `${remoteAddress} ${remotePort}`;
+}
+
+async function createListener({ tls, headersTimeoutMs, logger }: HttpListenerOptions): Promise<net.Server> {
+  if (!tls) return net.createServer({ noDelay: true, keepAlive: true });
+  const protocols = ["h2", "http/1.1"];
+  return createTlsServer({ files: tls, protocols, handshakeTimeoutMs: headersTimeoutMs, logger });
+}
+
+function createH1(options: HttpListenerOptions, handle: http.RequestListener): http.Server {
   const server = http.createServer(
     {
       headersTimeout: options.headersTimeoutMs,
@@ -109,7 +160,7 @@ function createH1(options: ServerOptions, handle: http.RequestListener): http.Se
 }
 
 function createH2(
-  options: ServerOptions,
+  options: HttpListenerOptions,
   handle: (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => void,
   sessions: Set<http2.ServerHttp2Session>,
 ): http2.Http2Server {

@@ -1,0 +1,85 @@
+// What every all-in-one process stands on, whatever it listens for: SQLite log, ClickHouse in a child process, consumer.
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import type { EventLog } from "#lib/eventlog/log.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import type { HealthCheck } from "#lib/runtime/health.ts";
+import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
+import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
+import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+import { applyRetentions } from "#lib/warehouse/retention.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { startConsumer } from "../consumer/app.ts";
+import { EVENTS, POINTS } from "../consumer/kinds.ts";
+import { startClickHouse } from "./clickhouse.ts";
+import type { StandaloneConfig } from "./config.ts";
+import { startRetention } from "./retention.ts";
+
+export interface Core extends AsyncDisposable {
+  readonly log: EventLog;
+  /** For questions about stats: none of them takes a connection that the consumer needs. */
+  readonly asked: Warehouse;
+  readonly registry: Registry;
+  /** The consumer's. */
+  readonly checks: readonly HealthCheck[];
+  readonly clickhouseUrl: string;
+  /** Rejects when the consumer can go on no longer. */
+  readonly failed: Promise<never>;
+}
+
+/**
+ * `host` is where ClickHouse's interface listens. Rejects with a sentence that names the remedy. To be disposed of after
+ * all that appends to its log.
+ */
+export async function startCore(config: StandaloneConfig, logger: Logger): Promise<Core> {
+  await using stack = new AsyncDisposableStack();
+  await makeDataDir(config.dataDir);
+  const log = await createSqliteLog({ file: join(config.dataDir, "log.sqlite"), logger });
+  stack.defer(() => log.close());
+  const { host, clickhouseHttpPort: port, clickhouseUser: user, clickhousePassword: password, dataDir } = config;
+  const clickhouse = stack.use(await startClickHouse({ host, port, dataDir, user, password, logger }));
+
+  const connection = { ...config, clickhouseUrl: clickhouse.url, kafkaPartitions: 1 };
+  const warehouse = createClickHouseWarehouse(clickhouseOptions(connection));
+  stack.defer(() => warehouse.close());
+  if (config.migrateOnStart) {
+    await prepareStores({ config: connection, log, warehouse, logger, newEpochs: [] });
+    await applyRetentions(warehouse, config, logger);
+  }
+
+  const registry = createMetricsRegistry("standalone");
+  const consumer = stack.use(startConsumer(config, { kinds: [EVENTS, POINTS], log, warehouse, registry, logger }));
+  stack.use(startRetention(log, config.logRetention, logger));
+  const asked = createClickHouseWarehouse(clickhouseOptions(connection));
+  stack.defer(() => asked.close());
+
+  const owned = stack.move();
+  return {
+    ...{ log, asked, registry },
+    checks: consumer.checks,
+    clickhouseUrl: clickhouse.url,
+    failed: consumer.failed,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+async function makeDataDir(dataDir: string): Promise<void> {
+  try {
+    await mkdir(dataDir, { recursive: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(
+      `Cannot create the data directory ${dataDir} (${code}): ${remedyOf(code)}, or set DATA_DIR to another.`,
+      { cause: error },
+    );
+  }
+}
+
+function remedyOf(code: string | undefined): string {
+  if (code === "ENOSPC") return "free space on its disk";
+  if (code === "EEXIST" || code === "ENOTDIR") return "move the file away that is in its place";
+  return "make the directory above it writable for this user";
+}

@@ -1,0 +1,110 @@
+// One attempt to tell a receiver, bounded in time, in bytes and in where it may go.
+import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { shortened } from "#lib/runtime/printable.ts";
+import { packageVersion } from "#lib/runtime/version.ts";
+import { guardedLookup, refuseAddress } from "./webhook-address.ts";
+import { webhookSignature } from "./webhook-payload.ts";
+
+export interface WebhookConfig {
+  /** Milliseconds for one attempt: lookup, connection, request and answer. */
+  webhookTimeout: number;
+  /** Undefined: requests are not signed. */
+  webhookSecret: string | undefined;
+  webhookAllowPrivate: boolean;
+}
+
+/** The receiver was not reached, was not allowed, or did not answer 2xx. The message is fit for the alert's history. */
+export class WebhookError extends Error {
+  override readonly name = "WebhookError";
+  /** HTTP status; undefined when there was no answer. */
+  readonly status: number | undefined;
+
+  constructor(message: string, status?: number, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+  }
+}
+
+export interface WebhookCall {
+  /** URL. */
+  post: string;
+  /** JSON. */
+  body: string;
+  transitionId: string;
+  signal: AbortSignal;
+}
+
+/** Resolves with a 2xx status; rejects with WebhookError, or with the reason of a fired signal. */
+export type SendWebhook = (call: WebhookCall) => Promise<{ status: number }>;
+
+/** What is read of an answer before its connection is closed. */
+const ANSWER_BYTES_MAX = 65_536;
+const LOCATION_CHARS_MAX = 200;
+
+export function createWebhook(config: WebhookConfig, nowMs: () => number): SendWebhook {
+  return async ({ post: address, body, transitionId, signal }) => {
+    signal.throwIfAborted();
+    const timeout = AbortSignal.timeout(config.webhookTimeout);
+    const headers: Record<string, string> = {
+      "content-type": "application/json",
+      "user-agent": `millrace/${packageVersion()}`,
+      "x-millrace-transition": transitionId,
+    };
+    if (config.webhookSecret) headers["x-millrace-signature"] = webhookSignature(config.webhookSecret, body, nowMs());
+    try {
+      return await post(address, body, {
+        method: "POST",
+        headers: { ...headers, "content-length": Buffer.byteLength(body) },
+        signal: AbortSignal.any([signal, timeout]),
+        // A connection of its own each time: none is reused whose address was checked at another time, or not at all.
+        agent: false,
+        ...(config.webhookAllowPrivate ? {} : { lookup: guardedLookup() }),
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof WebhookError) throw error;
+      if (timeout.aborted) throw new WebhookError(`no answer within ${config.webhookTimeout} ms`);
+      throw new WebhookError(reasonOf(error), undefined, { cause: error });
+    }
+  };
+
+  async function post(address: string, body: string, options: RequestOptions): Promise<{ status: number }> {
+    const url = URL.parse(address);
+    if (!url || !/^https?:$/.test(url.protocol)) throw new WebhookError("the URL is not an http or https address");
+    if (!config.webhookAllowPrivate) refuseAddress(url.hostname);
+    const response = await respond(url, body, options);
+    const status = response.statusCode ?? 0;
+    try {
+      await drain(response);
+    } catch {
+      // The answer's first line has decided; that its body was cut off or too slow changes nothing.
+    }
+    if (status >= 200 && status < 300) return { status };
+    const { location } = response.headers;
+    const where = location === undefined ? "" : ` to ${shortened(location, LOCATION_CHARS_MAX)}`;
+    if (status >= 300 && status < 400) throw new WebhookError(`redirects are not followed: ${status}${where}`, status);
+    throw new WebhookError(`the receiver answered ${status}`, status);
+  }
+}
+
+function respond(url: URL, body: string, options: RequestOptions): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, options, resolve);
+  request.on("error", reject);
+  request.end(body);
+  return promise;
+}
+
+async function drain(response: IncomingMessage): Promise<void> {
+  let bytes = 0;
+  for await (const chunk of response) {
+    bytes += (chunk as Buffer).length;
+    if (bytes >= ANSWER_BYTES_MAX) break; // Ends the connection.
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const errors = error instanceof AggregateError ? error.errors : [error];
+  return errors.map((one) => (one instanceof Error ? one.message : String(one))).join("; ");
+}

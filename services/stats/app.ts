@@ -1,0 +1,147 @@
+// Composition root of the stats service.
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
+import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogRetention } from "#lib/eventlog/retention.ts";
+import { createHealth, type HealthCheck } from "#lib/runtime/health.ts";
+import { listenHttp } from "#lib/runtime/http-listener.ts";
+import { tlsFiles } from "#lib/runtime/tls-settings.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createAccess } from "./access.ts";
+import { startAlerts } from "./alerts/evaluator.ts";
+import { createAlertRoutes } from "./alerts/routes.ts";
+import { createAlertService } from "./alerts/rpc.ts";
+import { createAlertStore } from "./alerts/store.ts";
+import { createHistory } from "./alerts/store-history.ts";
+import type { StatsConfig } from "./config.ts";
+import { createStatsHandler } from "./http.ts";
+import { createLive } from "./live/live.ts";
+import { createWatchRoute } from "./live/sse.ts";
+import { createStatsMetrics } from "./metrics.ts";
+import type { Mounted, Mounts } from "./mount.ts";
+import { createDeletions } from "./persons/deletions.ts";
+import { createPersonsRpc } from "./persons/rpc.ts";
+import { createStatsQueries } from "./queries/queries.ts";
+import { createRoutes } from "./routes.ts";
+import { createStatsRpc } from "./rpc/rpc.ts";
+
+const CONNECTIONS_MAX = 1_000;
+const HEADERS_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 60_000;
+const IDLE_MS_MAX = 72_000;
+/** How long an erasure waits for a consumer that does not move. */
+const CONSUMER_PATIENCE_MS = 60_000;
+
+export interface StatsParts {
+  log: EventLog;
+  warehouse: Warehouse;
+  registry: Registry;
+  logger: Logger;
+  /** What else is served on the port, each with rules of its own about who may call; the standalone adds /relays. */
+  extraRoutes?: readonly Mounted[];
+  /** How long the log keeps records, for the certificate of an erasure; undefined: it says that nobody knows. */
+  retention?: () => Promise<LogRetention>;
+  /** What else has to work for the process to be ready. */
+  checks?: readonly HealthCheck[];
+  /** Whether `/alerts` is there. Default true. */
+  hasAlertRoutes?: boolean;
+  nowMs?: () => number;
+}
+
+export interface Stats extends AsyncDisposable {
+  readonly port: number;
+}
+
+/** Serves until disposed. Closes neither log nor warehouse, which it was handed. */
+export async function startStats(config: StatsConfig, parts: StatsParts): Promise<Stats> {
+  const { log, warehouse, registry, logger, extraRoutes = [], hasAlertRoutes = true, nowMs = Date.now } = parts;
+  const metrics = createStatsMetrics(registry);
+  const queries = createStatsQueries({
+    warehouse,
+    maxConcurrent: config.statsMaxQueries,
+    pollMs: config.pollInterval,
+    flushMs: config.flushInterval,
+    pointsKeptMs: config.pointsRetention,
+    onQuery: metrics.timeQuery,
+    nowMs,
+  });
+  const access = createAccess({ token: config.statsToken, corsAllow: config.corsAllow });
+  const checks: HealthCheck[] = [
+    { name: "clickhouse", check: (signal) => warehouse.ping(signal) },
+    { name: "log", check: () => log.check() },
+  ];
+  const health = createHealth({ checks: [...checks, ...(parts.checks ?? [])], registry });
+  const { isToken } = access;
+  const { corsAllow, pulseCompat: compat } = config;
+  await using stack = new AsyncDisposableStack();
+
+  const store = createAlertStore({ warehouse, nowMs });
+  const rules = { pointsRetentionMs: config.pointsRetention ?? Number.POSITIVE_INFINITY };
+  const { testFire } = stack.use(startAlerts({ log, warehouse, store, config, registry, logger, nowMs }));
+  const alertService = createAlertService({ store, history: createHistory(warehouse), rules, testFire });
+
+  const live = stack.use(createLive({ log, maxWatchers: config.statsMaxWatchers, registry, logger }));
+  const stopping = new AbortController();
+  const rpc = createStatsRpc({
+    ...{ queries, live, isToken, corsAllow, registry, logger, nowMs, shutdownSignal: stopping.signal },
+    registerOthers: (router) => router.service(AlertService, alertService),
+  });
+  const persons = mountPersons(config, parts, stopping.signal, stack);
+  const mounts: Mounts = {
+    // In the order in which they are asked.
+    open: [...extraRoutes, persons, rpc, createWatchRoute({ live, isToken, corsAllow })],
+    guarded: hasAlertRoutes ? [createAlertRoutes({ store, rules, compat, access, logger })] : [],
+  };
+  const routes = createRoutes({
+    ...{ queries, access, compat, nowMs, logger },
+    ...{ aggregateMs: config.aggregateInterval, timeZone: config.timeZone },
+  });
+  const listener = await listenHttp({
+    ...{ host: config.host, port: config.statsPort, setting: "STATS_PORT", logger },
+    tls: tlsFiles(config.tlsCert, config.tlsKey, "TLS"),
+    maxConnections: CONNECTIONS_MAX,
+    headersTimeoutMs: HEADERS_MS_MAX,
+    requestTimeoutMs: REQUEST_MS_MAX,
+    idleTimeoutMs: IDLE_MS_MAX,
+    handle: createStatsHandler({ health, access, mounts, routes, metrics }),
+  });
+  logger.info({ host: config.host, port: listener.port }, "stats listening");
+
+  const owned = stack.move();
+  async function stop(): Promise<void> {
+    health.setDraining();
+    stopping.abort(new ConnectError("the stats service is stopping", Code.Unavailable));
+    // Ends the watches, or their connections would be waited for.
+    await live[Symbol.asyncDispose]();
+    await listener.close(config.stopTimeout);
+    await owned.disposeAsync();
+    logger.info("stats stopped");
+  }
+  let stopped: Promise<void> | undefined;
+  return {
+    port: listener.port,
+    [Symbol.asyncDispose]() {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+function mountPersons(
+  config: StatsConfig,
+  { log, warehouse, logger, retention }: StatsParts,
+  stopSignal: AbortSignal,
+  stack: AsyncDisposableStack,
+): Mounted {
+  const stopMs = config.stopTimeout;
+  const deletions = stack.use(
+    createDeletions({ log, warehouse, logger, patienceMs: CONSUMER_PATIENCE_MS, stopSignal, stopMs }),
+  );
+  return createPersonsRpc({
+    ...{ publicKeys: config.publicApiKeys, secretKeys: config.secretApiKeys },
+    ...{ warehouse, deletions, shutdownSignal: stopSignal, logger },
+    retention: retention ?? (async () => ({ keptMs: undefined, why: "until its retention removes them" })),
+  });
+}

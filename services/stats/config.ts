@@ -1,0 +1,90 @@
+import { z } from "zod";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
+import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { isLoopback } from "#lib/runtime/loopback.ts";
+import { count, csv, duration, flag, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
+import { refuseHalfHttps, tlsSettings } from "#lib/runtime/tls-settings.ts";
+import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
+import { retentionSettings } from "#lib/warehouse/retention.ts";
+import { alertSettings } from "./alerts/evaluator-settings.ts";
+
+/** Grain of the roll-up that means are made of. */
+const GRAIN_MS = 300_000;
+
+/** What a stats service needs, whoever starts it. */
+export const statsSettings = {
+  statsPort: port(8081).describe("Port for HTTP/1.1 and HTTP/2: history, alerts, live values, health, metrics."),
+  ...tlsSettings,
+  statsToken: secret()
+    .superRefine(checkToken)
+    .describe("Callers must send it, as header or query field X-AUTH-TOKEN; unset: open, on loopback only."),
+  corsAllow: text("*").describe("Web origin whose pages may read answers, as Access-Control-Allow-Origin; *: any."),
+  pulseCompat: oneOf(["readme", "code"], "readme").describe(
+    "Where pulse's README and code differ, the form of answers to relays and to callers of the history API.",
+  ),
+  pollInterval: duration("60s", { bareUnit: "s" }).describe("How often relays are asked for their values; 0: 60s."),
+  flushInterval: duration("1s", { min: 10 }).describe("Longest wait of a record for its insert."),
+  aggregateInterval: duration("15m", { bareUnit: "m", min: GRAIN_MS })
+    .superRefine(checkGrain)
+    .describe("Windows whose means count in hourly and daily under PULSE_COMPAT=code; a bare number is minutes."),
+  timeZone: text()
+    .superRefine(checkTimeZone)
+    .describe("Time zone of the times of day in /daily, such as Europe/Berlin; unset: the machine's, or TZ's."),
+  statsMaxQueries: count(4, { min: 1, max: 100 }).describe("Most queries to ClickHouse side by side; others wait."),
+  statsMaxWatchers: count(500, { min: 1, max: 5_000 }).describe("Most watchers of live values at once."),
+  publicApiKeys: csv([], { secret: true }).describe("The gateway's; none of them may delete persons."),
+  secretApiKeys: csv([], { secret: true }).describe(
+    "The gateway's: keys that may delete persons over RPC, comma-separated; unset: nobody may.",
+  ),
+  ...alertSettings,
+  pointsRetention: retentionSettings.pointsRetention,
+};
+
+function checkToken(token: string | undefined, context: z.RefinementCtx): void {
+  if (token === "") context.addIssue({ code: "custom", message: "expected text that is not empty" });
+}
+
+function checkGrain(ms: number, context: z.RefinementCtx): void {
+  if (ms % GRAIN_MS !== 0) context.addIssue({ code: "custom", message: "expected a multiple of 5m" });
+}
+
+function checkTimeZone(name: string | undefined, context: z.RefinementCtx): void {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+  } catch {
+    // Thrown for unknown names, nothing else.
+    context.addIssue({ code: "custom", message: "expected the name of a time zone, such as Europe/Berlin or UTC" });
+  }
+}
+
+export type StatsConfig = z.output<z.ZodObject<typeof statsSettings>> & { host: string; stopTimeout: number };
+
+export const statsSchema = z
+  .object({
+    host: text("0.0.0.0").describe("Address to listen on."),
+    ...statsSettings,
+    allowAnonymous: flag(false).describe("Listen beyond loopback without STATS_TOKEN."),
+    stopTimeout: duration("10s", { min: 0 }).describe(
+      "Time for open requests to end when the process is told to stop.",
+    ),
+    ...kafkaSettings,
+    ...clickhouseSettings,
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+  })
+  .superRefine(refuseOpenStats)
+  .superRefine(refuseHalfHttps)
+  .superRefine(requireBrokers);
+
+/** Closed by default: beyond loopback a token is asked for, unless anonymous callers are allowed in so many words. */
+export function refuseOpenStats(
+  config: Pick<StatsConfig, "host" | "statsToken"> & { allowAnonymous: boolean },
+  context: z.RefinementCtx,
+): void {
+  if (isLoopback(config.host) || config.statsToken !== undefined || config.allowAnonymous) return;
+  context.addIssue({
+    code: "custom",
+    path: ["host"],
+    message:
+      "listens beyond loopback, but stats need no token: set STATS_TOKEN, or HOST=127.0.0.1, or ALLOW_ANONYMOUS=true",
+  });
+}

@@ -1,0 +1,58 @@
+// The stats port: who is asked in which order.
+import type { Health } from "#lib/runtime/health.ts";
+import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import type { Access } from "./access.ts";
+import { sendEmpty, sendJson, sendText } from "./answers.ts";
+import type { StatsMetrics } from "./metrics.ts";
+import type { Mounts } from "./mount.ts";
+import { cleanPath, pathOf } from "./query-string.ts";
+
+export interface StatsHandlerOptions {
+  health: Health;
+  access: Access;
+  mounts: Mounts;
+  /** Answers what is left; hands back the route's name for metrics. */
+  routes: (request: HttpRequest, response: HttpResponse, path: string) => string;
+  metrics: Pick<StatsMetrics, "countRequest">;
+}
+
+/** Health, what has rules of its own, preflights, the token, what is mounted behind it, pulse's routes: in this order. */
+export function createStatsHandler({ health, access, mounts, routes, metrics }: StatsHandlerOptions) {
+  function answer(request: HttpRequest, response: HttpResponse): string {
+    if (health.handle(request, response as Parameters<Health["handle"]>[1])) return "health";
+    if (mounts.open.some((handle) => handle(request, response))) return "mounted";
+    if (request.method === "OPTIONS") {
+      access.allowOrigin(response);
+      sendJson(response, 200, { msg: "Success" });
+      return "options";
+    }
+    if (!access.isAllowed(request)) {
+      sendEmpty(response, 401);
+      return "unauthorised";
+    }
+    if (access.isForeignChange(request)) {
+      sendJson(response, 403, { error: "web pages need STATS_TOKEN to be set and sent, or CORS_ALLOW to name them" });
+      return "foreign";
+    }
+    const path = pathOf(request);
+    if (path === undefined) {
+      sendText(response, 400, "400 Bad Request\n");
+      return "unknown";
+    }
+    const clean = cleanPath(path);
+    if (clean !== path) {
+      // Encoded anew, so that no byte of the path can end the header or name another host.
+      sendEmpty(response, 301, { location: clean.split("/").map(encodeURIComponent).join("/") });
+      return "unclean";
+    }
+    if (mounts.guarded.some((handle) => handle(request, response))) return "mounted";
+    return routes(request, response, path);
+  }
+
+  return (request: HttpRequest, response: HttpResponse): void => {
+    // Known when the answer is under way, as late as its end for a stream.
+    let route = "unknown";
+    response.once("close", () => metrics.countRequest(route, response.statusCode));
+    route = answer(request, response);
+  };
+}

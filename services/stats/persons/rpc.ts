@@ -1,0 +1,95 @@
+// PersonService over Connect, gRPC and gRPC-Web. It has a handler of its own, beside that of the other services of the
+// port, because what opens those (STATS_TOKEN, or nothing on loopback) must not delete anybody.
+import type { ServerResponse } from "node:http";
+import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { createRpcHandler } from "#lib/rpc/handler.ts";
+import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import { createTokenCheck } from "#lib/runtime/token.ts";
+import type { Mounted } from "../mount.ts";
+import { type PersonServiceOptions, registerPersonService } from "./person-service.ts";
+
+export interface PersonsRpcOptions extends PersonServiceOptions {
+  publicKeys: readonly string[];
+  secretKeys: readonly string[];
+  /** Ends calls under way; abort it with the ConnectError that they end with. */
+  shutdownSignal: AbortSignal;
+  logger: Logger;
+}
+
+interface PersonsCall {
+  lease: undefined;
+  refusal: ConnectError | undefined;
+}
+
+const PERSONS_CALL = createContextKey<PersonsCall | undefined>(undefined);
+const MESSAGE_BYTES_MAX = 128 * 1024;
+
+export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
+  const { publicKeys, secretKeys } = options;
+  const isPublic = createKeyCheck(publicKeys);
+  // Whoever put a key among the public ones as well has given it away.
+  const isSecret = createKeyCheck(secretKeys.filter((key) => !publicKeys.includes(key)));
+  const handler = createRpcHandler<PersonsCall>({
+    callKey: PERSONS_CALL,
+    gate,
+    // Nothing is leased.
+    tooBusy: () => new ConnectError("too many bytes in flight; try again", Code.ResourceExhausted),
+    maxMessageBytes: MESSAGE_BYTES_MAX,
+    keepsDeadlines: true,
+    shutdownSignal: options.shutdownSignal,
+    logger: options.logger,
+    routes: (router) => registerPersonService(router, options),
+  });
+
+  function refusalOf(request: HttpRequest): ConnectError | undefined {
+    if (secretKeys.length === 0)
+      return refused("persons are deleted by secret key only: set SECRET_API_KEYS", Code.Unimplemented);
+    if (request.headers.origin !== undefined) {
+      return refused("web pages cannot delete persons, since a secret key is none in a page", Code.PermissionDenied);
+    }
+    const key = givenKey(request);
+    if (isSecret(key)) return undefined;
+    return isPublic(key)
+      ? refused("a public key cannot delete persons: send one of SECRET_API_KEYS", Code.PermissionDenied)
+      : refused(
+          "the key is missing or unknown: send one of SECRET_API_KEYS as authorization: Bearer KEY or x-api-key: KEY",
+          Code.Unauthenticated,
+        );
+  }
+
+  return (request, response) => {
+    const [path = ""] = (request.url ?? "").split("?", 1);
+    if (!handler.serves(path)) return false;
+    if (request.method === "OPTIONS") {
+      // A preflight: without headers that allow it no page's browser goes on. The two response types do not unite.
+      (response as ServerResponse).writeHead(204).end();
+      return true;
+    }
+    void handler.handle(request, response, path, { lease: undefined, refusal: refusalOf(request) });
+    return true;
+  };
+}
+
+function gate(context: HandlerContext): void {
+  const call = context.values.get(PERSONS_CALL);
+  if (call === undefined) throw new ConnectError("the call has no edge facts", Code.Internal);
+  if (call.refusal) throw call.refusal;
+}
+
+function refused(message: string, code: Code): ConnectError {
+  return new ConnectError(message, code);
+}
+
+/** True for one of the keys; which of them, or how near a wrong one came, does not show in the time taken. */
+function createKeyCheck(keys: readonly string[]): (given: string) => boolean {
+  const checks = keys.map(createTokenCheck);
+  return (given) => checks.reduce((found, isKey) => isKey(given) || found, false);
+}
+
+function givenKey({ headers }: HttpRequest): string {
+  const direct = headers["x-api-key"];
+  if (typeof direct === "string" && direct !== "") return direct;
+  const [, bearer = ""] = /^bearer +(.*)$/i.exec(headers.authorization ?? "") ?? [];
+  return bearer;
+}

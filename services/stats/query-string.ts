@@ -1,0 +1,59 @@
+// The query of a request as pulse reads it: repeated keys are kept in order, and the first value of a scalar counts.
+import type { HttpRequest } from "#lib/runtime/http-message.ts";
+
+export function queryOf({ url = "" }: HttpRequest): URLSearchParams {
+  const at = url.indexOf("?");
+  return new URLSearchParams(at < 0 ? "" : url.slice(at + 1).replace(/#.*$/, ""));
+}
+
+/** Undefined for a path whose escapes make no text. */
+export function pathOf({ url = "" }: HttpRequest): string | undefined {
+  try {
+    return decodeURIComponent(url.replace(/[?#].*$/s, ""));
+  } catch {
+    // Thrown for escapes that are none, nothing else.
+    return undefined;
+  }
+}
+
+/** Without empty segments, "." and "..", as Go's path.Clean; a slash at the end stays. */
+export function cleanPath(path: string): string {
+  const segments: string[] = [];
+  for (const segment of path.split("/")) {
+    if (segment === "..") segments.pop();
+    else if (segment !== "" && segment !== ".") segments.push(segment);
+  }
+  const clean = `/${segments.join("/")}`;
+  return path.endsWith("/") && clean !== "/" ? `${clean}/` : clean;
+}
+
+const UNITS_MS: Record<string, number> = {
+  u: 0.001,
+  µ: 0.001,
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
+/** What 64 bits of nanoseconds hold. */
+const DURATION_MS_MAX = 9_223_372_036_854;
+
+/** Milliseconds of an InfluxQL duration, such as 90m; undefined for anything else. */
+export function parseInfluxDuration(text: string): number | undefined {
+  const match = /^(\d+)(ms|[uµsmhdw])$/.exec(text);
+  const ms = Number(match?.[1]) * (UNITS_MS[match?.[2] ?? ""] ?? Number.NaN);
+  return ms <= DURATION_MS_MAX ? Math.floor(ms) : undefined;
+}
+
+/**
+ * What empty windows are filled with: undefined when nothing is to be, a number as Go reads it, 0 for what is none.
+ * "not finite" for infinities and NaN, which JSON cannot say.
+ */
+export function parseBackfill(text: string | null): number | undefined | "not finite" {
+  if (text === null || text === "") return undefined;
+  if (/^[+-]?(inf|infinity|nan)$/i.test(text)) return "not finite";
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return 0;
+  return Number.isFinite(Number(text)) ? Number(text) : "not finite";
+}
