@@ -3,7 +3,9 @@
 // once, is always right: the one that began last wins, and it saw at least as much.
 import type { RowOrigin } from "#lib/events/row.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { keptSince } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { readNextSlot } from "./progress.ts";
 
 export const SLOT_MS = 300_000;
 
@@ -27,12 +29,15 @@ const RAW: Record<string, { name: string; stored: string; origin: string }> = {
 };
 
 const COMPUTE_SECONDS_MAX = 300;
-/** What expires within it is not counted on. */
-const EXPIRY_MARGIN_MS = 3_600_000;
+/** Raw rows compared in one query, unless one slot has more: memory grows with their series. */
+const COMPARED_ROWS_MAX = 2_000_000;
 
 const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
 const ROLLED_ROWS = `${OF_PARTITION}
   AND slot >= toDateTime(intDiv({from:Int64}, 1000), 'UTC') AND slot < toDateTime(intDiv({to:Int64}, 1000), 'UTC')`;
+// Qualified: what is selected may have these names as well.
+const RAW_ROWS = `r.log_epoch = {epoch:String} AND r.log_topic = {topic:String} AND r.log_partition = {partition:UInt32}
+  AND log_time >= fromUnixTimestamp64Milli({from:Int64}) AND log_time < fromUnixTimestamp64Milli({to:Int64})`;
 const KEY = "metric, bucket, series, slot";
 const COLUMNS = `metric, tags, series, bucket, origin, log_epoch, log_topic, log_partition, slot,
   count, sum, min, max, last, last_time, quantiles, version, is_deleted`;
@@ -48,6 +53,11 @@ export function slotOf(timeMs: number): number {
   return Math.floor(timeMs / SLOT_MS) * SLOT_MS;
 }
 
+/** First slot boundary at or after the time. */
+export function firstSlotFrom(timeMs: number): number {
+  return Math.ceil(timeMs / SLOT_MS) * SLOT_MS;
+}
+
 /** The slots' rows as their raw rows make them, in the columns of points_5m but for the last two; as points_rollup has it. */
 function computed(topic: string): string {
   const { name, origin } = rawOf(topic);
@@ -59,8 +69,7 @@ function computed(topic: string): string {
       argMax(value, (time, log_offset)) AS last, max(time) AS last_time,
       quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(value) AS quantiles
     FROM ${name} AS r
-    WHERE r.log_epoch = {epoch:String} AND r.log_topic = {topic:String} AND r.log_partition = {partition:UInt32}
-      AND log_time >= fromUnixTimestamp64Milli({from:Int64}) AND log_time < fromUnixTimestamp64Milli({to:Int64})
+    WHERE ${RAW_ROWS}
     GROUP BY ${KEY}`;
 }
 
@@ -93,9 +102,61 @@ export async function recomputeSlots(warehouse: Warehouse, range: SlotRange, sig
   return kept.fromMs;
 }
 
-/** Closed slots whose roll-up is not what their raw rows make; those with expired raw rows are left out. */
-export async function differingSlots(warehouse: Warehouse, range: SlotRange): Promise<DifferingSlot[]> {
-  const kept = await keptRange(warehouse, range);
+/**
+ * Closed slots whose roll-up is not what their raw rows make, in order; `among` restricts them. Those of which something
+ * may have expired are left out. While a consumer works a row may be stored and not be in the roll-up yet.
+ */
+export async function differingSlots(
+  warehouse: Warehouse,
+  range: SlotRange,
+  among?: ReadonlySet<number>,
+): Promise<DifferingSlot[]> {
+  // Asked for before anything else: what is closed by now is computed by now.
+  const nextMs = await readNextSlot(warehouse, range);
+  const kept = await keptRange(warehouse, { ...range, toMs: Math.min(range.toMs, nextMs ?? 0) });
+  if (kept.fromMs >= kept.toMs) return [];
+  const differing: DifferingSlot[] = [];
+  for (const part of partsOf(await weighSlots(warehouse, kept), among)) {
+    differing.push(...(await compareSlots(warehouse, { ...kept, ...part })));
+  }
+  return among ? differing.filter(({ slotMs }) => among.has(slotMs)) : differing;
+}
+
+interface Weight {
+  slotMs: number;
+  rows: number;
+}
+
+/** Rows of each slot that has any, raw or rolled up. */
+async function weighSlots(warehouse: Warehouse, range: SlotRange): Promise<Weight[]> {
+  const rows = await warehouse.query<{ s: number; n: string }>(
+    `SELECT toUnixTimestamp(slot) AS s, sum(n) AS n FROM (
+       SELECT toStartOfFiveMinutes(log_time) AS slot, count() AS n FROM ${rawOf(range.topic).name} AS r WHERE ${RAW_ROWS} GROUP BY slot
+       UNION ALL
+       SELECT slot, count() AS n FROM points_5m WHERE ${ROLLED_ROWS} GROUP BY slot
+     ) GROUP BY slot ORDER BY slot`,
+    { params: paramsOf(range), maxSeconds: COMPUTE_SECONDS_MAX },
+  );
+  return rows.map(({ s, n }) => ({ slotMs: Number(s) * 1000, rows: Number(n) }));
+}
+
+/** Ranges that one query can compare, without those that have none of `among`. */
+function partsOf(weights: readonly Weight[], among?: ReadonlySet<number>): { fromMs: number; toMs: number }[] {
+  const parts: { fromMs: number; toMs: number; rows: number; isWanted: boolean }[] = [];
+  for (const { slotMs, rows } of weights) {
+    const toMs = slotMs + SLOT_MS;
+    const isWanted = among === undefined || among.has(slotMs);
+    const last = parts.at(-1);
+    if (last && last.rows + rows <= COMPARED_ROWS_MAX) {
+      Object.assign(last, { toMs, rows: last.rows + rows, isWanted: last.isWanted || isWanted });
+    } else {
+      parts.push({ fromMs: slotMs, toMs, rows, isWanted });
+    }
+  }
+  return parts.filter(({ isWanted }) => isWanted).map(({ fromMs, toMs }) => ({ fromMs, toMs }));
+}
+
+async function compareSlots(warehouse: Warehouse, range: SlotRange): Promise<DifferingSlot[]> {
   // Sums depend on the order of their terms in the last digits, and nothing else does.
   const rows = await warehouse.query<{ s: number; n: string }>(
     `SELECT toUnixTimestamp(slot) AS s, count() AS n FROM (
@@ -108,9 +169,8 @@ export async function differingSlots(warehouse: Warehouse, range: SlotRange): Pr
        ) GROUP BY ${KEY}
        HAVING length(both) != 2 OR both[1] != both[2] OR abs(sums[1] - sums[2]) > 1e-9 * size
      )
-     WHERE slot < (SELECT max(next_slot) FROM rollup_progress WHERE ${OF_PARTITION})
      GROUP BY slot ORDER BY slot`,
-    { params: paramsOf(kept), maxSeconds: COMPUTE_SECONDS_MAX },
+    { params: paramsOf(range), maxSeconds: COMPUTE_SECONDS_MAX },
   );
   return rows.map(({ s, n }) => ({ slotMs: Number(s) * 1000, rows: Number(n) }));
 }
@@ -129,18 +189,15 @@ function paramsOf({ epoch, topic, partition, fromMs, toMs }: SlotRange) {
   return { epoch, topic, partition, from: fromMs, to: toMs };
 }
 
-/** The part of the range whose raw rows no TTL has touched, or is about to. */
+/** True when raw rows that arrived at the time or soon after it may have expired. */
+export async function mayHaveExpired(warehouse: Warehouse, topic: string, timeMs: number): Promise<boolean> {
+  const since = await keptSince(warehouse, [rawOf(topic).stored]);
+  return since !== undefined && timeMs < since;
+}
+
+/** The part of the range of which no TTL has touched a raw row or the roll-up, or is about to. */
 async function keptRange(warehouse: Warehouse, range: SlotRange): Promise<SlotRange> {
-  const rows = await warehouse.query<{ since: string }>(
-    `SELECT toUnixTimestamp(now() - toIntervalSecond(ttl)) AS since FROM (
-       SELECT extract(engine_full, 'TTL .*?toInterval([A-Z][a-z]+)\\\\([0-9]+\\\\)') AS unit,
-         toUInt64OrZero(extract(engine_full, 'TTL .*?toInterval[A-Z][a-z]+\\\\(([0-9]+)\\\\)')) *
-           transform(unit, ['Minute', 'Hour', 'Day', 'Week', 'Month', 'Year'], [60, 3600, 86400, 604800, 2419200, 31536000], 1) AS ttl
-       FROM system.tables WHERE database = {database:String} AND name = {name:String} AND unit != '')`,
-    { params: { database: warehouse.database, name: rawOf(range.topic).stored } },
-  );
-  const [expiry] = rows;
-  if (!expiry) return range;
-  const fromMs = Math.max(range.fromMs, slotOf(Number(expiry.since) * 1000 + EXPIRY_MARGIN_MS) + SLOT_MS);
-  return { ...range, fromMs: Math.min(fromMs, range.toMs) };
+  const since = await keptSince(warehouse, [rawOf(range.topic).stored, "points_5m"]);
+  if (since === undefined) return range;
+  return { ...range, fromMs: Math.min(Math.max(range.fromMs, firstSlotFrom(since)), range.toMs) };
 }

@@ -2,16 +2,21 @@
 import { Readable } from "node:stream";
 import { ClickHouseError, type ClickHouseSettings, createClient } from "@clickhouse/client";
 import { withSpan } from "#lib/runtime/telemetry.ts";
+import { type ClusterOptions, createClusterWarehouse } from "./cluster.ts";
 import { type InsertOptions, type QueryOptions, type Warehouse, WarehouseError } from "./warehouse.ts";
 import { classify, type Operation } from "./warehouse-errors.ts";
 
 export interface ClickHouseOptions {
   url: string;
+  /** PEM of the certificates to trust, for https. Default: the public authorities. */
+  ca?: Buffer | undefined;
   user: string;
   password: string;
   database: string;
   /** Bound on one insert or command, milliseconds; a query has its maxSeconds and a grace period. Default 60,000. */
   requestTimeoutMs?: number | undefined;
+  /** `url` is then one of its nodes. */
+  cluster?: ClusterOptions | undefined;
 }
 
 const REQUEST_TIMEOUT_MS = 60_000;
@@ -40,12 +45,32 @@ const INSERT_SETTINGS: ClickHouseSettings = {
 };
 
 const READ_SETTINGS: ClickHouseSettings = { output_format_json_quote_64bit_integers: 1, wait_end_of_query: 1 };
+/** One address may stand for many servers: ClickHouse Cloud then reads what any of them wrote. One server knows no other. */
+const ONE_ADDRESS_READS: ClickHouseSettings = { select_sequential_consistency: "1" };
+/** What is acknowledged survives the loss of a replica. Parallel: partitions share tables, and must not wait in line. */
+const CLUSTER_WRITES: ClickHouseSettings = {
+  insert_quorum: "auto",
+  insert_quorum_parallel: 1,
+  // Milliseconds, less than a request may take: ClickHouse's answer says more than our timeout.
+  insert_quorum_timeout: 30_000,
+};
 
 /** Nothing is sent until the first call. Methods reject with WarehouseError, or with the reason of a fired signal. */
 export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse {
+  const { cluster } = options;
+  if (!cluster) return createServerWarehouse(options);
+  return createClusterWarehouse(cluster, options, (url, database) =>
+    createServerWarehouse({ ...options, url, database }),
+  );
+}
+
+function createServerWarehouse(options: ClickHouseOptions): Warehouse {
+  const writes = options.cluster ? CLUSTER_WRITES : {};
+  const reads = options.cluster ? READ_SETTINGS : { ...READ_SETTINGS, ...ONE_ADDRESS_READS };
   const requestTimeoutMs = options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
   const client = createClient({
     url: options.url,
+    ...(options.ca && { tls: { ca_cert: options.ca } }),
     username: options.user,
     password: options.password,
     database: options.database,
@@ -55,6 +80,14 @@ export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse
     request_timeout: 2 ** 31 - 1,
     log: { level: LOG_OFF },
   });
+
+  const { hostname, port } = new URL(options.url);
+  const address = {
+    "db.system.name": "clickhouse",
+    "db.namespace": options.database,
+    "server.address": hostname,
+    ...(port === "" ? {} : { "server.port": Number(port) }),
+  };
 
   async function call<T>(
     operation: Operation,
@@ -84,7 +117,7 @@ export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse
           query: sql,
           format: "JSONEachRow",
           abort_signal,
-          clickhouse_settings: { ...READ_SETTINGS, max_execution_time: maxSeconds },
+          clickhouse_settings: { ...reads, max_execution_time: maxSeconds },
           ...(params === undefined ? {} : { query_params: params }),
         });
         const close = () => result.close();
@@ -104,6 +137,7 @@ export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse
           abort_signal,
           clickhouse_settings: {
             wait_end_of_query: 1,
+            ...writes,
             ...(maxSeconds === undefined ? {} : { max_execution_time: maxSeconds }),
           },
           ...(params === undefined ? {} : { query_params: params }),
@@ -112,27 +146,28 @@ export function createClickHouseWarehouse(options: ClickHouseOptions): Warehouse
     },
     insert({ table, columns, rows, token, signal }: InsertOptions): Promise<void> {
       const names = columns.map(quoteName).join(", ");
-      const attributes = {
-        "db.system.name": "clickhouse",
-        "db.namespace": options.database,
-        "db.collection.name": table,
-        "db.operation.name": "INSERT",
-      };
+      const attributes = { ...address, "db.collection.name": table, "db.operation.name": "INSERT" };
       const send = async (abort_signal: AbortSignal) => {
         // exec, not insert: the client's insert would encode rows that already are bytes once more.
         const { stream } = await client.exec({
           query: `INSERT INTO ${quoteName(table)} (${names}) FORMAT JSONCompactEachRow`,
           values: Readable.from([rows], { objectMode: false }),
           abort_signal,
-          clickhouse_settings: { ...INSERT_SETTINGS, insert_deduplication_token: token },
+          clickhouse_settings: { ...INSERT_SETTINGS, ...writes, insert_deduplication_token: token },
         });
         const body = await readText(stream);
         // An insert answers with nothing; a proxy or an older server may still put an exception under status 200.
         if (body.trim() !== "") throw new Error(body.slice(0, 2_000));
       };
-      return withSpan(`insert ${table}`, { kind: "client", attributes }, () =>
-        call("insert", requestTimeoutMs, signal, send),
-      );
+      return withSpan(`INSERT ${table}`, { kind: "client", attributes }, async (span) => {
+        try {
+          await call("insert", requestTimeoutMs, signal, send);
+        } catch (error) {
+          const code = error instanceof WarehouseError ? error.code : undefined;
+          if (code !== undefined) span.setAttribute("db.response.status_code", String(code));
+          throw error;
+        }
+      });
     },
     ping(signal?: AbortSignal): Promise<void> {
       return call("ping", PING_TIMEOUT_MS, signal, async (abort_signal) => {

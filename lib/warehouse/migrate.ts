@@ -4,12 +4,17 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { BaseLogger } from "pino";
-import { createClickHouseWarehouse } from "./clickhouse.ts";
+import { type ClickHouseOptions, createClickHouseWarehouse } from "./clickhouse.ts";
+import type { ClusterOptions } from "./cluster.ts";
+import { type DdlMode, renderDatabases, renderStatement } from "./ddl.ts";
+import { shardCountFault, shardOrderFault } from "./shards.ts";
 import { splitStatements } from "./sql.ts";
-import type { Warehouse } from "./warehouse.ts";
+import { shardsOf, type Warehouse } from "./warehouse.ts";
 
 export interface MigrateOptions {
-  connection: { url: string; user: string; password: string };
+  connection: Pick<ClickHouseOptions, "url" | "user" | "password" | "ca">;
+  /** Of which `connection` is a node. */
+  cluster?: ClusterOptions | undefined;
   /** Created when missing; stands in for {{DATABASE}} in the files. */
   database: string;
   directory: string;
@@ -25,8 +30,14 @@ export class MigrationError extends Error {
 interface Migration {
   filename: string;
   checksum: string;
-  sql: string;
+  /** As it is in the file. */
+  text: string;
 }
+
+/** What was applied, on every kind of server; itself made as one of the tables is. */
+export const SCHEMA_MIGRATIONS = `CREATE TABLE IF NOT EXISTS {{DATABASE}}.schema_migrations
+      (filename String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
+      ENGINE = ReplacingMergeTree ORDER BY (filename, checksum)`;
 
 const FILENAME = /^\d{4}_[a-z0-9_]+\.sql$/;
 /** Adding an index or a column to a large table can take long. */
@@ -37,27 +48,33 @@ const STATEMENT_SECONDS_MAX = 600;
  * has changed or is gone, and with WarehouseError when ClickHouse cannot be used; running it again continues.
  */
 export async function migrate(options: MigrateOptions): Promise<{ applied: string[] }> {
-  const { database, logger, signal } = options;
+  const { database, cluster, logger, signal } = options;
   if (!/^[A-Za-z_]\w{0,63}$/.test(database)) {
     throw new MigrationError(
       `"${database}" cannot be a database name. Set CLICKHOUSE_DATABASE to letters, digits and underscores, not starting with a digit.`,
     );
   }
-  const migrations = await readMigrations(options.directory, database);
+  const migrations = await readMigrations(options.directory);
   // The database may not exist yet, so the connection is to the one that always does.
-  const warehouse = createClickHouseWarehouse({ ...options.connection, database: "default" });
+  const warehouse = createClickHouseWarehouse({ ...options.connection, cluster, database: "default" });
+  const own = createClickHouseWarehouse({ ...options.connection, cluster, database });
   try {
-    const run = (sql: string) => warehouse.command(sql, { signal, maxSeconds: STATEMENT_SECONDS_MAX });
-    await run(`CREATE DATABASE IF NOT EXISTS ${database}`);
-    await run(`CREATE TABLE IF NOT EXISTS ${database}.schema_migrations
-      (filename String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
-      ENGINE = ReplacingMergeTree ORDER BY (filename, checksum)`);
+    const limits = { signal, maxSeconds: STATEMENT_SECONDS_MAX };
+    const mode = await ddlModeOf(warehouse, signal);
+    const run = async (statement: string) => {
+      for (const { sql, run: where } of renderStatement(statement, database, mode)) {
+        for (const target of where === "once" ? [warehouse] : shardsOf(own)) await target.command(sql, limits);
+      }
+    };
+    refuse(await shardCountFault(warehouse, signal));
+    for (const sql of renderDatabases(database, mode)) await warehouse.command(sql, limits);
+    await run(SCHEMA_MIGRATIONS.replaceAll("{{DATABASE}}", database));
     const known = await readApplied(warehouse, database, signal);
     assertUnchanged(migrations, known);
     const applied: string[] = [];
-    for (const { filename, checksum, sql } of migrations) {
+    for (const { filename, checksum, text } of migrations) {
       if (known.has(filename)) continue;
-      for (const statement of splitStatements(sql)) await run(statement);
+      for (const statement of splitStatements(text.replaceAll("{{DATABASE}}", database))) await run(statement);
       await warehouse.command(
         `INSERT INTO ${database}.schema_migrations (filename, checksum) SELECT {filename:String}, {checksum:String}`,
         { params: { filename, checksum }, signal },
@@ -65,13 +82,32 @@ export async function migrate(options: MigrateOptions): Promise<{ applied: strin
       logger?.info({ filename, database }, "migration applied");
       applied.push(filename);
     }
+    refuse(await shardOrderFault(own, signal));
     return { applied };
   } finally {
-    await warehouse.close();
+    await Promise.all([warehouse.close(), own.close()]);
   }
 }
 
-async function readMigrations(directory: string, database: string): Promise<Migration[]> {
+function refuse(fault: string | undefined): void {
+  if (fault !== undefined) throw new MigrationError(fault);
+}
+
+async function ddlModeOf(warehouse: Warehouse, signal: AbortSignal | undefined): Promise<DdlMode> {
+  if (warehouse.cluster) return { kind: "cluster", cluster: warehouse.cluster.name };
+  // Only ClickHouse Cloud has this engine, and it takes it for every MergeTree.
+  const sql = "SELECT count() AS n FROM system.table_engines WHERE name = 'SharedMergeTree'";
+  const [row] = await warehouse.query<{ n: string }>(sql, { signal });
+  return { kind: Number(row?.n ?? 0) > 0 ? "cloud" : "single" };
+}
+
+/** By filename, as schema_migrations has them once they are applied. Rejects with MigrationError for odd names. */
+export async function readChecksums(directory: string): Promise<Map<string, string>> {
+  const migrations = await readMigrations(directory);
+  return new Map(migrations.map(({ filename, checksum }) => [filename, checksum]));
+}
+
+async function readMigrations(directory: string): Promise<Migration[]> {
   const filenames = (await readdir(directory)).filter((name) => name.endsWith(".sql")).sort();
   const odd = filenames.find((name) => !FILENAME.test(name));
   if (odd !== undefined) throw new MigrationError(`${odd} is no migration's name. Name it NNNN_what_it_does.sql.`);
@@ -83,7 +119,7 @@ async function readMigrations(directory: string, database: string): Promise<Migr
       const text = await readFile(join(directory, filename), "utf8");
       // The checksum is of the file, so that it is the same for every database.
       const checksum = createHash("sha256").update(text).digest("hex");
-      return { filename, checksum, sql: text.replaceAll("{{DATABASE}}", database) };
+      return { filename, checksum, text };
     }),
   );
 }

@@ -2,8 +2,8 @@
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import type { ClickHouseConfig } from "./clickhouse-settings.ts";
+import { ALERTS_TOPIC, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { type ClickHouseConfig, clickhouseOptions } from "./clickhouse-settings.ts";
 import { readEpoch, recordEpoch } from "./epochs.ts";
 import { migrate } from "./migrate.ts";
 import { applyPromoted } from "./promoted-columns.ts";
@@ -20,20 +20,26 @@ export interface PrepareOptions {
   newEpochs: readonly string[];
 }
 
+/** Topics whose records become rows. */
 const TOPICS = [EVENTS_TOPIC, POINTS_TOPIC];
 
 /** Rejects with MigrationError, PromotionError, WarehouseError or LogUnavailableError; running it again continues. */
 export async function prepareStores({ config, log, warehouse, logger, newEpochs }: PrepareOptions): Promise<void> {
-  const { clickhouseUrl: url, clickhouseUser: user, clickhousePassword: password } = config;
+  const { url, user, password, ca, cluster } = clickhouseOptions(config);
   const { applied } = await migrate({
-    connection: { url, user, password },
+    connection: { url, user, password, ca },
+    cluster,
     database: config.clickhouseDatabase,
     directory: MIGRATIONS,
     logger,
   });
   await applyPromoted(warehouse);
   const partitions = config.kafkaPartitions;
-  const created = await log.createTopics(TOPICS.map((topic) => ({ topic, partitions })));
+  const created = await log.createTopics([
+    ...TOPICS.map((topic) => ({ topic, partitions })),
+    // Its one partition is a lease.
+    { topic: ALERTS_TOPIC, partitions: 1 },
+  ]);
   if ((await log.epoch()) === undefined) {
     for (const topic of TOPICS) {
       // A topic this run has made begins at offset 0, whatever was stored under an older one of its name.

@@ -80,6 +80,7 @@ const REMEDIES = new Map([
   [452, SETTINGS], // SETTING_CONSTRAINT_VIOLATION
   [164, "the account is read-only: give its profile readonly = 0"], // READONLY
   [242, "the table is read-only: check that its replica reaches Keeper, and its disk"], // TABLE_IS_READ_ONLY
+  [285, "bring the missing replicas back: an insert needs more than half of them"], // TOO_FEW_LIVE_REPLICAS
   [192, ACCOUNT], // UNKNOWN_USER
   [193, ACCOUNT], // WRONG_PASSWORD
   [194, ACCOUNT], // REQUIRED_PASSWORD

@@ -32,6 +32,26 @@ export interface Warehouse {
   /** Rejects with a WarehouseError that says why ClickHouse cannot be used right now. */
   ping(signal?: AbortSignal): Promise<void>;
   close(): Promise<void>;
+  /** Of a warehouse that is cut by partition of the log; undefined when everything is in one place. */
+  readonly cluster?: Cluster | undefined;
+}
+
+export interface Cluster {
+  /** As ClickHouse's configuration has it. */
+  name: string;
+  /** Each has the rows, outcomes, dead letters and roll-up of its partitions, and nothing else (placement.ts). */
+  shards: readonly Warehouse[];
+}
+
+/** Where rows of the partition are stored and looked for. */
+export function warehouseOf(warehouse: Warehouse, partition: number): Warehouse {
+  const shards = shardsOf(warehouse);
+  return shards[partition % shards.length] as Warehouse;
+}
+
+/** All the places in which rows can be. */
+export function shardsOf(warehouse: Warehouse): readonly Warehouse[] {
+  return warehouse.cluster?.shards ?? [warehouse];
 }
 
 /**

@@ -8,7 +8,7 @@ import { type Clock, systemClock } from "#lib/runtime/clock.ts";
 import type { HealthCheck } from "#lib/runtime/health.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { createBreaker } from "./breaker.ts";
+import { createBreakers } from "./breakers.ts";
 import type { BatchConfig } from "./config.ts";
 import { PartitionHaltedError } from "./halted.ts";
 import { createIdentity } from "./identity/resolver.ts";
@@ -46,7 +46,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   const { log, registry, logger } = parts;
   const clock = parts.clock ?? systemClock;
   const metrics = createConsumerMetrics(registry);
-  const breaker = createBreaker({ warehouse: parts.warehouse, metrics, clock, logger });
+  const breaker = createBreakers({ warehouse: parts.warehouse, metrics, clock, logger });
   const { warehouse } = breaker;
   const progress = createProgressKeeper(warehouse, logger);
   const identity = createIdentity({ warehouse, registry, logger });
@@ -62,6 +62,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     clock,
     logger,
     batch: { recordsMax: config.batchSize, bytesMax: config.batchBytes, ageMsMax: config.flushInterval },
+    messagingSystem: log.system,
     idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
     identity: kind.hasIdentity ? identity : undefined,
     rollup: kind.isRolledUp ? rollup : undefined,
@@ -118,6 +119,10 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   }
 
   function hold(assignment: Assignment, deps: PartitionDeps, rejoin: () => void): Promise<void> {
+    const labels = { topic: assignment.topic, partition: String(assignment.partition) };
+    // There from the start, so that what is seen first is a change.
+    metrics.halted.set(labels, 0);
+    metrics.stalls.inc(labels, 0);
     const life = live(assignment, deps, rejoin).finally(() => {
       running.delete(life);
       // Whatever it waited for is its next owner's to find.

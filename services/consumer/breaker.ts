@@ -12,7 +12,6 @@ import type { Clock } from "#lib/runtime/clock.ts";
 import { sleepUnless } from "#lib/runtime/retry.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { isBackPressure, remedyOf } from "#lib/warehouse/warehouse-errors.ts";
-import type { ConsumerMetrics } from "./metrics.ts";
 
 const FAILURES_MAX = 3;
 const PROBE_PAUSE_MS_MIN = 250;
@@ -27,7 +26,7 @@ const CAUSE_CHARACTERS_MAX = 300;
 
 export interface BreakerDeps {
   warehouse: Warehouse;
-  metrics: Pick<ConsumerMetrics, "breakerState" | "breakerOpened">;
+  metrics: { breakerState: { set(state: number): void }; breakerOpened: { inc(): void } };
   clock: Clock;
   logger: Logger;
 }

@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { startAtZero } from "#lib/runtime/metrics.ts";
 import type { Fate } from "./stored.ts";
 
 export interface ConsumerMetrics {
@@ -22,23 +23,26 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
   const flushes = new Counter({ name: "millrace_flushes_total", help: "Ranges stored and committed.", registers });
   const outcomes = new Counter({
     name: "millrace_outcomes_total",
-    help: "Records that became no row: duplicate, dead_letter.",
+    help: "Records that became no row: duplicate, dead_letter, erased.",
     labelNames: ["outcome"],
     registers,
   });
+  const insertErrors = new Counter({
+    name: "millrace_insert_errors_total",
+    help: "Failed inserts: transient and unknown ones are retried, rejected and too_many_partitions ones split.",
+    labelNames: ["kind"],
+    registers,
+  });
+  startAtZero(outcomes, "outcome", ["duplicate", "dead_letter", "erased"]);
+  startAtZero(insertErrors, "kind", ["transient", "rejected", "too_many_partitions", "unknown"]);
   return {
     insertSeconds: new Histogram({
       name: "millrace_insert_seconds",
-      help: "Time of the inserts of one range.",
+      help: "Time of one insert that ClickHouse took.",
       buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       registers,
     }),
-    insertErrors: new Counter({
-      name: "millrace_insert_errors_total",
-      help: "Failed inserts: transient ones are retried, rejected and too_many_partitions ones split.",
-      labelNames: ["kind"],
-      registers,
-    }),
+    insertErrors,
     batchRows: new Histogram({
       name: "millrace_batch_records",
       help: "Records in one flushed range.",

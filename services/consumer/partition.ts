@@ -2,11 +2,11 @@
 // batch. docs/design.md, "Exactly once", gives the reason for each step.
 import type { Logger } from "pino";
 import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
+import { processTraced } from "#lib/eventlog/traces.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
 import { sleepUnless } from "#lib/runtime/retry.ts";
-import { contextFrom, linksTo, withSpan } from "#lib/runtime/telemetry.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";
 import { createFlusher, type Flusher } from "./flush.ts";
 import { PartitionHaltedError, TableRefusesError } from "./halted.ts";
@@ -32,6 +32,8 @@ export interface PartitionDeps {
   identity: Identity | undefined;
   /** Of topics whose rows are rolled up. */
   rollup: Rollup | undefined;
+  /** Name of the log's kind in traces. */
+  messagingSystem: string;
   /** Epoch of the topic's log. */
   epoch(): Promise<string>;
   /** The next offset to process, each time it moves. */
@@ -69,7 +71,7 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
   const flusher = createFlusher({
     assignment,
     origin,
-    warehouse: deps.warehouse,
+    warehouse: warehouseOf(deps.warehouse, origin.partition),
     table: kind.table,
     stored,
     preparer: kind.createPreparer(origin, window, stored),
@@ -235,7 +237,9 @@ async function runBatches(partition: Partition, start: number): Promise<void> {
       continue;
     }
     lag.moved(next, oldest.appendTimeMs);
-    if (!(await flushTraced(origin, records, () => store(partition, records, flusher.flush)))) return;
+    const flush = () => store(partition, records, flusher.flush);
+    const source = { system: deps.messagingSystem, topic: origin.topic, partition: origin.partition };
+    if (!(await processTraced({ ...source, group: deps.kind.group }, records, flush))) return;
     next += records.length;
     lag.moved(next);
     deps.onProgress(origin, next);
@@ -244,21 +248,6 @@ async function runBatches(partition: Partition, start: number): Promise<void> {
     deps.metrics.batchAgeSeconds.observe(ageSeconds);
     logger.debug({ from: oldest.offset, to: next - 1, records: records.length, ageSeconds }, "batch stored");
   }
-}
-
-/** In the trace of the first traced request, with links to all of them. */
-function flushTraced<T>(origin: RowOrigin, records: readonly StoredRecord[], flush: () => Promise<T>): Promise<T> {
-  const attributes = {
-    "messaging.operation.name": "process",
-    "messaging.operation.type": "process",
-    "messaging.destination.name": origin.topic,
-    "messaging.destination.partition.id": String(origin.partition),
-    "messaging.batch.message_count": records.length,
-  };
-  const traceparents = records.map((record) => record.traceparent);
-  const links = linksTo(traceparents);
-  const parent = contextFrom(traceparents.find((traceparent) => traceparent));
-  return withSpan(`process ${origin.topic}`, { kind: "consumer", parent, links, attributes }, flush);
 }
 
 /** All records of the range, or as many of them as `bytesMax` takes; at least one. */

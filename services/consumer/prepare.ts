@@ -5,9 +5,10 @@ import { PoisonRecordError } from "#lib/events/record.ts";
 import { createRecordScanner, FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { createRowWriter } from "#lib/events/row-writer.ts";
+import { createFirstPositions, type Positions } from "./first-position.ts";
 import { type IdWindow, type Moment, windowId } from "./id-window.ts";
 import { isIdentityEvent } from "./identity/record-facts.ts";
-import type { Fate, StoredOffsets, StoredPosition } from "./stored.ts";
+import type { Fate, StoredOffsets } from "./stored.ts";
 
 /** Why an offset is no row. */
 export interface Outcome {
@@ -53,11 +54,10 @@ export interface Preparer {
   prepare(records: readonly StoredRecord[], known?: Known): Promise<Prepared>;
 }
 
-type Positions = ReadonlyMap<string, readonly StoredPosition[]>;
-
 export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
   const event = createRecordScanner();
   const writer = createRowWriter(origin);
+  const first = createFirstPositions(origin, window, stored);
 
   async function prepare(records: readonly StoredRecord[], known: Known = {}): Promise<Prepared> {
     // Flagged records are rare, so that looking for them first would cost more than deciding twice.
@@ -81,7 +81,7 @@ export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored:
       const id = hasId ? idOf(event) : "";
       if (hasId && fate === undefined) {
         if (event.checkStored && !earlier) return undefined;
-        const detail = firstPosition(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
+        const detail = first.of(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
         if (detail !== undefined) {
           prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail });
           continue;
@@ -104,45 +104,18 @@ export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored:
     return prepared;
   }
 
-  /** Of the row that makes this record a duplicate: "partition:offset", after the epoch when it is an older one. */
-  function firstPosition(
-    id: string,
-    record: StoredRecord,
-    own: ReadonlyMap<string, StoredRecord>,
-    earlier: readonly StoredPosition[] | undefined,
-  ): string | undefined {
-    const neighbour = own.get(id);
-    // A flagged record is a duplicate however long ago its row was, so the window's bounds are not for it.
-    const isNear = neighbour !== undefined && (earlier !== undefined || window.covers(neighbour, record));
-    const near = isNear ? neighbour.offset : window.firstOffset(id, record.offset, record.appendTimeMs);
-    if (near !== undefined) return `${origin.partition}:${near}`;
-    // On a replay the record's own row may be among the stored ones; that is no other event.
-    const far = earlier?.find(
-      (p) => p.epoch !== origin.epoch || p.partition !== origin.partition || p.offset < record.offset,
-    );
-    if (!far) return undefined;
-    return `${far.epoch === origin.epoch ? "" : `${far.epoch}:`}${far.partition}:${far.offset}`;
-  }
-
   async function flaggedPositions(records: readonly StoredRecord[], { fates }: Known): Promise<Positions> {
-    const positions = new Map<string, readonly StoredPosition[]>();
-    const uuids: string[] = [];
+    const flagged = new Map<string, string>();
     for (const record of records) {
       if (fates?.has(record.offset)) continue;
       if (poisonOf(() => event.scan(record.value)) || !event.checkStored) continue;
-      uuids.push(uuidOf(event));
-      positions.set(idOf(event), []);
+      flagged.set(idOf(event), uuidOf(event));
     }
-    for (let i = 0; i < uuids.length; i += IDS_PER_LOOKUP) {
-      for (const [id, found] of await stored.positionsOf(uuids.slice(i, i + IDS_PER_LOOKUP))) positions.set(id, found);
-    }
-    return positions;
+    return first.lookUp(flagged);
   }
 
   return { prepare };
 }
-
-const IDS_PER_LOOKUP = 1000;
 
 export function nothingPrepared(): Prepared {
   return { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [], identity: [] };

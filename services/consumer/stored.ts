@@ -1,7 +1,7 @@
 // What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
 import { parseUuid } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { windowId } from "./id-window.ts";
 
 export interface StoredHead {
@@ -67,8 +67,10 @@ export const REFUSED_CLASS = "clickhouse_";
 const REFUSED_LOOKBACK = 1000;
 const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
 
+/** Of a cluster: the partition's shard is asked, and for ids, which may be of another partition, every shard. */
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
   const { name, isFromCaller, apiKey } = table;
+  const own = warehouseOf(warehouse, origin.partition);
   const position = { epoch: origin.epoch, topic: origin.topic, partition: origin.partition };
 
   return {
@@ -81,7 +83,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
     },
     async head(from) {
       const where = `${OF_PARTITION} AND log_offset >= {from:UInt64}`;
-      const rows = await warehouse.query<{ o: string; t: string }>(
+      const rows = await own.query<{ o: string; t: string }>(
         `SELECT log_offset AS o, toUnixTimestamp64Milli(log_time) AS t FROM (
            SELECT log_offset, log_time FROM ${name} WHERE ${where} ORDER BY log_offset DESC LIMIT 1
            UNION ALL
@@ -93,7 +95,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
     },
     async fates(from, to) {
       const range = `${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`;
-      const rows = await warehouse.query<{ o: string; f: Fate }>(
+      const rows = await own.query<{ o: string; f: Fate }>(
         `SELECT log_offset AS o, 'row' AS f FROM ${name} WHERE ${range}
          UNION ALL SELECT log_offset AS o, toString(outcome) AS f FROM log_outcomes WHERE ${range}`,
         { params: { ...position, from, to } },
@@ -110,7 +112,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
       return { byOffset, surplus };
     },
     async deadLetters(from, to) {
-      const rows = await warehouse.query<{ o: string }>(
+      const rows = await own.query<{ o: string }>(
         `SELECT log_offset AS o FROM dead_letters
          WHERE ${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`,
         { params: { ...position, from, to } },
@@ -119,7 +121,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
     },
     async refusedBefore(before) {
       const range = `${OF_PARTITION} AND log_offset >= {since:UInt64} AND log_offset < {before:UInt64}`;
-      const rows = await warehouse.query<{ n: string }>(
+      const rows = await own.query<{ n: string }>(
         `SELECT count() AS n FROM log_outcomes
          WHERE ${range} AND outcome = 'dead_letter' AND startsWith(detail, {refused:String}) AND log_offset >=
            (SELECT if(count() = 0, 0, max(log_offset) + 1) FROM ${name} WHERE ${range})`,
@@ -128,7 +130,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
       return Number(rows[0]?.n);
     },
     async callerIds(from, to, sinceMs) {
-      const rows = await warehouse.query<{ k: string; u: string; o: string; t: string }>(
+      const rows = await own.query<{ k: string; u: string; o: string; t: string }>(
         `SELECT ${apiKey} AS k, toString(uuid) AS u, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t
          FROM ${name}
          WHERE ${OF_PARTITION} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64} AND ${isFromCaller}
@@ -145,12 +147,15 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
     },
     async positionsOf(uuids) {
       const found = new Map<string, StoredPosition[]>();
-      const rows = await warehouse.query<{ k: string; u: string; e: string; p: number; o: string }>(
-        `SELECT ${apiKey} AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
-         FROM ${name} WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`,
-        { params: { topic: origin.topic, uuids } },
+      const sql = `SELECT ${apiKey} AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
+         FROM ${name} WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`;
+      const params = { topic: origin.topic, uuids };
+      const rows = await Promise.all(
+        shardsOf(warehouse).map((shard) =>
+          shard.query<{ k: string; u: string; e: string; p: number; o: string }>(sql, { params }),
+        ),
       );
-      for (const { k, u, e, p, o } of rows) {
+      for (const { k, u, e, p, o } of rows.flat()) {
         const id = windowId(parseUuid(u) as Uint8Array, k);
         const position = { epoch: e, partition: Number(p), offset: Number(o) };
         const positions = found.get(id);

@@ -9,6 +9,7 @@ import { kebabCase } from "#lib/runtime/config-sources.ts";
 import { printable } from "#lib/runtime/printable.ts";
 import { argument, duration, httpUrl, type Setting, secret, settingInfo, text } from "#lib/runtime/settings.ts";
 import { didYouMean } from "#lib/runtime/suggest.ts";
+import { authorities } from "#lib/runtime/tls-settings.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import type { LetterFilter } from "./letters.ts";
 import { PositionError, parsePosition } from "./position.ts";
@@ -68,6 +69,9 @@ const schema = z.object({
     "replay: gateway of the standalone, the way to its log unless KAFKA_BROKERS is set.",
   ),
   millraceApiKey: secret().describe("replay: secret key for that gateway, where it has keys."),
+  tlsCa: authorities().describe(
+    "replay: PEM file with certificates to trust beside the public authorities, for a gateway with https.",
+  ),
   dataDir: text("./.millrace").describe(
     "show: directory of the standalone, whose log is read unless KAFKA_BROKERS is set.",
   ),
@@ -190,7 +194,7 @@ function takeOwn(argv: readonly string[]): { positions: string[]; settings: stri
 }
 
 function isBoolean(flag: string): boolean {
-  if (flag === "check-config") return true;
+  if (flag === "check-config" || flag === "print-config") return true;
   const key = flag.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
   const field = (schema.shape as Record<string, z.ZodType>)[key];
   const info = field && settingInfo.get(field);

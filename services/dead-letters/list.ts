@@ -1,15 +1,13 @@
 // `millrace dead-letters ls`: how many of which class, then one line a letter, newest first.
-import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
-import { formatUuid } from "#lib/events/ids.ts";
-import { idOfDeadRecord, originOf, readDeadRecord } from "#lib/events/replay-record.ts";
 import { printable, printableJson, printableTime, shortened } from "#lib/runtime/printable.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { ClassSum, Letter, LetterFilter, Letters } from "./letters.ts";
 import type { PositionNames } from "./position.ts";
+import { type Reading, readLetter } from "./reading.ts";
 import { identityKey, type StoredRow, storedRows } from "./stored-rows.ts";
 
 const ERROR_CHARS = 100;
-const EVENT_CHARS = 60;
+const NAME_CHARS = 60;
 
 export interface ListOptions {
   filter: LetterFilter;
@@ -20,7 +18,7 @@ export interface ListOptions {
 /** A letter with what is known of it beyond its table. */
 interface ListedLetter {
   letter: Letter;
-  record: EventRecord | undefined;
+  reading: Reading | undefined;
   row: StoredRow | undefined;
 }
 
@@ -45,18 +43,14 @@ export async function listLetters(
 }
 
 async function withRows(warehouse: Warehouse, page: readonly Letter[]): Promise<ListedLetter[]> {
-  const read = page.map((letter) => ({ letter, record: readDeadRecord(letter.value) }));
-  const identityOf = (letter: Letter, record: EventRecord) => ({
-    id: formatUuid(idOfDeadRecord(record, letter)),
-    apiKey: record.apiKey,
-  });
+  const read = page.map((letter) => ({ letter, reading: readLetter(letter) }));
   const rows = await storedRows(
     warehouse,
-    read.flatMap(({ letter, record }) => (record ? [identityOf(letter, record)] : [])),
+    read.flatMap(({ reading }) => reading?.identity ?? []),
   );
-  return read.map(({ letter, record }) => ({
-    ...{ letter, record },
-    row: record && rows.get(identityKey(identityOf(letter, record))),
+  return read.map(({ letter, reading }) => ({
+    ...{ letter, reading },
+    row: reading?.identity && rows.get(identityKey(reading.identity)),
   }));
 }
 
@@ -75,14 +69,14 @@ function alignedText(rows: readonly (readonly string[])[]): string {
   return lines.map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-function letterLine({ letter, record, row }: ListedLetter, names: PositionNames): string {
-  const origin = record && originOf(record);
+function letterLine({ letter, reading, row }: ListedLetter, names: PositionNames): string {
+  const origin = reading?.origin;
   return [
     names.nameOf(letter),
     printableTime(letter.appendTimeMs),
     printable(letter.errorClass),
     shortened(letter.error, ERROR_CHARS),
-    ...(record ? [`event ${printableJson(record.event.slice(0, EVENT_CHARS))}`] : []),
+    ...(reading ? [`${reading.what} ${printableJson(reading.name.slice(0, NAME_CHARS))}`] : []),
     ...(origin ? [`replay of ${names.nameOf(origin)}`] : []),
     ...(row ? [`now a row at ${names.nameOf(row)}`] : []),
   ].join("  ");
@@ -98,14 +92,14 @@ function classJson({ errorClass, count, firstMs, lastMs, example }: ClassSum) {
   return { class: errorClass, count, first: printableTime(firstMs), last: printableTime(lastMs), example };
 }
 
-function letterJson({ letter, record, row }: ListedLetter, names: PositionNames) {
-  const origin = record && originOf(record);
+function letterJson({ letter, reading, row }: ListedLetter, names: PositionNames) {
+  const origin = reading?.origin;
   return {
     position: names.nameOf(letter),
     time: printableTime(letter.appendTimeMs),
     class: letter.errorClass,
     error: letter.error,
-    ...(record && { event: record.event }),
+    ...(reading && { [reading.what]: reading.name }),
     ...(origin && { replay_of: names.nameOf(origin) }),
     ...(row && { row: names.nameOf(row) }),
   };

@@ -1,14 +1,12 @@
 // `millrace dead-letters`: exit code 0 when all was done, 1 when some letters could not be replayed or something failed,
 // 2 for wrong arguments.
 
-import { join } from "node:path";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
-import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
 import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
-import { createLogger } from "#lib/runtime/log.ts";
+import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { printable } from "#lib/runtime/printable.ts";
+import { ownTerminal, type Terminal } from "#lib/runtime/terminal.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import {
@@ -44,17 +42,6 @@ interface Desk {
   letters: Letters;
   names: PositionNames;
 }
-
-/** Where the command writes to: results, and what a person is told beside them. */
-export interface Terminal {
-  out(text: string): void;
-  err(text: string): void;
-}
-
-const ownTerminal: Terminal = {
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
-};
 
 export async function main(
   argv: readonly string[],
@@ -105,14 +92,10 @@ async function show(config: ShowConfig, { out, say, warehouse, letters, names }:
   }
 }
 
-/** Undefined when it cannot be read: what is told of replays is less exact then. */
+/** Undefined when there is none to read: what is told of replays is less exact then. */
 async function openLog(config: DeadLettersConfig): Promise<EventLog | undefined> {
-  if (config.kafkaBrokers.length > 0) {
-    const logger = createLogger({ level: "error", service: "dead-letters", stream: process.stderr });
-    return createKafkaLog(kafkaOptions(config, "millrace-dead-letters", logger));
-  }
   try {
-    return await createSqliteLog({ file: join(config.dataDir, "log.sqlite"), readOnly: true });
+    return await openLogForReading(config, "dead-letters");
   } catch (error) {
     if (error instanceof LogUnavailableError) return undefined;
     throw error;
@@ -178,11 +161,7 @@ function missing(positions: readonly string[], say: (line: string) => void): num
 }
 
 /** Text for failures that are not bugs of this program. */
-function explain(error: unknown, { clickhouseUrl, clickhouseDatabase }: DeadLettersConfig): string | undefined {
+function explain(error: unknown, config: DeadLettersConfig): string | undefined {
   if (error instanceof PositionError || error instanceof ReplayRefusedError) return printable(error.message);
-  if (!(error instanceof WarehouseError)) return undefined;
-  const { cause } = error;
-  const reason = cause instanceof Error ? `: ${cause.message.trim().split("\n")[0]}` : "";
-  const remedy = "name it with CLICKHOUSE_URL and CLICKHOUSE_DATABASE; millrace migrate makes missing tables";
-  return `ClickHouse at ${clickhouseUrl}, database ${clickhouseDatabase}: ${printable(error.message + reason)} (${remedy})`;
+  return error instanceof WarehouseError ? printable(clickhouseFault(error, config)) : undefined;
 }

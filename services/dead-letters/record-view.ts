@@ -1,6 +1,7 @@
 // A record as people read it: its fields under the names they have everywhere else, or its bytes.
-import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
+import type { EventRecord, PointRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
+import { pointId } from "#lib/events/point-record.ts";
 
 const BYTES_PER_LINE = 16;
 
@@ -8,11 +9,11 @@ const BYTES_PER_LINE = 16;
 export function recordView(record: EventRecord): Record<string, unknown> {
   const fields = {
     event: record.event,
-    id: record.id.length === 16 ? formatUuid(record.id) : `${Buffer.from(record.id).toString("hex")} (no UUID)`,
+    id: idText(record.id),
     id_from_caller: record.idFromCaller,
     distinct_id: record.distinctId,
     source: record.source,
-    value: record.value === undefined || Number.isFinite(record.value) ? record.value : String(record.value),
+    value: numberView(record.value),
     time: timeText(record.timeUs),
     original_time: record.originalTime,
     received: timeText(record.receivedUs),
@@ -28,7 +29,33 @@ export function recordView(record: EventRecord): Record<string, unknown> {
     anon_distinct_id: record.anonDistinctId,
     device_id: record.deviceId,
   };
+  return withoutEmpty(fields);
+}
+
+export function pointView(point: PointRecord): Record<string, unknown> {
+  return withoutEmpty({
+    metric: point.metric,
+    id: point.bootId.length === 16 ? idText(pointId(point)) : idText(point.bootId),
+    value: numberView(point.value),
+    tags: point.tags,
+    time: timeText(point.timeUs),
+    received: timeText(point.receivedUs),
+    relay_id: point.relayId,
+    collector: point.collector,
+  });
+}
+
+function withoutEmpty(fields: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== "" && value !== undefined));
+}
+
+function idText(id: Uint8Array): string {
+  return id.length === 16 ? formatUuid(id) : `${Buffer.from(id).toString("hex")} (no UUID)`;
+}
+
+/** JSON has no NaN. */
+function numberView(value: number | undefined): number | string | undefined {
+  return value === undefined || Number.isFinite(value) ? value : String(value);
 }
 
 /** Offset, hexadecimal, and the printable ASCII among it; at most `bytesMax` bytes. */

@@ -1,16 +1,19 @@
 // `millrace dead-letters replay`: letter by letter, oldest first, onto the log again. It keeps no state of its own. What
 // is a row already is skipped here; what is still on its way, because another replay runs or one was killed, the
 // consumer recognises: a replay has the letter's own id and key, so it comes to the same partition, is looked up there
-// among all rows, and is a duplicate of the first.
+// among all rows, and is a duplicate of the first. Rows of points stay for POINTS_RETENTION only, so that a letter of a
+// point is replayed only while every row it may have become is still there.
 import { type AppendRecord, LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
-import { makeReplay, type ReplayChanges, type ReplayRecord } from "#lib/events/replay-record.ts";
-import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { makeReplay, type ReplayChanges } from "#lib/events/replay-record.ts";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { printable, printableJson } from "#lib/runtime/printable.ts";
 import { retryForever } from "#lib/runtime/retry.ts";
+import { keptSince } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Letter, type LetterFilter, type Letters, partitionKey } from "./letters.ts";
 import type { PositionNames } from "./position.ts";
-import { identityKey, storedRows } from "./stored-rows.ts";
+import { makePointReplay } from "./replay-point.ts";
+import { type Identity, identityKey, storedRows } from "./stored-rows.ts";
 import type { ReplayTarget } from "./target.ts";
 
 export interface ReplayDeps {
@@ -45,7 +48,10 @@ export interface ReplayCounts {
 
 interface Candidate {
   letter: Letter;
-  replay: ReplayRecord;
+  value: Uint8Array;
+  identity: Identity;
+  /** For a person: event or metric, and its name. */
+  what: string;
 }
 
 /** Of one append: below Kafka's default message.max.bytes, because all of it may go to one partition. */
@@ -56,7 +62,8 @@ const RETRY_CAP_MS = 4000;
 
 /** Ends early when the log does not take appends. Rejects with WarehouseError or ReplayRefusedError. */
 export async function replayLetters(deps: ReplayDeps, options: ReplayOptions): Promise<ReplayCounts> {
-  const { letters, names } = deps;
+  const { letters, names, warehouse } = deps;
+  const pointsKeptMs = (await keptSince(warehouse, ["points"])) ?? 0;
   const counts: ReplayCounts = { replayed: 0, stored: 0, notReplayable: 0, failed: 0 };
   // Replays that die again become letters while this goes on; it is about those that were there when it began.
   const highest = await letters.highest(options.filter);
@@ -65,15 +72,15 @@ export async function replayLetters(deps: ReplayDeps, options: ReplayOptions): P
   for await (const page of letters.read(options.filter, "oldest")) {
     const candidates: Candidate[] = [];
     for (const letter of page.filter(wasThere)) {
-      const replay = replayOf(letter, options.changes);
-      if (typeof replay !== "string") candidates.push({ letter, replay });
-      else reportUnreplayable(deps, counts, letter, replay);
+      const candidate = candidateOf(letter, options.changes, pointsKeptMs);
+      if (typeof candidate !== "string") candidates.push(candidate);
+      else reportUnreplayable(deps, counts, letter, candidate);
     }
     const due = (await withoutStored(deps, candidates, counts)).slice(0, options.limit - counts.replayed);
     if (options.dryRun) {
       counts.replayed += due.length;
-      for (const { letter, replay } of due) {
-        deps.report(`would replay ${names.nameOf(letter)}: event ${printableJson(replay.event)}, id ${replay.id}`);
+      for (const { letter, what, identity } of due) {
+        deps.report(`would replay ${names.nameOf(letter)}: ${what}, id ${identity.id}`);
       }
     } else {
       for (const group of groupsOf(due)) if (!(await appendGroup(deps, group, counts))) return counts;
@@ -84,11 +91,23 @@ export async function replayLetters(deps: ReplayDeps, options: ReplayOptions): P
   return counts;
 }
 
-/** The record, or why there is none. */
-function replayOf(letter: Letter, changes: ReplayChanges): ReplayRecord | string {
-  if (letter.topic !== EVENTS_TOPIC) return `topic ${letter.topic} has no events`;
-  const made = makeReplay(letter, changes);
-  return "fault" in made ? `${made.field}: ${made.message}` : made;
+/** What is to be appended, or why nothing can be. */
+function candidateOf(letter: Letter, changes: ReplayChanges, pointsKeptMs: number): Candidate | string {
+  const { topic } = letter;
+  if (topic === EVENTS_TOPIC) {
+    const made = makeReplay(letter, changes);
+    if ("fault" in made) return `${made.field}: ${made.message}`;
+    const { value, id, apiKey, event } = made;
+    return { letter, value, identity: { topic, id, apiKey }, what: `event ${printableJson(event)}` };
+  }
+  if (topic !== POINTS_TOPIC) return `topic ${topic} has neither events nor points`;
+  const made = makePointReplay(letter, changes);
+  if (typeof made === "string") return made;
+  if (letter.appendTimeMs < pointsKeptMs) {
+    return "the point is older than rows of points are kept (POINTS_RETENTION): nothing tells whether it was replayed before";
+  }
+  const { value, id, metric } = made;
+  return { letter, value, identity: { topic, id, apiKey: "" }, what: `metric ${printableJson(metric)}` };
 }
 
 function reportUnreplayable({ names, notice }: ReplayDeps, counts: ReplayCounts, letter: Letter, reason: string): void {
@@ -104,11 +123,11 @@ async function withoutStored(
 ): Promise<Candidate[]> {
   const rows = await storedRows(
     warehouse,
-    candidates.map(({ replay }) => replay),
+    candidates.map(({ identity }) => identity),
   );
   const firsts = new Map<string, Letter>();
-  return candidates.filter(({ letter, replay }) => {
-    const key = identityKey(replay);
+  return candidates.filter(({ letter, identity }) => {
+    const key = identityKey(identity);
     const [row, first] = [rows.get(key), firsts.get(key)];
     if (!row && !first) {
       firsts.set(key, letter);
@@ -121,12 +140,14 @@ async function withoutStored(
   });
 }
 
+/** Of one topic each. */
 function* groupsOf(candidates: readonly Candidate[]): Generator<Candidate[]> {
   let group: Candidate[] = [];
   let bytes = 0;
   for (const candidate of candidates) {
-    const size = candidate.letter.key.length + candidate.replay.value.length;
-    if (group.length > 0 && bytes + size > APPEND_BYTES_MAX) {
+    const size = candidate.letter.key.length + candidate.value.length;
+    const isOther = group[0] !== undefined && group[0].identity.topic !== candidate.identity.topic;
+    if (group.length > 0 && (isOther || bytes + size > APPEND_BYTES_MAX)) {
       yield group;
       group = [];
       bytes = 0;
@@ -141,10 +162,10 @@ function* groupsOf(candidates: readonly Candidate[]): Generator<Candidate[]> {
 async function appendGroup(deps: ReplayDeps, group: readonly Candidate[], counts: ReplayCounts): Promise<boolean> {
   const { names, report, notice } = deps;
   try {
-    const positions = await appendPatiently(deps, group.map(toRecord));
-    for (const [index, { letter }] of group.entries()) {
+    const positions = await appendPatiently(deps, group);
+    for (const [index, { letter, identity }] of group.entries()) {
       const { partition, offset } = positions[index] ?? {};
-      report(`replayed ${names.nameOf(letter)} as ${EVENTS_TOPIC}:${partition}:${offset}`);
+      report(`replayed ${names.nameOf(letter)} as ${identity.topic}:${partition}:${offset}`);
     }
     counts.replayed += group.length;
     return true;
@@ -166,14 +187,16 @@ async function appendGroup(deps: ReplayDeps, group: readonly Candidate[], counts
 }
 
 /** Under the letter's own key, whatever was set: two replays of one letter must meet in one partition. */
-function toRecord({ letter, replay }: Candidate): AppendRecord {
-  return { key: letter.key, value: replay.value };
+function toRecord({ letter, value }: Candidate): AppendRecord {
+  return { key: letter.key, value };
 }
 
 /** An append that failed may have landed; sending it again is what `check_stored` is for. */
-function appendPatiently({ target, notice }: ReplayDeps, records: readonly AppendRecord[]) {
+function appendPatiently({ target, notice }: ReplayDeps, group: readonly Candidate[]) {
+  const topic = group[0]?.identity.topic ?? EVENTS_TOPIC;
+  const records = group.map(toRecord);
   let attempts = 0;
-  return retryForever(() => target.append(records), {
+  return retryForever(() => target.append(records, topic), {
     signal: new AbortController().signal,
     baseMs: RETRY_BASE_MS,
     capMs: RETRY_CAP_MS,

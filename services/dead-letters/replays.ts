@@ -1,11 +1,11 @@
 // What became of the replays of one letter. A row does not say where its record came from, the record does: where the
 // log still has it, its origin is compared; where not, a row under the same id is told as just that.
 import { type EventLog, LogUnavailableError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
-import { formatUuid } from "#lib/events/ids.ts";
-import { idOfDeadRecord, type LogPlace, originBytes, originOf, readDeadRecord } from "#lib/events/replay-record.ts";
+import type { LogPlace } from "#lib/events/replay-record.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Letter, Letters } from "./letters.ts";
+import { readLetter, readOrigin } from "./reading.ts";
 import { identityKey, type StoredRow, storedRows } from "./stored-rows.ts";
 
 export interface Replay extends StoredRow {
@@ -28,11 +28,11 @@ export async function findReplays(
   originAt: OriginReader,
   letter: Letter,
 ): Promise<Replay[]> {
-  const record = readDeadRecord(letter.value);
-  if (!record) return [];
-  const root = originOf(record) ?? letter;
-  const identity = { id: formatUuid(idOfDeadRecord(record, letter)), apiKey: record.apiKey };
-  const row = (await storedRows(warehouse, [identity])).get(identityKey(identity));
+  const reading = readLetter(letter);
+  if (!reading) return [];
+  const { identity, mark } = reading;
+  const root = reading.origin ?? letter;
+  const row = identity && (await storedRows(warehouse, [identity])).get(identityKey(identity));
   const replays: Replay[] = [];
   if (row) {
     const origin = await originAt(row);
@@ -44,10 +44,9 @@ export async function findReplays(
         replays.push({ ...duplicate, outcome: "duplicate", isCertain: true });
     }
   }
-  for (const died of await letters.containing(originBytes(root), SHOWN_MAX)) {
-    const origin = readDeadRecord(died.value);
-    if (!origin || !isSame(originOf(origin), root) || isSame(died, letter)) continue;
-    replays.push({ ...died, outcome: "dead_letter", isCertain: true });
+  for (const died of await letters.containing(mark, SHOWN_MAX)) {
+    if (isSame(died, letter) || died.topic !== letter.topic) continue;
+    if (isSame(readLetter(died)?.origin, root)) replays.push({ ...died, outcome: "dead_letter", isCertain: true });
   }
   return replays.sort((a, b) => a.appendTimeMs - b.appendTimeMs);
 }
@@ -60,8 +59,7 @@ export function createOriginReader(log: EventLog, warehouse: Warehouse): OriginR
     if ((await epoch) !== wanted) return undefined;
     try {
       const [record] = await log.tail(topic, partition, { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 });
-      const event = record && readDeadRecord(record.value);
-      return event && (originOf(event) ?? null);
+      return record && readOrigin(topic, record.value);
     } catch (error) {
       // Trimmed, or the broker does not answer: what the tables say is told without it.
       if (error instanceof OffsetOutOfRangeError || error instanceof LogUnavailableError) return undefined;

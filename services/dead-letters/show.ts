@@ -1,9 +1,9 @@
 // `millrace dead-letters show`: everything about one letter.
-import { originOf, readDeadRecord } from "#lib/events/replay-record.ts";
 import { printable, printableJson, printableTime } from "#lib/runtime/printable.ts";
 import type { Letter } from "./letters.ts";
 import type { PositionNames } from "./position.ts";
-import { hexDump, recordView, utf8Text } from "./record-view.ts";
+import { readLetter } from "./reading.ts";
+import { hexDump, utf8Text } from "./record-view.ts";
 import type { Replay } from "./replays.ts";
 
 /** Of a value that cannot be read this much is dumped to the terminal. */
@@ -16,8 +16,8 @@ export function letterText(
   names: PositionNames,
   isLogRead: boolean,
 ): string {
-  const record = readDeadRecord(letter.value);
-  const origin = record && originOf(record);
+  const reading = readLetter(letter);
+  const origin = reading?.origin;
   const lines = [
     `position  ${printable(`${letter.epoch}:${letter.topic}:${letter.partition}:${letter.offset}`)}`,
     `time      ${printableTime(letter.appendTimeMs)}`,
@@ -27,25 +27,26 @@ export function letterText(
     `value     ${letter.value.length} bytes`,
     ...(origin ? [`replay of ${names.nameOf(origin)}`] : []),
     "",
-    ...(record ? [printableJson(recordView(record), 2)] : hexDump(letter.value, DUMP_BYTES)),
+    ...(reading ? [printableJson(reading.view, 2)] : hexDump(letter.value, DUMP_BYTES)),
     "",
     ...replays.map((replay) => replayLine(replay, names)),
   ];
-  if (replays.length === 0) lines.push(record ? "not replayed, or its replay is not stored yet" : "cannot be replayed");
+  if (replays.length === 0)
+    lines.push(reading ? "not replayed, or its replay is not stored yet" : "cannot be replayed");
   if (!isLogRead) lines.push("the log was not read, so a row may come from a replay or from the caller's own retry");
   return `${lines.join("\n")}\n`;
 }
 
 export function letterJson(letter: Letter, replays: readonly Replay[], names: PositionNames): string {
-  const record = readDeadRecord(letter.value);
-  const origin = record && originOf(record);
+  const reading = readLetter(letter);
+  const origin = reading?.origin;
   const { epoch, topic, partition, offset } = letter;
   const view = {
     position: names.nameOf(letter),
     ...{ epoch, topic, partition, offset, time: printableTime(letter.appendTimeMs) },
     ...{ class: letter.errorClass, error: letter.error },
     ...(origin && { replay_of: names.nameOf(origin) }),
-    ...(record && { record: recordView(record) }),
+    ...(reading && { record: reading.view }),
     key_base64: Buffer.from(letter.key).toString("base64"),
     value_base64: Buffer.from(letter.value).toString("base64"),
     replays: replays.map((replay) => ({

@@ -3,13 +3,13 @@ import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
 import { type AppendRecord, LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { decodeReplayAnswer, encodeReplayRequest, REPLAY_PATH } from "#lib/events/replay-request.ts";
-import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createLogger } from "#lib/runtime/log.ts";
+import { trustAuthorities } from "#lib/runtime/tls-settings.ts";
 import type { ReplayConfig } from "./config.ts";
 
 export interface ReplayTarget {
   /** As EventLog.append; also rejects with ReplayRefusedError, after which nothing else will be taken either. */
-  append(records: readonly AppendRecord[]): Promise<{ partition: number; offset: number }[]>;
+  append(records: readonly AppendRecord[], topic: string): Promise<{ partition: number; offset: number }[]>;
   close(): Promise<void>;
 }
 
@@ -23,10 +23,13 @@ const REQUEST_TIMEOUT_MS = 60_000;
 type TargetConfig = Pick<ReplayConfig, "kafkaBrokers" | "millraceUrl" | "millraceApiKey">;
 
 export function createTarget(config: ReplayConfig): ReplayTarget {
-  if (config.kafkaBrokers.length === 0) return createGatewayTarget(config);
+  if (config.kafkaBrokers.length === 0) {
+    trustAuthorities(config.tlsCa);
+    return createGatewayTarget(config);
+  }
   const logger = createLogger({ level: "error", service: "dead-letters", stream: process.stderr });
   const log = createKafkaLog(kafkaOptions(config, "millrace-dead-letters", logger));
-  return { append: (records) => log.append(EVENTS_TOPIC, records), close: () => log.close() };
+  return { append: (records, topic) => log.append(topic, records), close: () => log.close() };
 }
 
 function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): ReplayTarget {
@@ -35,8 +38,8 @@ function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): Rep
     ...(millraceApiKey === undefined ? {} : { authorization: `Bearer ${millraceApiKey}` }),
   };
 
-  async function append(records: readonly AppendRecord[]) {
-    const { status, text } = await post(encodeReplayRequest(records));
+  async function append(records: readonly AppendRecord[], topic: string) {
+    const { status, text } = await post(encodeReplayRequest(records, topic));
     const answer = parse(text);
     const positions = decodeReplayAnswer(answer, records.length);
     if (status === 200 && positions) return positions;

@@ -8,7 +8,7 @@ import { argument, oneOf } from "#lib/runtime/settings.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
-import { applyRetention, retentionSettings } from "#lib/warehouse/retention.ts";
+import { applyRetentions, retentionSettings } from "#lib/warehouse/retention.ts";
 
 const migrateSchema = z
   .object({
@@ -41,7 +41,7 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
   try {
     const newEpochs = [...(config.newEpoch ? [EVENTS_TOPIC] : []), ...(config.newPointsEpoch ? [POINTS_TOPIC] : [])];
     await prepareStores({ config, log, warehouse, logger, newEpochs });
-    await applyRetention(warehouse, config.eventsRetention, logger);
+    await applyRetentions(warehouse, config, logger);
     return 0;
   } catch (error) {
     logger.fatal({ err: error }, "migration failed; run it again when the cause is gone");

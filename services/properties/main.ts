@@ -1,7 +1,9 @@
 // `millrace properties`: exit code 0 when all was done, 1 when something failed or stands in the way, 2 for wrong arguments.
 import { setTimeout as pause } from "node:timers/promises";
 import { printable, quoted } from "#lib/runtime/printable.ts";
+import { ownTerminal, type Terminal } from "#lib/runtime/terminal.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseFault, clusterRefusal } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import {
   columnNameOf,
@@ -24,17 +26,6 @@ const exitFailed = 1;
 const fillPollMs = 250;
 const progressMs = 2000;
 
-/** Where the command writes to: results, and what a person is told beside them. */
-export interface Terminal {
-  out(text: string): void;
-  err(text: string): void;
-}
-
-const ownTerminal: Terminal = {
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
-};
-
 interface Desk {
   warehouse: Warehouse;
   terminal: Terminal;
@@ -49,6 +40,11 @@ export async function main(
   if (outcome.kind === "text") {
     (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
     return outcome.exitCode;
+  }
+  const refusal = clusterRefusal(outcome.config, "millrace properties");
+  if (refusal !== undefined) {
+    terminal.err(`properties: ${refusal}\n`);
+    return exitFailed;
   }
   const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
   try {
@@ -150,11 +146,7 @@ function scopeOf({ days, event }: PropertiesConfig): Scope {
 }
 
 /** Text for failures that are not bugs of this program. */
-function explain(error: unknown, { clickhouseUrl, clickhouseDatabase }: PropertiesConfig): string | undefined {
+function explain(error: unknown, config: PropertiesConfig): string | undefined {
   if (error instanceof PromotionError) return printable(error.message);
-  if (!(error instanceof WarehouseError)) return undefined;
-  const { cause } = error;
-  const reason = cause instanceof Error ? `: ${cause.message.trim().split("\n")[0]}` : "";
-  const remedy = "name it with CLICKHOUSE_URL and CLICKHOUSE_DATABASE; millrace migrate makes missing tables";
-  return `ClickHouse at ${clickhouseUrl}, database ${clickhouseDatabase}: ${printable(error.message + reason)} (${remedy})`;
+  return error instanceof WarehouseError ? printable(clickhouseFault(error, config)) : undefined;
 }

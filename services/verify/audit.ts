@@ -1,8 +1,11 @@
-// The audit: every offset of the log is exactly one of a row in events_raw or a line in log_outcomes. It reads what is
-// stored and what the log says about itself; no counter of a service takes part in it.
+// The audit of one topic: every offset of the log is exactly one of a row in its table or a line in log_outcomes. It
+// reads what is stored and what the log says about itself; no counter of a service takes part in it.
 
 import type { EventLog, PartitionBounds } from "#lib/eventlog/log.ts";
+import { POINTS_TOPIC } from "#lib/events/topics.ts";
+import { firstSlotFrom } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { firstArrivedSince } from "./arrival.ts";
 import {
   type BlockSum,
   blockOffsets,
@@ -13,22 +16,26 @@ import {
   type OffsetRange,
   type StoredLog,
 } from "./stored.ts";
+import type { AuditedTopic } from "./topics.ts";
 
 export interface AuditOptions {
   log: EventLog;
   warehouse: Warehouse;
-  topic: string;
-  group: string;
+  kind: AuditedTopic;
 }
 
 export interface PartitionAudit {
   partition: number;
+  /** Offset after the last record of the log. */
+  end: number;
   /** First offset that is claimed. Those below it are on the log no longer, and in the tables no longer or never. */
   from: number;
   /** First offset that is not claimed, because it is not committed. */
   to: number;
   /** Where `to` comes from; none: nothing is committed or noted, so nothing is claimed. */
   source: "committed" | "progress" | "none";
+  /** Offsets below `from` that the log still has, and the tables need not have: their retention has passed. */
+  expired: number;
   rows: number;
   duplicates: number;
   deadLetters: number;
@@ -37,7 +44,7 @@ export interface PartitionAudit {
   missing: { count: number; ranges: OffsetRange[] };
   doubled: { count: number; examples: DoubledOffset[] };
   /** Set when more is stored or committed than the log has: it was emptied or replaced. */
-  beyondEnd: { end: number; stored: number; highest: number } | undefined;
+  beyondEnd: { stored: number; highest: number } | undefined;
 }
 
 export interface Audit {
@@ -57,6 +64,7 @@ export class AuditImpossibleError extends Error {
 /** Totals over partitions. */
 export interface AuditTotals {
   accounted: number;
+  expired: number;
   missing: number;
   doubled: number;
   beyondEnd: number;
@@ -64,9 +72,10 @@ export interface AuditTotals {
 }
 
 export function totalsOf({ partitions, duplicateIds }: Audit): AuditTotals {
-  const totals = { accounted: 0, missing: 0, doubled: 0, beyondEnd: 0, duplicateIds: duplicateIds.count };
-  for (const { from, to, missing, doubled, beyondEnd } of partitions) {
+  const totals = { accounted: 0, expired: 0, missing: 0, doubled: 0, beyondEnd: 0, duplicateIds: duplicateIds.count };
+  for (const { from, to, expired, missing, doubled, beyondEnd } of partitions) {
     totals.accounted += to - from - missing.count;
+    totals.expired += expired;
     totals.missing += missing.count;
     totals.doubled += doubled.count;
     totals.beyondEnd += beyondEnd === undefined ? 0 : 1;
@@ -83,27 +92,30 @@ export function isClean(audit: Audit): boolean {
  * Safe beside a running consumer: only committed offsets are claimed. Rejects with AuditImpossibleError,
  * LogUnavailableError or WarehouseError.
  */
-export async function auditLog({ log, warehouse, topic, group }: AuditOptions): Promise<Audit> {
+export async function auditLog(options: AuditOptions): Promise<Audit> {
+  const { log, warehouse, kind } = options;
+  const { topic, group, table } = kind;
   const epoch = await currentEpoch(log, warehouse, topic);
-  const stored = createStoredLog(warehouse, { epoch, topic });
+  const stored = createStoredLog(warehouse, { epoch, topic }, table);
   // The order matters while a consumer works: commits first, because everything below them is stored by then; the log's
   // ends last, because whatever was stored until then is below them.
   const committed = await log.committed(topic, group);
   const progress = await stored.progress();
-  const extents = await stored.extents();
-  const expires = await stored.expires();
+  const keptMs = await claimedSince(stored, topic);
+  const extents = await stored.extents(keptMs);
   const bounds = new Map((await log.bounds(topic)).map((each) => [each.partition, each]));
 
   const partitions: PartitionAudit[] = [];
   for (const partition of [...new Set([...bounds.keys(), ...extents.keys()])].sort((a, b) => a - b)) {
     const claim = claimOf(committed.get(partition)?.offset, progress.get(partition));
     const known = bounds.get(partition) ?? { partition, start: 0, end: 0 };
-    partitions.push(await auditPartition(stored, known, claim, extents.get(partition), expires));
+    const from = await lowestClaimed(options, known, extents.get(partition), keptMs, claim.to);
+    partitions.push(await auditPartition(stored, known, { ...claim, from }, extents.get(partition)));
   }
   return {
     topic,
     epoch,
-    olderEpochs: await olderEpochs(warehouse, topic, epoch),
+    olderEpochs: await olderEpochs(warehouse, kind, epoch),
     partitions,
     duplicateIds: await stored.duplicateIds(),
   };
@@ -122,11 +134,15 @@ async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string):
   );
 }
 
-async function olderEpochs(warehouse: Warehouse, topic: string, epoch: string): Promise<Audit["olderEpochs"]> {
-  const count = (table: string) =>
-    `SELECT log_epoch AS epoch, count() AS n FROM ${table} WHERE log_topic = {topic:String} AND log_epoch != {epoch:String} GROUP BY epoch`;
+async function olderEpochs(
+  warehouse: Warehouse,
+  { topic, table }: AuditedTopic,
+  epoch: string,
+): Promise<Audit["olderEpochs"]> {
+  const count = (from: string) =>
+    `SELECT log_epoch AS epoch, count() AS n FROM ${from} WHERE log_topic = {topic:String} AND log_epoch != {epoch:String} GROUP BY epoch`;
   const rows = await warehouse.query<{ epoch: string; stored: string }>(
-    `SELECT epoch, toString(sum(n)) AS stored FROM (${count("events_raw")} UNION ALL ${count("log_outcomes")})
+    `SELECT epoch, toString(sum(n)) AS stored FROM (${count(table.name)} UNION ALL ${count("log_outcomes")})
      GROUP BY epoch ORDER BY epoch`,
     { params: { topic, epoch } },
   );
@@ -141,18 +157,15 @@ function claimOf(committed: number | undefined, progress: number | undefined): P
 
 async function auditPartition(
   stored: StoredLog,
-  bounds: PartitionBounds,
-  claim: Pick<PartitionAudit, "to" | "source">,
+  { partition, start, end }: PartitionBounds,
+  claim: Pick<PartitionAudit, "from" | "to" | "source">,
   extent: Extent | undefined,
-  expires: boolean,
 ): Promise<PartitionAudit> {
-  const { partition } = bounds;
-  const to = claim.to;
-  const from = Math.min(to, lowestClaimed(bounds, extent, expires, to));
+  const { from, to } = claim;
   const audit: PartitionAudit = {
-    partition,
-    from,
+    ...{ partition, end },
     ...claim,
+    expired: Math.max(0, from - start),
     rows: 0,
     duplicates: 0,
     deadLetters: 0,
@@ -162,20 +175,32 @@ async function auditPartition(
     beyondEnd: undefined,
   };
   const highest = Math.max(extent?.highest ?? -1, to - 1);
-  if (highest >= bounds.end) {
-    audit.beyondEnd = { end: bounds.end, stored: await stored.countFrom(partition, bounds.end), highest };
-  }
+  if (highest >= end) audit.beyondEnd = { stored: await stored.countFrom(partition, end), highest };
   if (from < to) await examine(stored, audit);
   return audit;
 }
 
+/** Undefined: nothing expires. Of points from the first whole slot on, so that what is repaired can be rolled up again. */
+async function claimedSince(stored: StoredLog, topic: string): Promise<number | undefined> {
+  const keptMs = await stored.keptSince();
+  return keptMs !== undefined && topic === POINTS_TOPIC ? firstSlotFrom(keptMs) : keptMs;
+}
+
 /**
  * Without a TTL, what the log still has must be stored, and so must everything above the lowest offset that is. With
- * one, records on the log may have left the tables by right, and only what is stored says where that ends.
+ * one, records on the log may have left the tables by right, and what is stored says where that ends. But points stay
+ * for hours, and a loss could be all that is stored of them: of these the log says when they arrived.
  */
-function lowestClaimed(bounds: PartitionBounds, extent: Extent | undefined, expires: boolean, to: number): number {
-  if (expires) return extent?.lowest ?? to;
-  return Math.min(bounds.start, extent?.lowest ?? bounds.start);
+async function lowestClaimed(
+  { log, kind: { topic } }: AuditOptions,
+  bounds: PartitionBounds,
+  extent: Extent | undefined,
+  keptMs: number | undefined,
+  to: number,
+): Promise<number> {
+  if (keptMs === undefined) return Math.min(to, bounds.start, extent?.lowest ?? bounds.start);
+  const arrived = topic === POINTS_TOPIC ? await firstArrivedSince(log, topic, bounds, to, keptMs) : to;
+  return Math.min(arrived, extent?.lowest ?? to);
 }
 
 async function examine(stored: StoredLog, audit: PartitionAudit): Promise<void> {

@@ -2,22 +2,22 @@
 // those that an erasure reaches.
 
 import type { StoredRecord } from "#lib/eventlog/log.ts";
-import { formatUuid } from "#lib/events/ids.ts";
 import { deadLetterRow, outcomeRow } from "#lib/events/outcome-rows.ts";
-import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
-import { createEventRows } from "#lib/events/row.ts";
+import { PoisonRecordError } from "#lib/events/record.ts";
 import { createErasures, type Erasure, ownerOf } from "#lib/identity/erasures.ts";
 import type { IdentityFacts } from "#lib/identity/facts.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { factsOfEvent } from "./facts.ts";
+import { createReader, type Reader, type Reading } from "./reading.ts";
 import type { LogIdentity } from "./stored.ts";
+import type { RowTable } from "./topics.ts";
 
 export type FateKind = "row" | "duplicate" | "dead_letter" | "erased";
 
 export interface Fate {
   offset: number;
+  appendTimeMs: number;
   kind: FateKind;
-  /** JSONCompactEachRow line: of events_raw for a row, of log_outcomes otherwise. */
+  /** JSONCompactEachRow line: of the topic's table for a row, of log_outcomes otherwise. */
   row: Uint8Array;
   /** Line of dead_letters, for a dead letter. */
   letter?: Uint8Array;
@@ -38,12 +38,16 @@ const idsPerQuery = 1000;
  * A caller's id that is a row elsewhere makes the record a duplicate, however old that row is: it may be a retry whose
  * outcome was lost, and counting an event twice cannot be taken back, while its row is there already.
  */
-export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { partition: number }): Classifier {
-  const rows = createEventRows(origin);
+export function createClassifier(
+  warehouse: Warehouse,
+  origin: LogIdentity & { partition: number },
+  table: RowTable,
+): Classifier {
+  const read = createReader(origin);
   const { partition } = origin;
 
   const outcome = (record: StoredRecord, kind: FateKind, detail: string): Fate => ({
-    offset: record.offset,
+    ...{ offset: record.offset, appendTimeMs: record.appendTimeMs },
     kind,
     row: outcomeRow(origin, record, kind, detail),
     bury: (errorClass, error) => bury(record, errorClass, error),
@@ -56,38 +60,34 @@ export function createClassifier(warehouse: Warehouse, origin: LogIdentity & { p
   return {
     async classify(records) {
       const erasures = await createErasures(warehouse).beyond(origin, records[0]?.offset ?? 0);
-      const decoded = records.map(decodeOrFault);
-      const ids = decoded.map((event) =>
-        event instanceof PoisonRecordError || !(event.idFromCaller || event.checkStored)
-          ? undefined
-          : formatUuid(event.id),
-      );
+      const readings = records.map((record) => readOrFault(read, record));
+      const ids = readings.map((reading) => (reading instanceof PoisonRecordError ? undefined : reading.id));
       const known = await positionsOf(
         warehouse,
         origin,
+        table,
         ids.filter((id) => id !== undefined),
       );
       return records.map((record, index) => {
         const erasure = erasures.find((each) => reaches(each, partition, record));
         if (erasure) return outcome(record, "erased", erasure.id);
-        const event = decoded[index];
-        if (event === undefined || event instanceof PoisonRecordError) {
-          return bury(record, "undecodable", event?.message ?? "");
+        const reading = readings[index];
+        if (reading === undefined || reading instanceof PoisonRecordError) {
+          return bury(record, "undecodable", reading?.message ?? "");
         }
-        const id = ids[index];
+        const { id, apiKey, facts } = reading;
         if (id !== undefined) {
-          const key = `${id} ${event.apiKey}`;
+          const key = `${id} ${apiKey}`;
           const here = `${partition}:${record.offset}`;
           const first = known.get(key)?.find((place) => place !== here);
           if (first !== undefined) return outcome(record, "duplicate", first);
           known.set(key, [here]);
         }
         return {
-          offset: record.offset,
+          ...{ offset: record.offset, appendTimeMs: record.appendTimeMs },
           kind: "row",
-          // The mapper's view is valid until its next row.
-          row: Buffer.from(rows.row(event, record.offset, record.appendTimeMs)),
-          facts: factsOfEvent(event),
+          row: reading.row(),
+          facts,
           bury: (errorClass: string, error: string) => bury(record, errorClass, error),
         };
       });
@@ -102,9 +102,9 @@ function reaches({ ends, ownIds }: Erasure, partition: number, record: StoredRec
   return owner !== undefined && ownIds.includes(owner);
 }
 
-function decodeOrFault(record: StoredRecord) {
+function readOrFault(read: Reader, record: StoredRecord): Reading | PoisonRecordError {
   try {
-    return decodeRecord(record.value);
+    return read(record);
   } catch (error) {
     if (error instanceof PoisonRecordError) return error;
     throw error;
@@ -112,13 +112,18 @@ function decodeOrFault(record: StoredRecord) {
 }
 
 /** Places of the rows with these ids, by `id apiKey`: partition:offset, after the epoch when it is another one. */
-async function positionsOf(warehouse: Warehouse, { epoch, topic }: LogIdentity, ids: readonly string[]) {
+async function positionsOf(
+  warehouse: Warehouse,
+  { epoch, topic }: LogIdentity,
+  { name, apiKey }: RowTable,
+  ids: readonly string[],
+) {
   const places = new Map<string, string[]>();
   for (let at = 0; at < ids.length; at += idsPerQuery) {
     const rows = await warehouse.query<{ key: string; place: string }>(
-      `SELECT concat(toString(uuid), ' ', api_key) AS key,
+      `SELECT concat(toString(uuid), ' ', ${apiKey}) AS key,
          concat(if(log_epoch = {epoch:String}, '', concat(log_epoch, ':')), toString(log_partition), ':', toString(log_offset)) AS place
-       FROM events_raw
+       FROM ${name}
        WHERE log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}
        ORDER BY log_epoch != {epoch:String}, log_epoch, log_partition, log_offset`,
       { params: { epoch, topic, ids: ids.slice(at, at + idsPerQuery) } },

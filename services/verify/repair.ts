@@ -10,15 +10,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type EventLog, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/events/outcome-rows.ts";
-import { EVENT_COLUMNS } from "#lib/events/row.ts";
+import { recomputeSlots, SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { storeFacts } from "./facts.ts";
 import { type Classifier, createClassifier, type Fate, type FateKind } from "./fate.ts";
 import type { LogIdentity, OffsetRange } from "./stored.ts";
+import type { AuditedTopic } from "./topics.ts";
 
 export interface RepairDeps {
   log: EventLog;
   warehouse: Warehouse;
+  kind: AuditedTopic;
 }
 
 /** The repair cannot go on; the message says what to do. What it stored until then stays. */
@@ -40,7 +42,8 @@ const roundsMax = 20;
 const settleMs = 2000;
 
 /**
- * Stores what is missing of the gaps, partition by partition and in ascending order, as the consumer would have.
+ * Stores what is missing of the gaps, partition by partition and in ascending order, as the consumer would have, and
+ * computes the slots of the roll-up again into which it falls.
  * Rejects with LogUnavailableError, WarehouseError or RepairConflictError; running it again
  * goes on from there.
  */
@@ -53,24 +56,29 @@ export async function repairGaps(
   const starts = new Map((await deps.log.bounds(identity.topic)).map(({ partition, start }) => [partition, start]));
   for (const { partition, ranges } of gaps) {
     const start = starts.get(partition) ?? Number.POSITIVE_INFINITY;
-    const store = createRunStore(deps.warehouse, identity, partition);
+    const touched = new Set<number>();
+    const store = createRunStore(deps, identity, partition, touched);
     for (const { from, to } of ranges) {
       const trimmed = Math.min(to, start - 1);
       if (trimmed >= from) result.lost.push({ partition, from, to: trimmed, reason: "no longer on the log" });
       await repairRange(deps, identity, { partition, from: Math.max(from, start), to }, store, result);
+    }
+    // Also those that are open: a consumer closes them without looking when it knows of no row in them.
+    for (const fromMs of touched) {
+      await recomputeSlots(deps.warehouse, { ...identity, partition, fromMs, toMs: fromMs + SLOT_MS });
     }
   }
   return result;
 }
 
 async function repairRange(
-  { log, warehouse }: RepairDeps,
+  { log, warehouse, kind }: RepairDeps,
   identity: LogIdentity,
   { partition, from, to }: OffsetRange & { partition: number },
   store: (run: readonly Fate[]) => Promise<void>,
   result: RepairResult,
 ): Promise<void> {
-  const classifier = createClassifier(warehouse, { ...identity, partition });
+  const classifier = createClassifier(warehouse, { ...identity, partition }, kind.table);
   let at = from;
   while (at <= to) {
     let records: StoredRecord[];
@@ -145,17 +153,31 @@ async function readWindow(log: EventLog, topic: string, partition: number, from:
   return records;
 }
 
-/** Stores one run, exactly once, whoever else does. */
-function createRunStore(warehouse: Warehouse, identity: LogIdentity, partition: number) {
+/** Stores one run, exactly once, whoever else does. `touched` is told the slots in which rows were stored. */
+function createRunStore(
+  { warehouse, kind: { table, hasIdentity } }: RepairDeps,
+  identity: LogIdentity,
+  partition: number,
+  touched: Set<number>,
+) {
   const { epoch, topic } = identity;
   const insert = (table: string, columns: readonly string[], rows: Uint8Array, token: string): Promise<void> =>
     warehouse.insert({ table, columns, rows, token });
 
+  const countStored = async (from: number, to: number): Promise<number> => {
+    const [row] = await warehouse.query<{ n: string }>(
+      `SELECT toString((SELECT count() FROM ${table.name} WHERE ${inRange}) + (SELECT count() FROM log_outcomes WHERE ${inRange})) AS n`,
+      { params: { ...identity, partition, from, to } },
+    );
+    return Number(row?.n ?? 0);
+  };
+
   const insertRun = async (run: readonly Fate[], token: string): Promise<void> => {
     const rows = Buffer.concat(run.map((fate) => fate.row));
     if (run[0]?.kind === "row") {
-      await storeFacts(warehouse, { ...identity, partition }, run);
-      await insert("events_raw", EVENT_COLUMNS, rows, token);
+      for (const { appendTimeMs } of run) touched.add(slotOf(appendTimeMs));
+      if (hasIdentity) await storeFacts(warehouse, { ...identity, partition }, run);
+      await insert(table.name, table.columns, rows, token);
       return;
     }
     // Outcomes last: once they are there the offsets count as accounted for, and nothing would add the letters.
@@ -172,7 +194,7 @@ function createRunStore(warehouse: Warehouse, identity: LogIdentity, partition: 
     const range = `${first.offset}-${last.offset}`;
     const place = `topic ${topic}, partition ${partition}: offsets ${range}`;
     for (let round = 1; round <= roundsMax; round += 1) {
-      const count = await countStored(warehouse, identity, partition, first.offset, last.offset);
+      const count = await countStored(first.offset, last.offset);
       if (count >= run.length) return;
       if (count > 0) throw new RepairConflictError(`${place} are being stored by another process: repair again`);
       try {
@@ -183,7 +205,7 @@ function createRunStore(warehouse: Warehouse, identity: LogIdentity, partition: 
         await split(run, error);
         return;
       }
-      if ((await countStored(warehouse, identity, partition, first.offset, last.offset)) > 0) return;
+      if ((await countStored(first.offset, last.offset)) > 0) return;
       await sleep(settleMs);
     }
     throw new RepairConflictError(
@@ -208,14 +230,6 @@ function createRunStore(warehouse: Warehouse, identity: LogIdentity, partition: 
 
 const inRange =
   "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}";
-
-async function countStored(warehouse: Warehouse, identity: LogIdentity, partition: number, from: number, to: number) {
-  const [row] = await warehouse.query<{ n: string }>(
-    `SELECT toString((SELECT count() FROM events_raw WHERE ${inRange}) + (SELECT count() FROM log_outcomes WHERE ${inRange})) AS n`,
-    { params: { ...identity, partition, from, to } },
-  );
-  return Number(row?.n ?? 0);
-}
 
 async function lettersKept(warehouse: Warehouse, identity: LogIdentity, partition: number, run: readonly Fate[]) {
   const [from, to] = [run[0]?.offset, run.at(-1)?.offset];

@@ -1,10 +1,13 @@
 // The audit as people read it.
 
-import { type Audit, type PartitionAudit, totalsOf } from "./audit.ts";
-import type { RepairResult } from "./repair.ts";
+import { type Audit, type AuditTotals, type PartitionAudit, totalsOf } from "./audit.ts";
+import type { RollupAudit } from "./rollup.ts";
 import type { OffsetRange } from "./stored.ts";
+import type { AuditedTopic } from "./topics.ts";
+import { type Finding, isSound } from "./verify.ts";
 
 const rangesShownMax = 20;
+const slotsShownMax = 20;
 
 const columns: readonly [title: string, cell: (partition: PartitionAudit) => number][] = [
   ["partition", ({ partition }) => partition],
@@ -19,24 +22,47 @@ const columns: readonly [title: string, cell: (partition: PartitionAudit) => num
 ];
 
 /** Ends with the one line that says it all. */
-export function auditText(audit: Audit): string {
-  const lines = [
+export function findingsText(findings: readonly Finding[]): string {
+  return `${[...findings.flatMap(linesOf), closingLine(findings)].join("\n")}\n`;
+}
+
+export function findingsJson(findings: readonly Finding[]): string {
+  const topics = findings.map(({ audit, rollup, repair, recomputed }) => ({ ...audit, rollup, repair, recomputed }));
+  return `${JSON.stringify({ clean: findings.every(isSound), totals: sumsOf(findings), topics }, undefined, 2)}\n`;
+}
+
+function sumsOf(findings: readonly Finding[]): AuditTotals & { differingSlots: number } {
+  const sums = { accounted: 0, expired: 0, missing: 0, doubled: 0, beyondEnd: 0, duplicateIds: 0, differingSlots: 0 };
+  for (const { audit, rollup } of findings) {
+    const totals = { ...totalsOf(audit), differingSlots: rollup.differing.length };
+    for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += totals[key];
+  }
+  return sums;
+}
+
+function closingLine(findings: readonly Finding[]): string {
+  const { accounted, missing, doubled, duplicateIds, beyondEnd, differingSlots } = sumsOf(findings);
+  const more = [
+    duplicateIds > 0 ? `, ${duplicateIds} ids stored twice` : "",
+    beyondEnd > 0 ? `, ${beyondEnd} partitions beyond the end of the log` : "",
+    differingSlots > 0 ? `, ${differingSlots} slots of the roll-up differ` : "",
+  ].join("");
+  return `verify: ${accounted} offsets accounted for, ${missing} missing, ${doubled} doubled${more}`;
+}
+
+function linesOf(finding: Finding): string[] {
+  const { kind, audit, rollup } = finding;
+  return [
+    ...repairLines(finding),
     `topic ${audit.topic}, epoch ${audit.epoch}; offsets from "from" up to, not including, "to"`,
     ...table(audit),
+    ...audit.partitions.flatMap((partition) => partitionLines(partition, kind)),
+    ...duplicateLines(audit),
+    ...rollupLines(rollup),
+    ...audit.olderEpochs.map(
+      ({ epoch, stored }) => `not covered: older epoch ${epoch} with ${stored} rows and outcomes, whose log is gone`,
+    ),
   ];
-  for (const partition of audit.partitions) lines.push(...findings(partition));
-  lines.push(...duplicateLines(audit));
-  for (const { epoch, stored } of audit.olderEpochs) {
-    lines.push(`not covered: older epoch ${epoch} with ${stored} rows and outcomes, whose log is gone`);
-  }
-  const totals = totalsOf(audit);
-  const more = [
-    totals.duplicateIds > 0 ? `, ${totals.duplicateIds} ids stored twice` : "",
-    totals.beyondEnd > 0 ? `, ${totals.beyondEnd} partitions beyond the end of the log` : "",
-  ].join("");
-  const { accounted, missing, doubled } = totals;
-  lines.push(`verify: ${accounted} offsets accounted for, ${missing} missing, ${doubled} doubled${more}`);
-  return `${lines.join("\n")}\n`;
 }
 
 function table({ partitions }: Audit): string[] {
@@ -46,10 +72,15 @@ function table({ partitions }: Audit): string[] {
   return rows.map((row) => row.map((cell, index) => cell.padStart(widths[index] ?? 0)).join("  "));
 }
 
-function findings({ partition, from, to, source, missing, doubled, beyondEnd }: PartitionAudit): string[] {
+function partitionLines(audit: PartitionAudit, { newEpochFlag }: AuditedTopic): string[] {
+  const { partition, end, from, to, source, expired, missing, doubled, beyondEnd } = audit;
   const lines: string[] = [];
   const at = `partition ${partition}`;
   if (source === "none") lines.push(`not covered: ${at}, of which no consumer has committed anything yet`);
+  else if (expired > 0)
+    lines.push(
+      `not covered: ${at}, offsets 0 to ${from - 1}: past the retention of the tables; the log still has ${expired} of them`,
+    );
   else if (from === to && to > 0) lines.push(`not covered: ${at}, which has nothing left on the log and in the tables`);
   else if (from > 0)
     lines.push(`not covered: ${at}, offsets 0 to ${from - 1}: below what the log or the tables still have`);
@@ -67,10 +98,10 @@ function findings({ partition, from, to, source, missing, doubled, beyondEnd }: 
   if (unlisted > 0) lines.push(`doubled: ${at}, ${unlisted} more offsets`);
 
   if (beyondEnd !== undefined) {
-    const { end, stored, highest } = beyondEnd;
+    const { stored, highest } = beyondEnd;
     lines.push(
       `beyond the end: ${at}: the log ends at ${end}, but offsets up to ${highest} were stored or committed (${stored} rows and outcomes from ${end} on)`,
-      `  The log was emptied or replaced. Stop the consumer, then run millrace migrate --new-epoch.`,
+      `  The log was emptied or replaced. Stop the consumer, then run millrace migrate ${newEpochFlag}.`,
     );
   }
   return lines;
@@ -87,9 +118,26 @@ function rangeText({ from, to }: OffsetRange): string {
   return from === to ? `offset ${from}` : `offsets ${from} to ${to}`;
 }
 
-export function repairText({ repaired, lost }: RepairResult): string {
-  const lines = lost.map(
-    ({ partition, reason, ...range }) => `not repaired: partition ${partition}, ${rangeText(range)}: ${reason}`,
-  );
-  return `${[...lines, `repaired ${repaired} offsets`].join("\n")}\n`;
+function repairLines({ repair, recomputed }: Finding): string[] {
+  const lines: string[] = [];
+  if (repair) {
+    for (const { partition, reason, ...range } of repair.lost) {
+      lines.push(`not repaired: partition ${partition}, ${rangeText(range)}: ${reason}`);
+    }
+    lines.push(`repaired ${repair.repaired} offsets`);
+  }
+  if (recomputed > 0) lines.push(`computed ${recomputed} slots of the roll-up again`);
+  return lines;
+}
+
+function rollupLines({ differing, skipped }: RollupAudit): string[] {
+  const lines = differing
+    .slice(0, slotsShownMax)
+    .map(
+      ({ partition, slotMs, rows }) =>
+        `roll-up: partition ${partition}, slot ${new Date(slotMs).toISOString()}: ${rows} rows differ from what its raw rows make`,
+    );
+  if (differing.length > slotsShownMax) lines.push(`roll-up: ${differing.length - slotsShownMax} more slots differ`);
+  const untold = skipped.map((partition) => `roll-up: partition ${partition} not compared, because rows are missing`);
+  return [...lines, ...untold];
 }

@@ -1,6 +1,8 @@
 // What ClickHouse holds of a partition of the log, asked in ways whose cost does not grow with what is wrong.
 
+import { keptSince } from "#lib/warehouse/retention.ts";
 import type { QueryOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
+import type { RowTable } from "./topics.ts";
 
 /** Offsets are examined in blocks of this many: one scan tells the good blocks, the others are looked into one by one. */
 export const blockOffsets = 1_000_000;
@@ -57,10 +59,10 @@ export interface DuplicateId {
 }
 
 export interface StoredLog {
-  /** By partition, of the rows and outcomes that no TTL is about to remove. */
-  extents(): Promise<Map<number, Extent>>;
-  /** True when a TTL removes rows or outcomes, so that low offsets may be gone by right. */
-  expires(): Promise<boolean>;
+  /** By partition, of the rows and outcomes that arrived at or after the time, milliseconds. */
+  extents(sinceMs?: number): Promise<Map<number, Extent>>;
+  /** When a TTL removes rows or outcomes: what arrived before this time, milliseconds, may be gone by right. */
+  keptSince(): Promise<number | undefined>;
   /** First offset not known to be accounted for, by partition, as the consumer last noted it. */
   progress(): Promise<Map<number, number>>;
   /** What is stored of [from, to), block by block, and what would be if nothing were wrong. */
@@ -86,39 +88,29 @@ const inRange = `${ofPartition} AND log_offset >= {from:UInt64} AND log_offset <
  * Rows and outcomes together: the offset of each and what it is. "erased" is said before the row or the dead letter goes,
  * so while an erasure is not finished, it alone counts; after it, a row beside it is a fault. Said twice it is one.
  */
-function accounted(where: string): string {
+function accounted(where: string, { name }: RowTable): string {
   const erased = `SELECT log_offset FROM log_outcomes WHERE ${where} AND outcome = 'erased'`;
   const unfinished = "SELECT toString(erasure_id) FROM erasures FINAL WHERE finished_at IS NULL";
   const remains = `${where} AND log_offset NOT IN (${erased} AND detail IN (${unfinished}))`;
-  return `(SELECT log_offset AS o, 'row' AS kind FROM events_raw WHERE ${remains}
+  return `(SELECT log_offset AS o, 'row' AS kind FROM ${name} WHERE ${remains}
     UNION ALL SELECT log_offset AS o, outcome AS kind FROM log_outcomes WHERE ${remains} AND outcome != 'erased'
     UNION ALL SELECT DISTINCT log_offset AS o, 'erased' AS kind FROM log_outcomes WHERE ${where} AND outcome = 'erased')`;
 }
 
-export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredLog {
+export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: RowTable): StoredLog {
   const ask = <Row>(sql: string, params: Record<string, unknown> = {}, options: QueryOptions = {}): Promise<Row[]> =>
     warehouse.query<Row>(sql, { maxSeconds: querySecondsMax, ...options, params: { ...log, ...params } });
 
-  const expiries = async (): Promise<string[]> => {
-    const tables = await ask<{ count: string; unit: string }>(
-      `SELECT extract(engine_full, 'TTL .*?toInterval[A-Z][a-z]+\\\\(([0-9]+)\\\\)') AS count,
-              extract(engine_full, 'TTL .*?toInterval([A-Z][a-z]+)\\\\([0-9]+\\\\)') AS unit
-       FROM system.tables WHERE database = {database:String} AND name IN ('events_raw', 'log_outcomes') AND count != ''`,
-      { database: warehouse.database },
-    );
-    // An hour's margin: what expires during the audit must not be claimed.
-    return tables.map(({ count, unit }) => `log_time >= now64(3) - toInterval${unit}(${count}) + toIntervalHour(1)`);
-  };
-
   return {
-    expires: async () => (await expiries()).length > 0,
-    async extents() {
-      const where = [ofLog, ...(await expiries())].join(" AND ");
-      const select = (table: string) =>
-        `SELECT log_partition AS p, min(log_offset) AS lo, max(log_offset) AS hi FROM ${table} WHERE ${where} GROUP BY p`;
+    keptSince: () => keptSince(warehouse, [table.name, "log_outcomes"]),
+    async extents(sinceMs = 0) {
+      const where = `${ofLog} AND log_time >= fromUnixTimestamp64Milli({since:Int64})`;
+      const select = (from: string) =>
+        `SELECT log_partition AS p, min(log_offset) AS lo, max(log_offset) AS hi FROM ${from} WHERE ${where} GROUP BY p`;
       const rows = await ask<{ p: number; lowest: string; highest: string }>(
         `SELECT p, toString(min(lo)) AS lowest, toString(max(hi)) AS highest
-         FROM (${select("events_raw")} UNION ALL ${select("log_outcomes")}) GROUP BY p`,
+         FROM (${select(table.name)} UNION ALL ${select("log_outcomes")}) GROUP BY p`,
+        { since: Math.ceil(sinceMs) },
       );
       return new Map(
         rows.map(({ p, lowest, highest }) => [Number(p), { lowest: Number(lowest), highest: Number(highest) }]),
@@ -138,7 +130,7 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredL
                 toString(sum(cityHash64(o))) AS hash, toString(countIf(kind = 'row')) AS rows,
                 toString(countIf(kind = 'duplicate')) AS duplicates, toString(countIf(kind = 'erased')) AS erased,
                 toString(countIf(kind = 'dead_letter')) AS deadLetters
-         FROM ${accounted(inRange)} GROUP BY intDiv(o, {size:UInt64})`,
+         FROM ${accounted(inRange, table)} GROUP BY intDiv(o, {size:UInt64})`,
         params,
       );
       const expected = await ask<Record<keyof BlockHash | "block", string>>(
@@ -154,13 +146,16 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredL
     },
     async missing(partition, from, to) {
       const params = { partition, from, to };
-      const [sum] = await ask<{ n: string }>(`SELECT toString(uniqExact(o)) AS n FROM ${accounted(inRange)}`, params);
+      const [sum] = await ask<{ n: string }>(
+        `SELECT toString(uniqExact(o)) AS n FROM ${accounted(inRange, table)}`,
+        params,
+      );
       // The end is added as an offset of its own, so that a gap at the end is a gap before something.
       const ranges = await ask<{ first: string; last: string }>(
         `SELECT toString(previous + 1) AS first, toString(o - 1) AS last
          FROM (
            SELECT o, lagInFrame(o, 1, {before:Int64}) OVER (ORDER BY o ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS previous
-           FROM (SELECT DISTINCT toInt64(o) AS o FROM ${accounted(inRange)} UNION ALL SELECT {to:Int64} AS o)
+           FROM (SELECT DISTINCT toInt64(o) AS o FROM ${accounted(inRange, table)} UNION ALL SELECT {to:Int64} AS o)
          )
          WHERE o > previous + 1 ORDER BY o LIMIT {limit:UInt32}`,
         { ...params, before: from - 1, limit: rangesListedMax },
@@ -173,7 +168,7 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredL
     async doubled(partition, from, to) {
       const rows = await ask<{ offset: string; kinds: string[]; total: string }>(
         `SELECT toString(o) AS offset, kinds, toString(count() OVER ()) AS total
-         FROM (SELECT o, arraySort(groupArray(10)(kind)) AS kinds FROM ${accounted(inRange)} GROUP BY o HAVING count() > 1)
+         FROM (SELECT o, arraySort(groupArray(10)(kind)) AS kinds FROM ${accounted(inRange, table)} GROUP BY o HAVING count() > 1)
          ORDER BY o LIMIT {limit:UInt32}`,
         { partition, from, to, limit: examplesMax },
       );
@@ -182,13 +177,13 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity): StoredL
     },
     async countFrom(partition, from) {
       const where = `${ofPartition} AND log_offset >= {from:UInt64}`;
-      const [row] = await ask<{ n: string }>(`SELECT toString(count()) AS n FROM ${accounted(where)}`, {
+      const [row] = await ask<{ n: string }>(`SELECT toString(count()) AS n FROM ${accounted(where, table)}`, {
         partition,
         from,
       });
       return Number(row?.n ?? 0);
     },
-    duplicateIds: () => duplicateIds(ask),
+    duplicateIds: () => duplicateIds(ask, table),
   };
 }
 
@@ -197,24 +192,27 @@ function numbersOf<K extends string>(texts: Record<K, string>): Record<K, number
 }
 
 /** In as many passes over the ids as it takes to hold one pass's groups in memory. */
-async function duplicateIds(ask: <Row>(sql: string, params?: Record<string, unknown>) => Promise<Row[]>) {
-  const where = `${ofLog} AND uuid_from_caller`;
+async function duplicateIds(
+  ask: <Row>(sql: string, params?: Record<string, unknown>) => Promise<Row[]>,
+  { name, isFromCaller, apiKey }: RowTable,
+) {
+  const where = `${ofLog} AND ${isFromCaller}`;
   const inPass = `${where} AND cityHash64(uuid) % {passes:UInt32} = {pass:UInt32}`;
   // Grouping by a hash of eight bytes first leaves next to nothing for the grouping by the ids themselves.
-  const candidates = `SELECT cityHash64(api_key, uuid) AS h FROM events_raw WHERE ${inPass} GROUP BY h HAVING count() > 1`;
-  const [sum] = await ask<{ n: string }>(`SELECT toString(count()) AS n FROM events_raw WHERE ${where}`);
+  const candidates = `SELECT cityHash64(${apiKey}, uuid) AS h FROM ${name} WHERE ${inPass} GROUP BY h HAVING count() > 1`;
+  const [sum] = await ask<{ n: string }>(`SELECT toString(count()) AS n FROM ${name} WHERE ${where}`);
   const passes = Math.ceil(Number(sum?.n ?? 0) / idsPerPassMax);
   const examples: DuplicateId[] = [];
   let count = 0;
   for (let pass = 0; pass < passes; pass += 1) {
     // One offset stored twice is no second event; it is reported as doubled.
     const rows = await ask<{ apiKey: string; id: string; times: string; first: string; last: string; total: string }>(
-      `SELECT api_key AS apiKey, toString(uuid) AS id, toString(n) AS times, toString(count() OVER ()) AS total,
+      `SELECT k AS apiKey, toString(uuid) AS id, toString(n) AS times, toString(count() OVER ()) AS total,
               concat(toString(a.1), ':', toString(a.2)) AS first, concat(toString(b.1), ':', toString(b.2)) AS last
        FROM (
-         SELECT api_key, uuid, count() AS n, min((log_partition, log_offset)) AS a, max((log_partition, log_offset)) AS b
-         FROM events_raw WHERE ${inPass} AND cityHash64(api_key, uuid) IN (${candidates})
-         GROUP BY api_key, uuid HAVING a != b
+         SELECT ${apiKey} AS k, uuid, count() AS n, min((log_partition, log_offset)) AS a, max((log_partition, log_offset)) AS b
+         FROM ${name} WHERE ${inPass} AND cityHash64(${apiKey}, uuid) IN (${candidates})
+         GROUP BY k, uuid HAVING a != b
        )
        ORDER BY a, id LIMIT {limit:UInt32}`,
       { passes, pass, limit: examplesMax },

@@ -2,10 +2,12 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/events/outcome-rows.ts";
 import { encodeReplayRequest, REPLAY_PATH } from "#lib/events/replay-request.ts";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createLetters } from "../../services/dead-letters/letters.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, idOf, poisonRecord } from "../support/consumer.ts";
+import { eventRecord, idOf, poisonRecord, until } from "../support/consumer.ts";
 import { startDeadLetterStage, valuelessRecord } from "../support/dead-letters.ts";
+import { pointRecord } from "../support/points.ts";
 import { runMillrace } from "../support/standalone.ts";
 
 let clickhouse: TestClickHouse;
@@ -97,6 +99,44 @@ it("a poison record among good ones is listed, explained, corrected, and a row o
   expect((await runMillrace(["verify"], stage.env)).code).toBe(0);
 });
 
+it("a letter of a point is shown as one, goes through the gateway onto its own topic, and is a row once", async () => {
+  await using stage = await startDeadLetterStage(clickhouse, "letters_points");
+  stage.startConsumer();
+  const [tags, bootId] = [{ host: "h" }, Buffer.alloc(16, 7)];
+  const bad = pointRecord({ metric: "cpu", value: Number.NaN, tags, bootId, sequence: 5 });
+  await stage.log.append(POINTS_TOPIC, [pointRecord(), bad, poisonRecord]);
+  await until(async () => (await stage.query("SELECT 1 FROM dead_letters")).length === 2, "both are letters");
+  const nameOf = (offset: number) => `${stage.epoch.slice(0, 8)}:${POINTS_TOPIC}:0:${offset}`;
+  const listed = await stage.run("ls", "--topic", POINTS_TOPIC);
+  expect(listed.stdout).toContain('undecodable  the value is NaN  metric "cpu"');
+  expect(JSON.parse((await stage.run("ls", "--json")).stdout)).toMatchObject({
+    letters: expect.arrayContaining([expect.objectContaining({ position: nameOf(1), metric: "cpu" })]),
+  });
+  const shown = JSON.parse((await stage.run("show", nameOf(1), "--json")).stdout);
+  expect(shown.record).toMatchObject({ metric: "cpu", value: "NaN", tags, relay_id: "r", collector: "c" });
+  expect(shown.record.id).toBe("07070707-0707-0707-0707-070707070702");
+  expect((await stage.run("show", nameOf(2))).stdout).toContain("cannot be replayed");
+
+  const unchanged = await stage.run("replay");
+  expect(unchanged.code).toBe(1);
+  expect(unchanged.stderr).toContain(`not replayable: ${nameOf(1)}: could not be stored: the value is NaN`);
+  expect(unchanged.stderr).toContain(`not replayable: ${nameOf(2)}: value: is no PointRecord message`);
+  const foreign = await stage.run("replay", nameOf(1), "--set", "value=1", "--set", "source=x");
+  expect(foreign.stderr).toContain("source: is not a field of a point; value and time can be set");
+  const events = await stage.end();
+  const replayed = await stage.run("replay", nameOf(1), "--set", "value=1.5");
+  expect([replayed.code, replayed.stderr]).toEqual([0, ""]);
+  expect(replayed.stdout).toContain(`replayed ${nameOf(1)} as ${POINTS_TOPIC}:0:3\n`);
+  expect(await stage.end()).toBe(events);
+  const sql = "SELECT toString(uuid) AS id, value, tags FROM points WHERE metric = 'cpu' AND log_offset = 3";
+  await until(async () => (await stage.query(sql)).length > 0, "it is a row");
+  expect(await stage.query(sql)).toEqual([{ id: shown.record.id, value: 1.5, tags }]);
+  expect((await stage.run("replay", nameOf(1), "--set", "value=2")).stdout).toContain(
+    `skipped ${nameOf(1)}: already a row at ${nameOf(3)}\nreplayed 0, skipped 1 as stored`,
+  );
+  expect((await stage.run("show", nameOf(1))).stdout).toMatch(new RegExp(`replayed: ${nameOf(3)} at .*, now a row`));
+});
+
 it("a replay that dies again is listed as a replay of the first, and the event is one row in the end", async () => {
   await using stage = await startDeadLetterStage(clickhouse, "letters_again");
   await stage.warehouse.command("ALTER TABLE events_raw ADD CONSTRAINT refused CHECK event != 'refused'");
@@ -119,6 +159,29 @@ it("a replay that dies again is listed as a replay of the first, and the event i
   expect(await stage.query("SELECT event FROM events WHERE log_offset > 4")).toEqual([{ event: "taken" }]);
   const { stdout } = await stage.run("show", first);
   expect(stdout).toMatch(new RegExp(`dead letter again.*\n.*${stage.nameOf(6)} at .*, now a row`));
+});
+
+it("a replay of a point that dies again is listed as a replay of the first, and the point is one row in the end", async () => {
+  await using stage = await startDeadLetterStage(clickhouse, "letters_points_again");
+  const constraint = (change: string) => stage.warehouse.command(`ALTER TABLE points ${change}`);
+  await constraint("ADD CONSTRAINT refused CHECK metric != 'refused'");
+  stage.startConsumer();
+  const nameOf = (offset: number) => `${stage.epoch.slice(0, 8)}:${POINTS_TOPIC}:0:${offset}`;
+  const letters = async (count: number) =>
+    until(async () => (await stage.query("SELECT 1 FROM log_outcomes")).length === count, `${count} are letters`);
+  await stage.log.append(POINTS_TOPIC, [pointRecord(), pointRecord({ metric: "refused" }), pointRecord()]);
+  await letters(1);
+  expect((await stage.run("replay")).code).toBe(0);
+  await letters(2);
+  const [first, second] = [nameOf(1), nameOf(3)];
+  expect((await stage.run("ls")).stdout).toMatch(new RegExp(`^${second}  .*  replay of ${first}$`, "m"));
+  await constraint("DROP CONSTRAINT refused");
+  expect((await stage.run("replay", second)).code).toBe(0);
+  const row = "SELECT 1 FROM points WHERE metric = 'refused'";
+  await until(async () => (await stage.query(row)).length > 0, "it is a row");
+  expect((await stage.run("replay")).stdout).toContain("replayed 0, skipped 2 as stored");
+  const { stdout } = await stage.run("show", first);
+  expect(stdout).toMatch(new RegExp(`${second} at .*, a dead letter again: .*\n.*${nameOf(4)} at .*, now a row`));
 });
 
 it("letters are chosen by class, time, partition, position and number; many ask to be confirmed", async () => {
@@ -275,13 +338,18 @@ describe("what cannot be meant", () => {
       return response.status;
     };
     const secret = { authorization: "Bearer secret" };
-    const noReplay = encodeReplayRequest([eventRecord()]);
+    const noReplay = encodeReplayRequest([eventRecord()], EVENTS_TOPIC);
     expect(await post({}, noReplay)).toBe(401);
     expect(await post({ authorization: "Bearer public" }, noReplay)).toBe(403);
     expect(await post({ ...secret, origin: "https://example.com" }, noReplay)).toBe(403);
     expect(await post({ ...secret, "content-type": "text/plain" }, noReplay)).toBe(415);
     expect(await post(secret, noReplay)).toBe(400);
-    expect(await post(secret, encodeReplayRequest([poisonRecord]))).toBe(400);
+    expect(await post(secret, encodeReplayRequest([poisonRecord], EVENTS_TOPIC))).toBe(400);
+    for (const record of [poisonRecord, eventRecord({ checkStored: true }), pointRecord()]) {
+      expect(await post(secret, encodeReplayRequest([record], POINTS_TOPIC))).toBe(400);
+    }
+    expect(await post(secret, encodeReplayRequest([], "other"))).toBe(400);
+    expect(await post(secret, '{"topic":1,"records":[]}')).toBe(400);
     expect(await post(secret, '{"records":[{}]}')).toBe(400);
     expect(await stage.end()).toBe(1);
 

@@ -138,6 +138,46 @@ describe("the roll-up", () => {
     expect(await rolledRows(warehouse, "restart")).toBe(1);
   });
 
+  it("has what a slot was closed over once the partition has its next owner", async () => {
+    const { stage, clock } = await pointsStage(warehouse, "closed-over");
+    await using _ = stage;
+    await stage.append(pointRecord());
+    clock.nowMs = slotAt(1);
+    await stage.append(pointRecord());
+    const first = stage.start({ clock: slowClock });
+    await closed(warehouse, POINTS, "closed-over", slotAt(1));
+    await first[Symbol.asyncDispose]();
+    // A row of an owner that died before it computed the slot, which an older owner then noted as closed.
+    await warehouse.command(
+      `INSERT INTO points SELECT * REPLACE (generateUUIDv4() AS uuid, 9 AS value)
+       FROM (SELECT * FROM points WHERE log_epoch = 'closed-over' AND log_offset = 0)`,
+    );
+    const differing = () => allDiffering(warehouse, POINTS, "closed-over");
+    expect(await differing()).toEqual([{ slotMs: slotAt(0), rows: 1 }]);
+    stage.start({ clock: slowClock });
+    await until(async () => (await differing()).length === 0, "the slot is computed again");
+  });
+
+  it("is said to lack what may have expired while no consumer was there", async () => {
+    const { stage, clock } = await pointsStage(warehouse, "away");
+    await using _ = stage;
+    await stage.append(pointRecord());
+    clock.nowMs = slotAt(1);
+    await stage.append(pointRecord());
+    const first = stage.start({ clock: slowClock });
+    await closed(warehouse, POINTS, "away", slotAt(1));
+    await first[Symbol.asyncDispose]();
+    await warehouse.command("ALTER TABLE points MODIFY TTL stored_at + INTERVAL 8 HOUR");
+    try {
+      const second = stage.start({ clock: slowClock });
+      const isTold = () => second.warnings.some(({ msg }) => msg.includes("may have expired and be in no roll-up"));
+      await until(isTold, "it is told");
+      expect(first.warnings).toEqual([]);
+    } finally {
+      await warehouse.command("ALTER TABLE points REMOVE TTL");
+    }
+  });
+
   it("has values of events as points tagged with their source", async () => {
     const { stage, clock } = await pointsStage(warehouse, "events", EVENTS);
     await using _ = stage;

@@ -1,13 +1,16 @@
-// EVENTS_RETENTION on a real ClickHouse: what expires goes, in all three tables, and the audit does not miss it.
+// Retention on a real ClickHouse: what expires goes, in all tables of a setting, and the audit does not miss it.
 
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { applyRetention } from "#lib/warehouse/retention.ts";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { applyRetentions, keptSince, retentionSettings } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditLog, isClean, totalsOf } from "../../services/verify/audit.ts";
+import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { eventRecord, until } from "../support/consumer.ts";
 
@@ -29,15 +32,16 @@ async function createTables(database: string): Promise<Warehouse> {
 async function apply(warehouse: Warehouse, retentionMs: number | undefined): Promise<{ msg: string; table: string }[]> {
   const lines: { msg: string; table: string }[] = [];
   const logger = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) });
-  await applyRetention(warehouse, retentionMs, logger);
+  const others = { pointsRetention: undefined, retention: undefined };
+  await applyRetentions(warehouse, { eventsRetention: retentionMs, ...others }, logger);
   return lines;
 }
 
-async function ttls(warehouse: Warehouse): Promise<unknown[]> {
+async function ttls(warehouse: Warehouse, tables = TABLES): Promise<unknown[]> {
   const rows = await warehouse.query<{ ttl: string }>(
     `SELECT extract(engine_full, 'TTL (.*?) SETTINGS') AS ttl FROM system.tables
      WHERE database = currentDatabase() AND name IN {tables:Array(String)}`,
-    { params: { tables: TABLES } },
+    { params: { tables } },
   );
   return rows.map(({ ttl }) => ttl);
 }
@@ -98,7 +102,7 @@ describe("EVENTS_RETENTION", () => {
       const epoch = (await log.epoch()) ?? "";
       await store(warehouse, epoch, 0, 15, 100);
       await store(warehouse, epoch, 15, 30, 0);
-      const audit = () => auditLog({ log, warehouse, topic: EVENTS_TOPIC, group: CONSUMER_GROUP });
+      const audit = () => auditLog({ log, warehouse, kind: AUDITED_EVENTS });
       expect(totalsOf(await audit())).toMatchObject({ accounted: 30, missing: 0 });
 
       expect((await apply(warehouse, 90 * DAY_MS)).map(({ table }) => table)).toEqual(TABLES);
@@ -140,5 +144,76 @@ describe("EVENTS_RETENTION", () => {
     expect((await ttls(warehouse)).filter((ttl) => ttl !== "")).toEqual(["toDateTime(log_time) + toIntervalWeek(1)"]);
     expect(await apply(warehouse, 14 * DAY_MS)).toHaveLength(3);
     expect(new Set(await ttls(warehouse))).toEqual(new Set(["toDateTime(log_time) + toIntervalSecond(1209600)"]));
+  });
+});
+
+const HOUR_MS = 3_600_000;
+
+function parse(env: Record<string, string>) {
+  const outcome = parseConfig(z.object(retentionSettings), { argv: [], env, command: "test", summary: "" });
+  return outcome.kind === "config" ? outcome.config : outcome.text;
+}
+
+describe("POINTS_RETENTION and RETENTION", () => {
+  it("are eight hours and a week unless they are set, weeks where there is no unit, and for ever when off", () => {
+    const unset = { eventsRetention: undefined, pointsRetention: 8 * HOUR_MS, retention: 7 * DAY_MS };
+    expect(parse({})).toEqual(unset);
+    expect(parse({ POINTS_RETENTION: "2d", RETENTION: "3" })).toEqual({
+      ...unset,
+      pointsRetention: 2 * DAY_MS,
+      retention: 21 * DAY_MS,
+    });
+    expect(parse({ POINTS_RETENTION: "OFF", RETENTION: "off" })).toMatchObject({
+      pointsRetention: undefined,
+      retention: undefined,
+    });
+    expect(parse({ POINTS_RETENTION: "1h" })).toContain("at least 3h, or off");
+    expect(parse({ RETENTION: "0" })).toContain("at least 1d, or off");
+  });
+
+  it("are applied, changed and taken back, each on its own table", async () => {
+    const warehouse = await createTables("points_changing");
+    const logger = pino({ level: "silent" });
+    const settings = { eventsRetention: undefined, pointsRetention: 8 * HOUR_MS, retention: 7 * DAY_MS };
+    const ttlOf = async (name: string) => (await ttls(warehouse, [name]))[0];
+    await applyRetentions(warehouse, settings, logger);
+    expect(await ttlOf("points")).toBe("stored_at + toIntervalSecond(28800)");
+    expect(await ttlOf("points_5m")).toBe("slot + toIntervalSecond(604800)");
+    const [kept = 0] = [await keptSince(warehouse, ["points", "points_5m"])];
+    expect(Math.abs(kept - (Date.now() - 7 * HOUR_MS))).toBeLessThan(60_000);
+    await applyRetentions(warehouse, { ...settings, pointsRetention: DAY_MS, retention: undefined }, logger);
+    expect(await ttlOf("points")).toBe("stored_at + toIntervalSecond(86400)");
+    expect(await ttlOf("points_5m")).toBe("");
+    await applyRetentions(warehouse, { ...settings, pointsRetention: undefined, retention: undefined }, logger);
+    expect(await ttlOf("points")).toBe("");
+    expect(await keptSince(warehouse, ["points", "points_5m"])).toBeUndefined();
+    expect(await ttls(warehouse)).toEqual(["", "", ""]);
+  });
+
+  it("take what expired, counted from storing and from the slot, and leave what only arrived long ago", async () => {
+    const warehouse = await createTables("points_expiring");
+    const columns = "uuid, metric, log_epoch, log_topic, log_partition, log_offset, log_time, stored_at";
+    const point = (offset: number, arrivedHours: number, storedHours: number) =>
+      warehouse.command(
+        `INSERT INTO points (${columns}) SELECT generateUUIDv4(), 'cpu', 'e', 't', 0, ${offset},
+           now64(3) - toIntervalHour(${arrivedHours}), now() - toIntervalHour(${storedHours})`,
+      );
+    await point(0, 48, 48);
+    // Stored after a long absence: it has to reach the roll-up first.
+    await point(1, 72, 0);
+    await point(2, 0, 0);
+    for (const days of [10, 3]) {
+      await warehouse.command(
+        `INSERT INTO points_5m (metric, log_epoch, slot, version) SELECT 'cpu', 'e', now() - toIntervalDay(${days}), 1`,
+      );
+    }
+    const settings = { eventsRetention: undefined, pointsRetention: 8 * HOUR_MS, retention: 7 * DAY_MS };
+    await applyRetentions(warehouse, settings, pino({ level: "silent" }));
+    const offsets = async () => await warehouse.query("SELECT log_offset AS o FROM points ORDER BY o");
+    await until(async () => (await offsets()).length === 2, "the expired point is gone");
+    expect(await offsets()).toEqual([{ o: "1" }, { o: "2" }]);
+    const slots = () => warehouse.query("SELECT dateDiff('day', slot, now()) AS days FROM points_5m");
+    await until(async () => (await slots()).length === 1, "the expired slot is gone");
+    expect(await slots()).toEqual([{ days: "3" }]);
   });
 });

@@ -9,9 +9,10 @@ import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { parseUuid, personIdOf } from "#lib/events/ids.ts";
 import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows, EVENT_COLUMNS } from "#lib/events/row.ts";
-import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStoredLog } from "../../services/verify/stored.ts";
+import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { recordOf } from "../support/identity.ts";
 
@@ -86,7 +87,7 @@ async function startSystem(records: readonly AppendRecord[]): Promise<System> {
   const program = join(directory, "verify.mjs");
   await writeFile(program, runner);
   const log = await createSqliteLog({ file: join(directory, "log.sqlite") });
-  await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
+  await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   await log.append(EVENTS_TOPIC, records);
   const epoch = (await log.epoch()) ?? "";
   await store(log, warehouse, epoch);
@@ -185,7 +186,7 @@ describe("a log that is accounted for", () => {
     expect(JSON.parse(out)).toMatchObject({
       clean: true,
       totals: { accounted: 7, missing: 0, doubled: 0 },
-      partitions: [{ partition: 0, from: 0, to: 7, rows: 5, duplicates: 1, deadLetters: 1, erased: 0 }],
+      topics: [{ partitions: [{ partition: 0, from: 0, to: 7, rows: 5, duplicates: 1, deadLetters: 1, erased: 0 }] }],
     });
   });
 
@@ -309,8 +310,7 @@ describe("a lost outcome", () => {
     const { code, out } = await system.verify("--repair", "--json");
     expect(code).toBe(0);
     expect(JSON.parse(out)).toMatchObject({
-      partitions: [{ rows: 6, duplicates: 1, deadLetters: 2 }],
-      repair: { repaired: 9, lost: [] },
+      topics: [{ partitions: [{ rows: 6, duplicates: 1, deadLetters: 2 }], repair: { repaired: 9, lost: [] } }],
     });
   });
 
@@ -432,7 +432,7 @@ it("finds gaps at the edges of blocks of a million offsets", async () => {
      WHERE number NOT IN (999999, 1000000, 2000000, 2499999)`,
     { params: { topic: EVENTS_TOPIC } },
   );
-  const stored = createStoredLog(system.warehouse, log);
+  const stored = createStoredLog(system.warehouse, log, AUDITED_EVENTS.table);
   const { stored: sums, expected } = await stored.blocks(3, 0, 2_500_000);
   expect(sums.map(({ count }) => count).sort()).toEqual([499_998, 999_999, 999_999]);
   expect([...expected.values()].map(({ count }) => count).sort()).toEqual([1_000_000, 1_000_000, 500_000]);

@@ -10,6 +10,7 @@ import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/events/outcome-rows.ts"
 import { makeReplay, originOf, type ReplayRecord, readDeadRecord } from "#lib/events/replay-record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { POINTS } from "../../services/consumer/kinds.ts";
 import { createLetters } from "../../services/dead-letters/letters.ts";
 import { createPositionNames } from "../../services/dead-letters/position.ts";
 import { type ReplayCounts, replayLetters } from "../../services/dead-letters/replay.ts";
@@ -18,6 +19,7 @@ import { exactlyOnce } from "../support/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { createStage, eventRecord, idOf, poisonRecord, withInsert } from "../support/consumer.ts";
 import { runDeadLetters, startDeadLetterStage, valuelessRecord } from "../support/dead-letters.ts";
+import { pointRecord } from "../support/points.ts";
 import { spawnMillrace } from "../support/processes.ts";
 
 let clickhouse: TestClickHouse;
@@ -34,10 +36,23 @@ async function databaseOf(name: string): Promise<Warehouse> {
 
 /** A replay of all letters with these `--set`, straight onto the log. */
 function replay(warehouse: Warehouse, log: EventLog, ...settings: string[]): Promise<ReplayCounts> {
+  return replayTold(warehouse, log, () => {}, ...settings);
+}
+
+/** The same, telling why what is not replayed is not. */
+function replayTold(
+  warehouse: Warehouse,
+  log: EventLog,
+  notice: (line: string) => void,
+  ...settings: string[]
+): Promise<ReplayCounts> {
   const deps = {
     ...{ warehouse, letters: createLetters(warehouse), names: createPositionNames([]) },
-    target: { append: (records: readonly AppendRecord[]) => log.append(EVENTS_TOPIC, records), close: async () => {} },
-    ...{ report: () => {}, notice: () => {}, onProgress: () => {} },
+    target: {
+      append: (records: readonly AppendRecord[], topic: string) => log.append(topic, records),
+      close: async () => {},
+    },
+    ...{ report: () => {}, notice, onProgress: () => {} },
   };
   const options = { filter: {}, changes: parseChanges(settings), limit: Number.MAX_SAFE_INTEGER, dryRun: false };
   return replayLetters(deps, options);
@@ -213,5 +228,72 @@ describe("a replay", () => {
     };
     expect(await replay(warehouse, deadly)).toEqual({ replayed: 300, stored: 0, notReplayable: 0, failed: 0 });
     expect([appended, stored]).toEqual([300, 600]);
+  });
+});
+
+describe("a letter of a point", () => {
+  it("is one row of replays at once and later, and the others say what they are duplicates of", async () => {
+    const warehouse = await databaseOf("replayed_points");
+    await using stage = await createStage(warehouse, { epoch: "points", kind: POINTS });
+    await stage.append(pointRecord({ id: idOf(1), value: Number.NaN }), pointRecord());
+    const first = stage.start();
+    await stage.drained();
+    await first[Symbol.asyncDispose]();
+    const counts = await Promise.all([2, 3].map((value) => replay(warehouse, stage.log, `value=${value}`)));
+    expect(counts.map(({ replayed }) => replayed)).toEqual([1, 1]);
+    stage.start();
+    await stage.drained();
+    expect(await replay(warehouse, stage.log, "value=4")).toMatchObject({ replayed: 0, stored: 1 });
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 2, duplicates: 1, deadLetters: 1 }));
+    const rows = await warehouse.query(`SELECT log_offset AS o FROM points WHERE uuid = '${idOf(1)}'`);
+    expect(rows).toEqual([{ o: "2" }]);
+  });
+
+  it.each([
+    ["in one batch", 50_000],
+    ["in a batch each", 1],
+  ])(
+    "is one row of replays hours apart while no consumer runs, and of one a month later, %s",
+    async (name, batchSize) => {
+      const warehouse = await databaseOf(`replayed_apart_${batchSize}`);
+      let now = Date.now();
+      await using stage = await createStage(warehouse, { epoch: name, kind: POINTS, now: () => now });
+      await stage.append(pointRecord({ id: idOf(1), value: Number.NaN }));
+      const first = stage.start();
+      await stage.drained();
+      await first[Symbol.asyncDispose]();
+      for (const value of [2, 3]) {
+        now += 2 * 3_600_000;
+        expect(await replay(warehouse, stage.log, `value=${value}`)).toMatchObject({ replayed: 1 });
+      }
+      stage.start({ config: { batchSize } });
+      await stage.drained();
+      expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 1, duplicates: 1, deadLetters: 1 }));
+      now += 30 * DAY_MS;
+      // As if it had been asked for before the first one was stored.
+      await stage.append(...stage.log.appends.slice(-1));
+      await stage.drained();
+      expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 1, duplicates: 2, deadLetters: 1 }));
+      const outcomes = "SELECT detail FROM log_outcomes WHERE outcome = 'duplicate' ORDER BY log_offset";
+      expect(await warehouse.query(outcomes)).toEqual([{ detail: "0:1" }, { detail: "0:1" }]);
+      expect(await warehouse.query("SELECT value FROM points")).toEqual([{ value: 2 }]);
+    },
+  );
+
+  it("is not replayed when the row of an earlier replay may have expired", async () => {
+    const warehouse = await databaseOf("replayed_late");
+    const hours = 3_600_000;
+    let nowMs = Date.now() - 9 * hours;
+    await using stage = await createStage(warehouse, { epoch: "late", kind: POINTS, now: () => nowMs });
+    await stage.append(pointRecord({ id: idOf(1), value: Number.NaN }));
+    nowMs = Date.now();
+    await stage.append(pointRecord({ id: idOf(2), value: Number.NaN }));
+    stage.start();
+    await stage.drained();
+    await warehouse.command("ALTER TABLE points MODIFY TTL stored_at + INTERVAL 8 HOUR");
+    const notices: string[] = [];
+    const told = (line: string) => void notices.push(line);
+    expect(await replayTold(warehouse, stage.log, told, "value=1")).toMatchObject({ replayed: 1, notReplayable: 1 });
+    expect(notices).toEqual([expect.stringMatching(/millrace\.points:0:0: the point is older than rows .* kept/)]);
   });
 });

@@ -5,9 +5,9 @@ import { Counter, type Registry } from "prom-client";
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { ALL_CLOSED_MS, noteNextSlot, readNextSlot, retiredPartitions } from "#lib/points/progress.ts";
-import { computeSlots, SLOT_MS, slotOf, slotsWithRows } from "#lib/points/slots.ts";
+import { computeSlots, mayHaveExpired, recomputeSlots, SLOT_MS, slotOf, slotsWithRows } from "#lib/points/slots.ts";
 import type { Clock } from "#lib/runtime/clock.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
 
 export interface RollupDeps {
@@ -39,6 +39,11 @@ export interface PartitionSlots {
 const CLOCK_MARGIN_MS = 60_000;
 /** An idle partition's progress is noted this often, so that readers need not look through raw rows for its sake. */
 const IDLE_NOTE_MS = 12 * SLOT_MS;
+/**
+ * The last closed slots are computed again on assignment. A former owner that was frozen while it closed one, and notes
+ * it when it thaws, may have closed it over a row that the owner after it had stored and died before it computed.
+ */
+const RECHECKED_SLOTS = 2;
 /** After so many computed slots progress is noted, for whoever has to go on. */
 const SLOTS_PER_NOTE = 12;
 
@@ -58,10 +63,11 @@ interface Partition {
 /** Disposing ends the computing under way; progress says where to go on. */
 export function createRollup({ warehouse, clock, registry, logger }: RollupDeps): Rollup {
   const metrics = createRollupMetrics(registry);
+  const shardOf = ({ partition }: RowOrigin) => warehouseOf(warehouse, partition);
   const stopping = new AbortController();
   const partitions = new Map<AbortSignal, Partition>();
-  /** One partition of each topic looks after its earlier incarnations. */
-  const errands: Partition[] = [];
+  /** What is to be done once for a partition, after what is due. */
+  const errands: { partition: Partition; act: (partition: Partition) => Promise<void> }[] = [];
   let wake = Promise.withResolvers<void>();
 
   function patiently<T>(lost: AbortSignal, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -73,7 +79,7 @@ export function createRollup({ warehouse, clock, registry, logger }: RollupDeps)
   async function compute({ origin, lost }: Partition, slots: readonly number[]): Promise<void> {
     for (const slot of slots) {
       const range = { ...origin, fromMs: slot, toMs: slot + SLOT_MS };
-      await patiently(lost, (signal) => computeSlots(warehouse, range, signal));
+      await patiently(lost, (signal) => computeSlots(shardOf(origin), range, signal));
       metrics.slots.inc({ topic: origin.topic });
     }
   }
@@ -90,7 +96,7 @@ export function createRollup({ warehouse, clock, registry, logger }: RollupDeps)
       await compute(partition, some);
       for (const slot of some) open.delete(slot);
       const nextMs = rest[0] ?? overMs;
-      await patiently(lost, (signal) => noteNextSlot(warehouse, origin, nextMs, partition.notedMs, signal));
+      await patiently(lost, (signal) => noteNextSlot(shardOf(origin), origin, nextMs, partition.notedMs, signal));
       partition.notedMs = nextMs;
       if (rest.length === 0) return;
     }
@@ -99,9 +105,24 @@ export function createRollup({ warehouse, clock, registry, logger }: RollupDeps)
   /** Slots of earlier incarnations of the topic: nobody adds to them any more. */
   async function closeRetired({ origin: { topic, epoch }, lost }: Partition): Promise<void> {
     for (const { origin, nextMs } of await patiently(lost, () => retiredPartitions(warehouse, topic, epoch))) {
-      const open = new Set(await patiently(lost, () => slotsWithRows(warehouse, origin, nextMs)));
+      const open = new Set(await patiently(lost, () => slotsWithRows(shardOf(origin), origin, nextMs)));
       await close({ origin, lost, open, closingMs: nextMs, notedMs: nextMs, overMs: ALL_CLOSED_MS });
     }
+  }
+
+  async function recheck({ origin, lost, notedMs }: Partition): Promise<void> {
+    const range = { ...origin, fromMs: notedMs - RECHECKED_SLOTS * SLOT_MS, toMs: notedMs };
+    await patiently(lost, (signal) => recomputeSlots(shardOf(origin), range, signal));
+  }
+
+  /** Told, because nobody can tell afterwards: what has expired of a slot that nobody closed is in no roll-up. */
+  async function tellExpired({ origin, lost, notedMs }: Partition): Promise<void> {
+    if (!(await patiently(lost, () => mayHaveExpired(shardOf(origin), origin.topic, notedMs)))) return;
+    const since = new Date(notedMs).toISOString();
+    logger.warn(
+      { ...origin, since },
+      "nobody has rolled up since then: rows stored before that long absence may have expired and be in no roll-up",
+    );
   }
 
   function move(partition: Partition, overMs: number): void {
@@ -115,7 +136,7 @@ export function createRollup({ warehouse, clock, registry, logger }: RollupDeps)
       await wake.promise;
       wake = Promise.withResolvers();
       for (const partition of partitions.values()) await unlessLost(partition, close);
-      for (const partition of errands.splice(0)) await unlessLost(partition, closeRetired);
+      for (const { partition, act } of errands.splice(0)) await unlessLost(partition, act);
     }
   }
 
@@ -167,14 +188,20 @@ export function createRollup({ warehouse, clock, registry, logger }: RollupDeps)
       // The partition starts over: what is being computed for it goes on.
       const known = partitions.get(lost);
       if (known?.origin.epoch === origin.epoch) return slotsOf(known);
-      const noted = await patiently(lost, () => readNextSlot(warehouse, origin));
-      if (noted === undefined) await patiently(lost, (signal) => noteNextSlot(warehouse, origin, 0, 0, signal));
+      const noted = await patiently(lost, () => readNextSlot(shardOf(origin), origin));
+      if (noted === undefined) await patiently(lost, (signal) => noteNextSlot(shardOf(origin), origin, 0, 0, signal));
       const nextMs = noted ?? 0;
-      const slots = await patiently(lost, () => slotsWithRows(warehouse, origin, nextMs));
+      const slots = await patiently(lost, () => slotsWithRows(shardOf(origin), origin, nextMs));
       const partition = { origin, lost, open: new Set(slots), closingMs: nextMs, notedMs: nextMs, overMs: 0 };
       partitions.set(lost, partition);
       lost.addEventListener("abort", () => partitions.delete(lost), { once: true });
-      if (origin.partition === 0) errands.push(partition);
+      if (nextMs > 0) {
+        await unlessLost(partition, tellExpired);
+        // As noted now: closing goes on meanwhile.
+        errands.push({ partition: { ...partition }, act: recheck });
+      }
+      // One partition of each topic looks after its earlier incarnations.
+      if (origin.partition === 0) errands.push({ partition, act: closeRetired });
       move(partition, slots.at(-1) ?? 0);
       wake.resolve();
       return slotsOf(partition);

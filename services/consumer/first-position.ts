@@ -1,0 +1,55 @@
+// Whether a record's id is a row already: by the id window, and for a record that is flagged (`check_stored`: replays of
+// dead letters, resumed imports) among all rows, whatever their age, epoch and partition.
+import type { StoredRecord } from "#lib/eventlog/log.ts";
+import type { RowOrigin } from "#lib/events/row.ts";
+import type { IdWindow } from "./id-window.ts";
+import type { StoredOffsets, StoredPosition } from "./stored.ts";
+
+/** Positions of the stored rows of flagged ids, by windowId; one that has none has an empty list. */
+export type Positions = ReadonlyMap<string, readonly StoredPosition[]>;
+
+export interface FirstPositions {
+  /**
+   * Of the row that makes this record a duplicate: "partition:offset", after the epoch when it is an older one. `own` are
+   * the records before it in its range, by windowId; `earlier` is for a flagged record only.
+   */
+  of(
+    id: string,
+    record: StoredRecord,
+    own: ReadonlyMap<string, StoredRecord>,
+    earlier: readonly StoredPosition[] | undefined,
+  ): string | undefined;
+  /** Looks up flagged ids: UUID texts by windowId. */
+  lookUp(flagged: ReadonlyMap<string, string>): Promise<Positions>;
+}
+
+const IDS_PER_LOOKUP = 1000;
+
+export function createFirstPositions(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): FirstPositions {
+  return {
+    of(id, record, own, earlier) {
+      const neighbour = own.get(id);
+      // A flagged record is a duplicate however long ago its row was, so the window's bounds are not for it.
+      const isNear = neighbour !== undefined && (earlier !== undefined || window.covers(neighbour, record));
+      const near = isNear ? neighbour.offset : window.firstOffset(id, record.offset, record.appendTimeMs);
+      if (near !== undefined) return `${origin.partition}:${near}`;
+      // On a replay the record's own row may be among the stored ones; that is no other event.
+      const far = earlier?.find(
+        (p) => p.epoch !== origin.epoch || p.partition !== origin.partition || p.offset < record.offset,
+      );
+      if (!far) return undefined;
+      return `${far.epoch === origin.epoch ? "" : `${far.epoch}:`}${far.partition}:${far.offset}`;
+    },
+    async lookUp(flagged) {
+      const positions = new Map<string, readonly StoredPosition[]>();
+      for (const id of flagged.keys()) positions.set(id, []);
+      const uuids = [...flagged.values()];
+      for (let i = 0; i < uuids.length; i += IDS_PER_LOOKUP) {
+        for (const [id, found] of await stored.positionsOf(uuids.slice(i, i + IDS_PER_LOOKUP))) {
+          positions.set(id, found);
+        }
+      }
+      return positions;
+    },
+  };
+}
