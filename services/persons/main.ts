@@ -1,42 +1,32 @@
 // `millrace persons`: exit code 0 when nothing is left, 1 when something is or was not to be found, 2 for wrong arguments.
 
-import { join } from "node:path";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
 import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
+import { type LogRetention, readKafkaRetention } from "#lib/eventlog/retention.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { createErasures } from "#lib/identity/erasures.ts";
+import { type Certificate, certify, isClean } from "#lib/identity/erasure/certificate.ts";
+import { type Behind, ConsumerBehindError } from "#lib/identity/erasure/consumed.ts";
+import { type DeleteDeps, deletePerson, findPerson, isUnknown } from "#lib/identity/erasure/delete-person.ts";
+import { type EraseStep, NoEpochError } from "#lib/identity/erasure/erase.ts";
+import { DeletionFailedError } from "#lib/identity/erasure/mutation.ts";
+import { PersonTooLargeError } from "#lib/identity/erasure/person.ts";
+import { TurnLostError } from "#lib/identity/erasure/turn.ts";
 import { createLogger } from "#lib/runtime/log.ts";
 import { printable } from "#lib/runtime/printable.ts";
+import { ownTerminal, type Terminal } from "#lib/runtime/terminal.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseFault, clusterRefusal } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import { type Certificate, certify, isClean } from "./certificate.ts";
 import { type PersonsConfig, parsePersons } from "./config.ts";
-import { type Behind, ConsumerBehindError } from "./consumed.ts";
-import { beginErasure, type EraseDeps, finishErasure, NoEpochError } from "./erase.ts";
-import { DeletionFailedError } from "./mutation.ts";
-import { PersonTooLargeError } from "./person.ts";
-import { isNothing, previewOf } from "./preview.ts";
-import { certificateJson, certificateText, type Keeping, previewJson, previewText } from "./report.ts";
+import { certificateJson, certificateText, previewJson, previewText } from "./report.ts";
 
 const exitDone = 0;
 const exitFailed = 1;
 const exitUsage = 2;
 
 const progressMs = 2000;
-
-/** Where the command writes to: results, and what a person is told beside them. */
-export interface Terminal {
-  out(text: string): void;
-  err(text: string): void;
-}
-
-const ownTerminal: Terminal = {
-  out: (text) => void process.stdout.write(text),
-  err: (text) => void process.stderr.write(text),
-};
 
 export async function main(
   argv: readonly string[],
@@ -49,11 +39,16 @@ export async function main(
     return outcome.exitCode;
   }
   const { config, ownId } = outcome;
+  const refusal = clusterRefusal(config, "millrace persons delete");
+  if (refusal !== undefined) {
+    terminal.err(`persons: ${refusal}\n`);
+    return exitFailed;
+  }
   const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
-    const log = await openLog(config);
+    const log = await openLogForReading(config, "persons");
     try {
-      return await deletePerson(ownId, config, { log, warehouse, terminal });
+      return await deleteAsked(ownId, config, { log, warehouse, terminal });
     } finally {
       await log.close();
     }
@@ -67,32 +62,22 @@ export async function main(
   }
 }
 
-async function openLog(config: PersonsConfig): Promise<EventLog> {
-  if (config.kafkaBrokers.length > 0) {
-    const logger = createLogger({ level: "error", service: "persons", stream: process.stderr });
-    return createKafkaLog(kafkaOptions(config, "millrace-persons", logger));
-  }
-  // Read-only, so that the process that writes the file is not disturbed.
-  return createSqliteLog({ file: join(config.dataDir, "log.sqlite"), readOnly: true });
-}
-
 interface Desk {
   log: EventLog;
   warehouse: Warehouse;
   terminal: Terminal;
 }
 
-async function deletePerson(ownId: string, config: PersonsConfig, desk: Desk): Promise<number> {
+async function deleteAsked(ownId: string, config: PersonsConfig, desk: Desk): Promise<number> {
   const { log, warehouse, terminal } = desk;
-  const known = await createErasures(warehouse).newestOf(ownId);
-  const unfinished = known?.finishedAtMs === undefined ? known : undefined;
-  const preview = await previewOf(warehouse, ownId);
-  if (unfinished === undefined && isNothing(preview)) {
-    // Asked for again: that nothing is left can be shown as often as somebody wants to see it.
-    if (known) return show(await certify(log, warehouse, known), config, terminal);
+  const found = await findPerson(warehouse, ownId);
+  const { preview, unfinished, finished } = found;
+  if (isUnknown(found)) {
     terminal.err("persons: nothing is stored of this person; what was sent a moment ago may not be stored yet\n");
     return exitFailed;
   }
+  // Asked for again: that nothing is left can be shown as often as somebody wants to see it.
+  if (finished) return show(await certify(log, warehouse, finished), config, terminal);
   if (config.dryRun || !config.yes) {
     terminal.out((config.json ? previewJson : previewText)(preview));
     if (unfinished) terminal.err(`erasure ${unfinished.id} of this person is not finished: --yes goes on with it\n`);
@@ -100,16 +85,28 @@ async function deletePerson(ownId: string, config: PersonsConfig, desk: Desk): P
     terminal.err("persons: nothing was deleted; add --yes to delete it, which cannot be undone\n");
     return exitUsage;
   }
-  const deps = erasing(config, desk);
-  const erasure = unfinished ?? (await beginErasure(deps, ownId));
-  return show(await finishErasure(deps, erasure), config, terminal);
+  return show(await deletePerson(erasing(config, desk), ownId), config, terminal);
 }
 
-function erasing({ wait }: PersonsConfig, { log, warehouse, terminal }: Desk): EraseDeps {
+const stepTexts: Readonly<Record<EraseStep, string>> = {
+  hide: "hiding what is stored",
+  wait: "waiting until the consumer has stored what was on the log",
+  "erase again": "erasing what came meanwhile, and the links",
+  "rewrite files": "removing what is hidden from the files",
+  "compute roll-up": "computing the roll-up without its values",
+  certify: "looking for anything left",
+};
+
+function erasing({ wait }: PersonsConfig, { log, warehouse, terminal }: Desk): DeleteDeps {
   let shownMs = performance.now();
+  let isWaiting = false;
   return {
     ...{ log, warehouse, topic: EVENTS_TOPIC, patienceMs: wait, nowMs: Date.now },
-    onStep: (what) => terminal.err(`${what}\n`),
+    onWaitForTurn() {
+      if (!isWaiting) terminal.err("waiting for another erasure, or until one that was killed is a minute old\n");
+      isWaiting = true;
+    },
+    onStep: (step) => terminal.err(`${stepTexts[step]}\n`),
     onLook(behind) {
       if (behind.length === 0 || performance.now() - shownMs < progressMs) return;
       shownMs = performance.now();
@@ -122,13 +119,18 @@ function behindText({ partition, next, end }: Behind): string {
   return `partition ${partition} at offset ${next} of ${end}`;
 }
 
-function show(certificate: Certificate, config: PersonsConfig, terminal: Terminal): number {
-  const keeping: Keeping = { retentionMs: config.kafkaBrokers.length > 0 ? undefined : config.logRetention };
-  terminal.out((config.json ? certificateJson : certificateText)(certificate, keeping));
+async function show(certificate: Certificate, config: PersonsConfig, terminal: Terminal): Promise<number> {
+  terminal.out((config.json ? certificateJson : certificateText)(certificate, await retentionOf(config)));
   return isClean(certificate) ? exitDone : exitFailed;
 }
 
-const OWN_ERRORS = [ConsumerBehindError, DeletionFailedError, PersonTooLargeError, NoEpochError];
+async function retentionOf(config: PersonsConfig): Promise<LogRetention> {
+  if (config.kafkaBrokers.length === 0) return { keptMs: config.logRetention, why: "the standalone's LOG_RETENTION" };
+  const logger = createLogger({ level: "error", service: "persons", stream: process.stderr });
+  return readKafkaRetention(kafkaOptions(config, "millrace-persons", logger), EVENTS_TOPIC);
+}
+
+const OWN_ERRORS = [ConsumerBehindError, DeletionFailedError, PersonTooLargeError, NoEpochError, TurnLostError];
 
 /** Text for failures that are not bugs of this program. */
 function explain(error: unknown, config: PersonsConfig): string | undefined {
@@ -139,9 +141,5 @@ function explain(error: unknown, config: PersonsConfig): string | undefined {
     const which = config.kafkaBrokers.length > 0 ? "KAFKA_BROKERS" : "DATA_DIR, or KAFKA_BROKERS for a log on Kafka";
     return `${error.message} (the log is named by ${which}; ${again})`;
   }
-  if (!(error instanceof WarehouseError)) return undefined;
-  const { clickhouseUrl, clickhouseDatabase } = config;
-  const cause = error.cause instanceof Error ? `: ${error.cause.message.trim().split("\n")[0]}` : "";
-  const remedy = "name it with CLICKHOUSE_URL and CLICKHOUSE_DATABASE; millrace migrate makes missing tables";
-  return `ClickHouse at ${clickhouseUrl}, database ${clickhouseDatabase}: ${printable(error.message + cause)} (${remedy}; ${again})`;
+  return error instanceof WarehouseError ? printable(clickhouseFault(error, config, again)) : undefined;
 }

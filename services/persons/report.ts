@@ -1,14 +1,9 @@
 // What the command prints: nothing of it is a person's own text, only ids, counts and times.
-import { type Certificate, isClean } from "./certificate.ts";
-import type { Preview } from "./preview.ts";
+import type { LogRetention } from "#lib/eventlog/retention.ts";
+import { type Certificate, isClean, remainUntilMs } from "#lib/identity/erasure/certificate.ts";
+import type { Preview } from "#lib/identity/erasure/preview.ts";
 
 const IDS_SHOWN_MAX = 20;
-
-/** What the log keeps is said by where it is. */
-export interface Keeping {
-  /** How long records stay, milliseconds; undefined: the topic's settings say so. */
-  retentionMs: number | undefined;
-}
 
 export function previewText({ person, events, deadLetters, namedIds }: Preview): string {
   return `${[
@@ -22,7 +17,7 @@ export function previewJson(preview: Preview): string {
 }
 
 /** Ends with the one line that says it all. */
-export function certificateText(certificate: Certificate, keeping: Keeping): string {
+export function certificateText(certificate: Certificate, retention: LogRetention): string {
   const { erasure, erased, checks } = certificate;
   const finished = erasure.finishedAtMs === undefined ? "not finished" : `finished ${timeText(erasure.finishedAtMs)}`;
   const width = Math.max(...checks.map(({ count }) => String(count).length));
@@ -35,7 +30,7 @@ export function certificateText(certificate: Certificate, keeping: Keeping): str
       const told = `  ${String(count).padStart(width)}  ${what}`;
       return query === undefined ? told : `${told}\n      ${query}`;
     }),
-    ...remainsLines(certificate, keeping),
+    ...remainsLines(certificate, retention),
     "not looked at: backups, copies elsewhere, what others said about the person in events of their own; parts of tables",
     "that were replaced stay on ClickHouse's disk for old_parts_lifetime (8 minutes unless set)",
   ];
@@ -48,32 +43,31 @@ export function certificateText(certificate: Certificate, keeping: Keeping): str
   return `${lines.join("\n")}\n`;
 }
 
-export function certificateJson(certificate: Certificate, keeping: Keeping): string {
+export function certificateJson(certificate: Certificate, retention: LogRetention): string {
   const { erasure, erased, checks, remains } = certificate;
+  const untilMs = remainUntilMs(certificate, retention);
   return jsonText({
     clean: isClean(certificate),
     ...{ erasure: erasure.id, person: erasure.personId, ownIds: erasure.ownIds },
-    ...{ requestedAt: timeText(erasure.requestedAtMs), erased, checks, remains },
+    ...{ requestedAt: timeText(erasure.requestedAtMs), erased, checks },
+    remains: remains.map(({ newestAtMs, ...range }) => ({ ...range, newestAt: timeText(newestAtMs) })),
     finishedAt: erasure.finishedAtMs === undefined ? null : timeText(erasure.finishedAtMs),
-    remainsUntil: remains.length === 0 ? null : (untilText(certificate, keeping) ?? null),
+    remainsUntil: untilMs === undefined ? null : timeText(untilMs),
+    remainsWhy: remains.length === 0 ? null : retention.why,
   });
 }
 
-function remainsLines(certificate: Certificate, keeping: Keeping): string[] {
+function remainsLines(certificate: Certificate, retention: LogRetention): string[] {
   const { remains, erasure } = certificate;
   if (remains.length === 0) return ["on the log: none of the records that may be the person's"];
-  const until = untilText(certificate, keeping);
-  const when =
-    until === undefined ? "until the topic's retention.ms or retention.bytes removes them" : `until ${until}`;
+  const untilMs = remainUntilMs(certificate, retention);
+  const when = untilMs === undefined ? retention.why : `until ${timeText(untilMs)} at the latest (${retention.why})`;
   return [
     `on the log ${when}: the person's records, which nothing stores again, among these of ${erasure.topic}`,
-    ...remains.map(({ partition, from, to }) => `  partition ${partition}, offsets ${from} to ${to}`),
+    ...remains.map(({ partition, from, to, newestAtMs }) => {
+      return `  partition ${partition}, offsets ${from} to ${to}, the newest of ${timeText(newestAtMs)}`;
+    }),
   ];
-}
-
-/** Each of the records was on the log when the erasure was asked for. */
-function untilText({ erasure }: Certificate, { retentionMs }: Keeping): string | undefined {
-  return retentionMs === undefined ? undefined : timeText(erasure.requestedAtMs + retentionMs);
 }
 
 function idLines(ownIds: readonly string[]): string[] {

@@ -16,6 +16,7 @@ import { EVENTS } from "../../services/consumer/kinds.ts";
 import { main } from "../../services/persons/main.ts";
 import { auditLog, isClean } from "../../services/verify/audit.ts";
 import { repairGaps } from "../../services/verify/repair.ts";
+import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { BATCHES, eventRecord, until } from "../support/consumer.ts";
 import { expectedPeople, recordOf, type Said, shownPeople } from "../support/identity.ts";
@@ -45,6 +46,8 @@ interface Scene extends AsyncDisposable {
   /** Offsets that are missing are stored again from the log. */
   repair(): Promise<void>;
   count(from: string): Promise<number>;
+  /** When the log took the record, as ISO 8601 has it. */
+  appendedAt(offset: number): Promise<string>;
 }
 
 async function createScene(database: string): Promise<Scene> {
@@ -56,7 +59,7 @@ async function createScene(database: string): Promise<Scene> {
   const said: Said[] = [];
   const consumers: Consumer[] = [];
   const env = { DATA_DIR: directory, CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: database };
-  const audit = () => auditLog({ log, warehouse, topic: EVENTS_TOPIC, group: CONSUMER_GROUP });
+  const audit = () => auditLog({ log, warehouse, kind: AUDITED_EVENTS });
   const scene: Scene = {
     warehouse,
     said,
@@ -101,11 +104,16 @@ async function createScene(database: string): Promise<Scene> {
     async repair() {
       const found = await audit();
       const gaps = found.partitions.map(({ partition, missing }) => ({ partition, ranges: missing.ranges }));
-      await repairGaps({ log, warehouse }, found, gaps);
+      await repairGaps({ log, warehouse, kind: AUDITED_EVENTS }, found, gaps);
     },
     async count(from) {
       const [row] = await warehouse.query<{ n: string }>(`SELECT count() AS n FROM ${from}`);
       return Number(row?.n ?? 0);
+    },
+    async appendedAt(from) {
+      const read = { from, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 };
+      const [record] = await log.tail(EVENTS_TOPIC, 0, read);
+      return new Date(record?.appendTimeMs ?? Number.NaN).toISOString();
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(consumers.map((consumer) => consumer[Symbol.asyncDispose]()));
@@ -169,7 +177,9 @@ describe("millrace persons delete", () => {
     const first = await scene.delete(personIdOf("u"), "--yes", "--json");
     const certificate = JSON.parse(first.out);
     expect(certificate).toMatchObject({ clean: true, erased: 2, person: personIdOf("u") });
-    expect(certificate.remains).toEqual([{ partition: 0, from: 0, to: 2 }]);
+    const newestAt = await scene.appendedAt(2);
+    expect(certificate.remains).toEqual([{ partition: 0, from: 0, to: 2, newestAt }]);
+    expect(Date.parse(certificate.remainsUntil)).toBe(Date.parse(newestAt) + 7 * 86_400_000);
     const queries = certificate.checks.flatMap(({ query }: { query?: string }) => query ?? []);
     expect(queries).toHaveLength(7);
     for (const query of queries) expect(await scene.warehouse.query(query)).toEqual([{ n: "0" }]);

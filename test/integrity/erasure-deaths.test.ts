@@ -1,10 +1,10 @@
 // A command that erases a person is killed, and run again.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { personIdOf } from "#lib/events/ids.ts";
+import { isClean } from "#lib/identity/erasure/certificate.ts";
+import { beginErasure, finishErasure } from "#lib/identity/erasure/erase.ts";
 import { createErasures } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { isClean } from "../../services/persons/certificate.ts";
-import { beginErasure, finishErasure } from "../../services/persons/erase.ts";
 import { exactlyOnce } from "../support/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { eventRecord } from "../support/consumer.ts";

@@ -9,11 +9,15 @@ import { consumed, type WaitOptions } from "./consumed.ts";
 import { eraseEvents, eraseLetters, removeHidden } from "./events.ts";
 import { countEdges, eraseEdges, eraseProfiles } from "./facts.ts";
 import { personOf } from "./person.ts";
+import { eraseFromRollup } from "./rollup.ts";
+
+/** In the order in which they are taken. */
+export type EraseStep = "hide" | "wait" | "erase again" | "rewrite files" | "compute roll-up" | "certify";
 
 export interface EraseDeps extends WaitOptions {
   topic: string;
-  /** What it does next, for a person who waits. */
-  onStep(what: string): void;
+  /** Called before each step; what it throws ends the erasure there. */
+  onStep(step: EraseStep): void | Promise<void>;
   nowMs(): number;
 }
 
@@ -51,21 +55,23 @@ export async function finishErasure(deps: EraseDeps, begun: Erasure): Promise<Ce
   const { log, warehouse, onStep } = deps;
   const erasures = createErasures(warehouse);
   let erasure = await withPerson(warehouse, erasures, begun);
-  onStep("hiding what is stored");
+  await onStep("hide");
   await erasePerson(warehouse, erasure);
-  onStep("waiting until the consumer has stored what was on the log");
+  await onStep("wait");
   // Of a log that was replaced since, nothing can come any more.
   if ((await currentEpoch(deps)) === erasure.epoch) await consumed(erasure, deps);
   // What came meanwhile may have joined the person to other ids, whose history is the person's then.
   erasure = await withPerson(warehouse, erasures, erasure);
-  onStep("erasing what came meanwhile, and the links");
+  await onStep("erase again");
   await erasePerson(warehouse, erasure);
   erasure = { ...erasure, edges: Math.max(erasure.edges, await countEdges(warehouse, erasure.id)) };
   await erasures.save(erasure);
   await eraseEdges(warehouse, erasure);
-  onStep("removing what is hidden from the files");
+  await onStep("rewrite files");
   await removeHidden(warehouse);
-  onStep("looking for anything left");
+  await onStep("compute roll-up");
+  await eraseFromRollup(warehouse, erasure);
+  await onStep("certify");
   const certificate = await certify(log, warehouse, erasure);
   if (!isClean(certificate)) return certificate;
   erasure = { ...erasure, finishedAtMs: deps.nowMs() };

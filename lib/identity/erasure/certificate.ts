@@ -1,9 +1,11 @@
 // What shows that nothing is left, and what else there is.
-import type { EventLog } from "#lib/eventlog/log.ts";
+import { type EventLog, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
+import type { LogRetention } from "#lib/eventlog/retention.ts";
 import type { Erasure } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { countLetters, OWN_ROWS } from "./events.ts";
 import { STATEMENT_SECONDS_MAX } from "./mutation.ts";
+import { slotsLeft } from "./rollup.ts";
 import { BELOW, EDGES, ERASED, IDS, POSITION, pasted } from "./sql.ts";
 
 export interface Check {
@@ -19,6 +21,8 @@ export interface Remains {
   from: number;
   /** ... to here, both included, among which are the person's. */
   to: number;
+  /** When the log took the newest of them, milliseconds since 1970. */
+  newestAtMs: number;
 }
 
 export interface Certificate {
@@ -29,9 +33,17 @@ export interface Certificate {
   remains: Remains[];
 }
 
+/** When the last of the person's records is gone from the log at the latest, milliseconds since 1970. */
+export function remainUntilMs({ remains }: Certificate, { keptMs }: LogRetention): number | undefined {
+  if (remains.length === 0 || keptMs === undefined) return undefined;
+  return Math.max(...remains.map(({ newestAtMs }) => newestAtMs)) + keptMs;
+}
+
 export function isClean({ checks }: Certificate): boolean {
   return checks.every(({ count }) => count === 0);
 }
+
+const READ_MS_MAX = 5_000;
 
 /** Rows that are deleted but still in the files count. */
 const WITH_HIDDEN = "SETTINGS apply_deleted_mask = 0";
@@ -76,6 +88,11 @@ export async function certify(log: EventLog, warehouse: Warehouse, erasure: Eras
     query: undefined,
     count: letters,
   });
+  checks.push({
+    what: "slots of the roll-up in which its events arrived and that say something else than the events that are left",
+    query: undefined,
+    count: (await slotsLeft(warehouse, erasure)).length,
+  });
   const erased = `SELECT uniqExact(${POSITION}) AS n FROM log_outcomes WHERE outcome = 'erased' AND detail = toString({erasure:UUID})`;
   return {
     ...{ erasure, checks },
@@ -90,11 +107,25 @@ async function countOf(warehouse: Warehouse, sql: string, erasureId: string): Pr
   return Number(row?.n ?? 0);
 }
 
-async function remainsOf(log: EventLog, { topic, ends }: Erasure): Promise<Remains[]> {
+async function remainsOf(log: EventLog, { topic, ends, requestedAtMs }: Erasure): Promise<Remains[]> {
   const remains: Remains[] = [];
   for (const { partition, start } of await log.bounds(topic)) {
     const end = ends.get(partition) ?? 0;
-    if (start < end) remains.push({ partition, from: start, to: end - 1 });
+    if (start >= end) continue;
+    // Each of them was on the log when the erasure was asked for.
+    const newestAtMs = (await appendTimeOf(log, topic, partition, end - 1)) ?? requestedAtMs;
+    remains.push({ partition, from: start, to: end - 1, newestAtMs });
   }
   return remains;
+}
+
+/** Undefined when the record has been removed meanwhile. */
+async function appendTimeOf(log: EventLog, topic: string, partition: number, offset: number) {
+  try {
+    const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: READ_MS_MAX };
+    return (await log.tail(topic, partition, read))[0]?.appendTimeMs;
+  } catch (error) {
+    if (error instanceof OffsetOutOfRangeError) return undefined;
+    throw error;
+  }
 }
