@@ -1,0 +1,65 @@
+// pulse's server as a composition of Millrace's parts: the standalone without its gateway.
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Logger } from "pino";
+import type { RunningService } from "#lib/runtime/lifecycle.ts";
+import { createTokenCheck } from "#lib/runtime/token.ts";
+import { type Relay, startRelay } from "../relay/app.ts";
+import { startCore } from "../standalone/core.ts";
+import { startStats } from "../stats/app.ts";
+import type { Mounted } from "../stats/mount.ts";
+import type { Address, PulseConfig } from "./config.ts";
+
+export interface Pulse extends RunningService {
+  readonly httpUrl: string;
+  /** host:port for relays. */
+  readonly relayAddress: string;
+  readonly clickhouseUrl: string;
+}
+
+/** Rejects with a sentence when a port or the data directory is no good. */
+export async function startPulse(config: PulseConfig, logger: Logger): Promise<Pulse> {
+  await using stack = new AsyncDisposableStack();
+  const { standalone, http, relays, hasAlertRoutes } = config;
+  for (const warning of config.warnings) logger.warn(warning);
+  const core = stack.use(await startCore(standalone, logger));
+  const { log, registry, asked: warehouse, checks } = core;
+  const relay = stack.use(await startRelay({ config: { ...standalone, host: relays.host }, log, registry, logger }));
+  const extraRoutes = [guardedRoutes(relay, config.token)];
+  const parts = { log, warehouse, registry, logger, checks, extraRoutes, hasAlertRoutes };
+  const stats = stack.use(await startStats({ ...standalone, host: http.host }, parts));
+  // First and side by side, so that what they accept until their end is on the log before the consumer leaves.
+  stack.defer(async () => {
+    await Promise.all([stats, relay].map((each) => each[Symbol.asyncDispose]()));
+  });
+
+  const owned = stack.move();
+  return {
+    httpUrl: `${standalone.tlsCert === undefined ? "http" : "https"}://${text({ ...http, port: stats.port })}`,
+    relayAddress: text({ ...relays, port: relay.port }),
+    clickhouseUrl: core.clickhouseUrl,
+    failed: core.failed,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** `/relays`, behind the token of everything else on the port: the relay asks for its own only. */
+function guardedRoutes(relay: Relay, token: string | undefined): Mounted {
+  const isToken = token === undefined ? () => true : createTokenCheck(token);
+  return (request, response) => {
+    const [path = ""] = (request.url ?? "").split("?", 1);
+    if (path !== "/relays" && !path.startsWith("/relays/")) return false;
+    const { authorization = "", "x-auth-token": header } = request.headers;
+    const given = /^bearer /i.test(authorization) ? authorization.slice(7) : header;
+    if (isToken(typeof given === "string" ? given : "")) {
+      // What they use of requests, HTTP/1.1 and HTTP/2 have in common; only the overloads of the types do not unite.
+      return relay.routes(request as IncomingMessage, response as ServerResponse);
+    }
+    response.statusCode = 401;
+    response.end();
+    return true;
+  };
+}
+
+function text({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

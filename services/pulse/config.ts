@@ -1,0 +1,228 @@
+// Settings of `millrace pulse`: pulse's names, defaults and corrections, as the settings of the standalone's parts.
+import { z } from "zod";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { LOG_LEVELS } from "#lib/runtime/log.ts";
+import { isLoopback } from "#lib/runtime/loopback.ts";
+import { flag, oneOf, port, type Setting, secret, settingInfo, text } from "#lib/runtime/settings.ts";
+import { tlsSettings } from "#lib/runtime/tls-settings.ts";
+import { packageVersion } from "#lib/runtime/version.ts";
+import { type StandaloneConfig, standaloneSchema } from "../standalone/config.ts";
+import { letterOf, withLongNames } from "./arguments.ts";
+
+const COMMAND = "millrace pulse";
+const SUMMARY = "pulse's server in one process: history API, relays, alerts. Nothing else to install.";
+/** What everybody knows keeps nobody out. */
+const KNOWN_TOKEN = "secret";
+const BEAT_SECONDS_DEFAULT = 30;
+const BEAT_SECONDS_MIN = 2;
+const AGGREGATE_MINUTES_DEFAULT = 15;
+/** Grain of the roll-up. */
+const AGGREGATE_MINUTES_STEP = 5;
+/** pulse made one at each start, which nobody could check. */
+const OWN_CERTIFICATE =
+  "--tls-cert and --tls-key, PEM files of your own; none is made here. To make one: openssl req -x509 -newkey ec " +
+  "-pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=pulse -out cert.pem -keyout key.pem";
+const SECONDS_MAX = 86_400;
+const WEEKS_MAX = 5_200;
+
+/** What is not named below has the standalone's default; a key that is absent would be a fault. */
+const UNSET = Object.fromEntries(Object.keys(standaloneSchema.shape).map((key) => [key, undefined]));
+
+export interface Address {
+  host: string;
+  port: number;
+}
+
+function setting<T>(placeholder: string, defaultText: string, expected: string, read: (raw: string) => T | undefined) {
+  const schema = z.unknown().transform((raw, context): T => {
+    const value = read(raw === undefined || raw === null ? defaultText : String(raw).trim());
+    if (value !== undefined) return value;
+    context.addIssue({ code: "custom", message: `expected ${expected}` });
+    return z.NEVER;
+  });
+  const shown = defaultText === "" ? {} : { defaultText };
+  return schema.register(settingInfo, { expected, placeholder, ...shown }) as Setting<T>;
+}
+
+const address = (defaultText: string) =>
+  setting("host:port", defaultText, "host:port, such as 127.0.0.1:8080", parseAddress);
+const word = () => setting("text", "", "text", (raw) => raw);
+const whole = (defaultNumber: number, unit: string, max: number) =>
+  setting(unit, String(defaultNumber), `a whole number of ${unit}, at most ${max}`, (raw) => {
+    const value = /^[+-]?\d+$/.test(raw) ? Number(raw) : Number.NaN;
+    return value <= max && value >= -max ? value : undefined;
+  });
+
+const pulseSchema = z
+  .object({
+    server: flag(false).describe("Run the server. Without it this text is shown."),
+    httpListenAddress: address("127.0.0.1:8080").describe("Address of the history API, alerts, live values, health."),
+    serverListenAddress: address("127.0.0.1:3000").describe("Address for relays."),
+    influxAddress: word().describe("Not used: points are stored in ClickHouse, under --data-dir."),
+    kapacitorAddress: word().describe("Alert routes are there if it is not empty. Nothing is sent to the address."),
+    mistAddress: word().describe("Not used: live values are at GET /watch."),
+    mistToken: secret("").describe("Not used."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    corsAllow: text("*").describe("Web origin whose pages may read answers; *: any."),
+    insecure: flag(true).describe("Plain HTTP. --insecure=false is HTTPS, with --tls-cert and --tls-key."),
+    token: secret(KNOWN_TOKEN).describe(
+      "What callers send as X-AUTH-TOKEN; secret unless set; empty: none is asked for.",
+    ),
+    pollInterval: whole(60, "seconds", SECONDS_MAX)
+      .refine((seconds) => seconds >= 0, "expected 0 (which means 60) or more seconds")
+      .describe("How often relays are asked for their values; 0: 60."),
+    beatInterval: whole(BEAT_SECONDS_DEFAULT, "seconds", SECONDS_MAX).describe("How often relays are told to ping."),
+    aggregateInterval: whole(AGGREGATE_MINUTES_DEFAULT, "minutes", 1_440).describe(
+      "Windows whose means count under --pulse-compat code, multiples of 5.",
+    ),
+    retention: whole(1, "weeks", WEEKS_MAX).describe("How long aggregates are kept."),
+    version: flag(false).describe("Print the version and exit."),
+    ...tlsSettings,
+    pulseCompat: oneOf(["readme", "code"], "readme").describe(
+      "Where pulse's README and its code differ, whose form answers have. The program that you had has code's.",
+    ),
+    relayToken: secret().describe("Relays must send it, as `id NAME TOKEN`. Unset: every relay may connect."),
+    allowAnonymous: flag(false).describe("Listen beyond loopback without tokens, or with the one everybody knows."),
+    webhookAllowPrivate: flag(false).describe(
+      "Lets alerts be posted to private, loopback and other special addresses.",
+    ),
+    dataDir: text("./.millrace").describe("Directory of all data."),
+    clickhouseHttpPort: port(8123).describe("Port of ClickHouse's HTTP interface, on 127.0.0.1."),
+  })
+  .superRefine((values, context) => {
+    const fault = (key: keyof typeof values, message: string) =>
+      context.addIssue({ code: "custom", path: [key], message });
+    const files = [values.tlsCert, values.tlsKey].filter((path) => path !== undefined).length;
+    if (!values.insecure && files < 2) fault("insecure", `false needs ${OWN_CERTIFICATE}`);
+    if (values.insecure && files > 0) fault("insecure", "must be false for --tls-cert and --tls-key to be of use");
+    if (values.relayToken !== undefined && !/^\S+$/.test(values.relayToken))
+      fault("relayToken", "expected one word without white space: it ends a line");
+    if (values.allowAnonymous) return;
+    if (!isLoopback(values.httpListenAddress.host) && ["", KNOWN_TOKEN].includes(values.token))
+      fault("httpListenAddress", "is beyond loopback: set --token to a secret of your own, or --allow-anonymous");
+    if (!isLoopback(values.serverListenAddress.host) && values.relayToken === undefined)
+      fault("serverListenAddress", "is beyond loopback: set --relay-token, or --allow-anonymous to let any relay in");
+  });
+
+type PulseSettings = z.output<typeof pulseSchema>;
+
+export interface PulseConfig {
+  http: Address;
+  relays: Address;
+  /** Undefined: none is asked for. */
+  token: string | undefined;
+  hasAlertRoutes: boolean;
+  /** Of everything else; its host is where ClickHouse's interface listens. */
+  standalone: StandaloneConfig;
+  /** What is set and means nothing here, or is not taken as it is: a sentence each. */
+  warnings: readonly string[];
+}
+
+export type PulseOutcome = { kind: "config"; config: PulseConfig } | { kind: "text"; text: string; exitCode: 0 | 2 };
+
+/** Settings, or what to print and to end with. Reads no environment: pulse has none. */
+export function parsePulse(argv: readonly string[], readFile?: (path: string) => string): PulseOutcome {
+  const long = withLongNames(argv);
+  if (long.includes("--version")) return { kind: "text", text: `pulse ${packageVersion()} (millrace)\n`, exitCode: 0 };
+  const input = { env: {}, command: COMMAND, summary: SUMMARY, ...(readFile ? { readFile } : {}) };
+  const toml = configFileOf(long);
+  if (toml?.toLowerCase().endsWith(".toml")) {
+    const remedy =
+      'write its keys as YAML, "poll-interval: 60" for "poll-interval = 60", into a file that ends in .yaml';
+    return { kind: "text", text: `${COMMAND}: ${toml}: TOML is not read: ${remedy}\n`, exitCode: 2 };
+  }
+  const outcome = parseConfig(pulseSchema, { ...input, argv: long });
+  if (outcome.kind === "help") return { kind: "text", text: withLetters(outcome.text), exitCode: 0 };
+  if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
+  if (!outcome.config.server) return parsePulse(["--help"]);
+  return { kind: "config", config: translate(outcome.config) };
+}
+
+function translate(settings: PulseSettings): PulseConfig {
+  const { beatInterval, aggregateInterval, retention, warnings } = corrected(settings);
+  const { httpListenAddress: http, serverListenAddress: relays } = settings;
+  const token = settings.token === "" ? undefined : settings.token;
+  const standalone = standaloneSchema.parse({
+    ...UNSET,
+    host: "127.0.0.1",
+    statsPort: http.port,
+    statsToken: token,
+    relayPort: relays.port,
+    pollInterval: settings.pollInterval,
+    beatInterval,
+    aggregateInterval,
+    retention,
+    ...{ corsAllow: settings.corsAllow, pulseCompat: settings.pulseCompat, relayToken: settings.relayToken },
+    ...{ dataDir: settings.dataDir, clickhouseHttpPort: settings.clickhouseHttpPort, logLevel: settings.logLevel },
+    ...{ webhookAllowPrivate: settings.webhookAllowPrivate, tlsCert: settings.tlsCert, tlsKey: settings.tlsKey },
+  });
+  return { http, relays, token, hasAlertRoutes: settings.kapacitorAddress !== "", standalone, warnings };
+}
+
+/** What pulse mended with a message, and what does not fit here; and what means nothing any more. */
+function corrected(settings: PulseSettings) {
+  const warnings: string[] = [];
+  let { beatInterval, aggregateInterval, retention } = settings;
+  if (settings.influxAddress !== "") {
+    warnings.push(
+      `influx-address is not used: points are stored in ClickHouse, in ${settings.dataDir}; old ones stay where they are`,
+    );
+  }
+  if (settings.kapacitorAddress !== "") {
+    warnings.push(
+      "kapacitor-address turns the alert routes on and is not called: alerts are evaluated in this process",
+    );
+  }
+  if (settings.mistAddress !== "" || settings.mistToken !== "") {
+    warnings.push("mist-address and mist-token are not used: live values are at GET /watch and the Watch call");
+  }
+  if (beatInterval < 1) {
+    beatInterval = BEAT_SECONDS_DEFAULT;
+    warnings.push(`beat-interval is below 1: ${beatInterval} seconds are taken`);
+  } else if (beatInterval < BEAT_SECONDS_MIN) {
+    beatInterval = BEAT_SECONDS_MIN;
+    warnings.push(
+      `beat-interval is below ${BEAT_SECONDS_MIN}, at which relays reconnect without end: ${beatInterval} seconds are taken`,
+    );
+  }
+  if (aggregateInterval < 1) {
+    aggregateInterval = AGGREGATE_MINUTES_DEFAULT;
+    warnings.push(`aggregate-interval is below 1: ${aggregateInterval} minutes are taken`);
+  } else if (aggregateInterval % AGGREGATE_MINUTES_STEP !== 0) {
+    aggregateInterval = Math.ceil(aggregateInterval / AGGREGATE_MINUTES_STEP) * AGGREGATE_MINUTES_STEP;
+    warnings.push(
+      `aggregate-interval is no multiple of ${AGGREGATE_MINUTES_STEP}: ${aggregateInterval} minutes are taken`,
+    );
+  }
+  if (retention < 1) {
+    retention = 1;
+    warnings.push("retention is below 1: 1 week is taken");
+  }
+  return { beatInterval, aggregateInterval, retention, warnings };
+}
+
+/** An IPv6 address is written [::1]:3000; without a host it is every address, as in Go. */
+function parseAddress(raw: string): Address | undefined {
+  const [, bracketed, plain, digits] = /^(?:\[([\da-fA-F:.]+)\]|([^:\s]*)):(\d{1,5})$/.exec(raw) ?? [];
+  const host = bracketed ?? plain;
+  const number = Number(digits);
+  return host !== undefined && number <= 65_535 ? { host: host === "" ? "0.0.0.0" : host, port: number } : undefined;
+}
+
+function configFileOf(argv: readonly string[]): string | undefined {
+  const at = argv.findLastIndex((each) => each === "--config-file" || each.startsWith("--config-file="));
+  const given = argv[at] ?? "";
+  return given.includes("=") ? given.slice(given.indexOf("=") + 1) : argv[at + 1];
+}
+
+/** pulse reads no environment; where the text has a variable it gets the letter instead. */
+function withLetters(help: string): string {
+  return help
+    .replace("each as flag, environment variable or key in the configuration file", "each as flag or key in the file")
+    .replace("A flag wins over the environment, the environment over the file", "A flag wins over the file")
+    .replaceAll(/^( {2}--([a-z-]+)(?: <[^>]+>)? +)[A-Z][A-Z_]+(?:, )?/gm, (_, flagText: string, name: string) => {
+      const letter = letterOf(name);
+      return letter === undefined ? flagText : `${flagText}-${letter}  `;
+    })
+    .replaceAll(/ +$/gm, "");
+}
