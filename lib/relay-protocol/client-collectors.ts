@@ -99,10 +99,12 @@ function tagFault(tag: string): string | undefined {
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const expired = Promise.withResolvers<never>();
-  const timer = setTimeout(() => expired.reject(new Error(`no value within ${ms} ms`)), ms);
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no value within ${ms} ms`)), ms);
+  });
   try {
-    return await Promise.race([work, expired.promise]);
+    return await Promise.race([work, expired]);
   } finally {
     clearTimeout(timer);
   }

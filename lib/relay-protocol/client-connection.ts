@@ -50,10 +50,19 @@ export async function openConnection(options: ConnectionOptions): Promise<Server
     ? tls.connect({ host, port, ...(net.isIP(host) ? {} : { servername: host }), ...options.tls })
     : net.connect({ host, port });
   socket.setNoDelay(true);
-  const ended = Promise.withResolvers<Error>();
-  const identified = Promise.withResolvers<void>();
   const fail = (error: Error) => socket.destroy(error);
   const heartbeat = createHeartbeat(send, fail);
+  let reason: Error | undefined;
+  const ended = new Promise<Error>((resolve) => {
+    socket.once("close", () => {
+      heartbeat.stop();
+      resolve(reason ?? new Error("the server closed the connection"));
+    });
+  });
+  let markIdentified = () => {};
+  const identified = new Promise<void>((resolve) => {
+    markIdentified = resolve;
+  });
 
   function send(line: string): void {
     if (socket.destroyed) return;
@@ -66,14 +75,13 @@ export async function openConnection(options: ConnectionOptions): Promise<Server
     heartbeat.heard();
     if (isFirst) {
       isFirst = false;
-      if (line === "ok") identified.resolve();
+      if (line === "ok") markIdentified();
       else fail(new RelayRefusedError(`unable to identify with the server: ${JSON.stringify(line.slice(0, 200))}`));
     } else if (line.startsWith("beat ")) heartbeat.start(beatSeconds(line.slice(5)));
     else if (!socket.destroyed) onLine(line);
   }
 
   const lines = createLineSplitter(LINE_BYTES_MAX);
-  let reason: Error | undefined;
   const timer = setTimeout(() => fail(new Error(`not identified within ${OPEN_MS_MAX} ms`)), OPEN_MS_MAX);
   const onAbort = () => fail(signal.reason as Error);
   signal.addEventListener("abort", onAbort, { once: true });
@@ -84,25 +92,19 @@ export async function openConnection(options: ConnectionOptions): Promise<Server
   socket.on("error", (error) => {
     reason ??= error;
   });
-  socket.once("close", () => {
-    reason ??= new Error("the server closed the connection");
-    heartbeat.stop();
-    identified.reject(reason);
-    ended.resolve(reason);
-  });
   try {
-    await identified.promise;
+    await Promise.race([identified, ended.then((error) => Promise.reject(error))]);
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);
   }
   return {
     send,
-    ended: ended.promise,
+    ended,
     async close() {
       const cut = setTimeout(() => socket.destroy(), CLOSE_MS_MAX);
       socket.end();
-      await ended.promise;
+      await ended;
       clearTimeout(cut);
     },
   };

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import type { Logger } from "pino";
-import { createRelayClient } from "#lib/relay-protocol/client.ts";
+import { createRelayClient } from "../../sdk/node/src/index.ts";
 import { createHostCollectors } from "./collectors.ts";
 import { createCommandCollector } from "./command.ts";
 import type { AgentConfig } from "./config.ts";

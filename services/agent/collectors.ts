@@ -1,7 +1,7 @@
 // What a host says about itself. Names of values carry their subject, because history keeps them without the collector's.
 import os from "node:os";
 import si from "systeminformation";
-import type { Collector } from "#lib/relay-protocol/client-collectors.ts";
+import type { Collector } from "../../sdk/node/src/index.ts";
 
 /** By name. Shares are percent, rates are a second and since the values were last taken. */
 export function createHostCollectors(): Record<(typeof BUILT_IN_NAMES)[number], Collector> {

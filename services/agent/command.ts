@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import type { Collector } from "#lib/relay-protocol/client-collectors.ts";
+import type { Collector } from "../../sdk/node/src/index.ts";
 
 const COMMAND_MS_MAX = 9_000;
 const OUTPUT_CHARS_MAX = 4_096;

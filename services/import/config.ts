@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { flag, httpUrl, secret, text } from "#lib/runtime/settings.ts";
+import { authorities } from "#lib/runtime/tls-settings.ts";
 import type { Format } from "./records.ts";
 import { createTimeParser, type DateOrder } from "./time.ts";
 
@@ -24,6 +25,7 @@ const schema = z
     dateOrder: text().describe("mdy or dmy: how 01/02/2001 is read. Without it such dates are refused."),
     url: httpUrl("http://127.0.0.1:8080").describe("Address of the gateway."),
     apiKey: secret().describe("Key for the gateway, where it asks for one."),
+    tlsCa: authorities().describe("PEM file with certificates to trust beside the public authorities, for https."),
     checkpoint: text().describe("File that keeps what is already in. Default: FILE.millrace-checkpoint."),
     checkStored: flag(false).describe("Look up every event among those stored, for when a checkpoint was lost."),
     force: flag(false).describe(
@@ -63,6 +65,7 @@ export interface ImportConfig {
   dateOrder: DateOrder | undefined;
   url: string;
   apiKey: string | undefined;
+  tlsCa: string | undefined;
   checkpoint: string | undefined;
   checkStored: boolean;
   force: boolean;
@@ -74,7 +77,7 @@ export type ImportConfigOutcome =
 
 const command = "millrace import";
 const prefix = "MILLRACE_";
-const booleanFlags = new Set(["check-stored", "force", "check-config", "help"]);
+const booleanFlags = new Set(["check-stored", "force", "check-config", "print-config", "help"]);
 
 export function parseImportConfig(
   argv: readonly string[],
@@ -105,12 +108,25 @@ export function parseImportConfig(
     const hint = `say --format ${formats.join(", --format ")}`;
     return { kind: "text", text: `${command}: the name ${file} does not tell the format: ${hint}\n`, exitCode: 2 };
   }
-  const { time, distinctId, value, source, event = "", tz, url, apiKey, checkpoint, checkStored, force } = config;
+  const {
+    time,
+    distinctId,
+    value,
+    source,
+    event = "",
+    tz,
+    url,
+    apiKey,
+    tlsCa,
+    checkpoint,
+    checkStored,
+    force,
+  } = config;
   const columns = { time, distinctId, value, source };
   const dateOrder = dateOrders.find((each) => each === config.dateOrder);
   return {
     kind: "config",
-    config: { file, event, columns, format, tz, dateOrder, url, apiKey, checkpoint, checkStored, force },
+    config: { file, event, columns, format, tz, dateOrder, url, apiKey, tlsCa, checkpoint, checkStored, force },
   };
 }
 

@@ -5,6 +5,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { addAbortSignal } from "node:stream";
+import { trustAuthorities } from "#lib/runtime/tls-settings.ts";
 import { createBoundaries } from "./boundaries.ts";
 import { type Checkpoint, CheckpointError, createCheckpoint, type Progress } from "./checkpoint.ts";
 import { type ImportConfig, parseImportConfig } from "./config.ts";
@@ -69,6 +70,7 @@ interface Input {
 
 async function importFile(config: ImportConfig, signal: AbortSignal): Promise<number> {
   const startedMs = performance.now();
+  trustAuthorities(config.tlsCa);
   const input = await openInput(config.file, signal);
   const checkpoint = input.identity && checkpointOf(config, input.identity);
   const before = config.force ? undefined : await checkpoint?.read();
