@@ -1,0 +1,243 @@
+// The client without a browser: a transport of the caller's takes the events, and nothing is stored.
+import { afterEach, describe, expect, it } from "vitest";
+import { createClient, type InitOptions, type Millrace, type TransportPayload } from "./index.ts";
+
+const clients: Millrace[] = [];
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.shutdown();
+});
+
+function start(options: Partial<InitOptions> = {}) {
+  const payloads: TransportPayload[] = [];
+  const client = createClient();
+  clients.push(client);
+  client.init({
+    apiHost: "http://gateway.example:8080///",
+    apiKey: "KEY",
+    capturePageview: false,
+    persistence: "memory",
+    flushAt: 1000,
+    transport: async (_url, payload) => {
+      payloads.push(payload);
+    },
+    ...options,
+  });
+  const events = () => payloads.flatMap(({ batch }) => batch);
+  return { client, payloads, events };
+}
+
+const failing = (status?: number, retryAfterMs?: number) =>
+  Object.assign(new Error(status ? `HTTP ${status}` : "network unavailable"), { status, retryAfterMs });
+
+describe("init", () => {
+  it("asks for apiHost, ignores options in snake_case, and changes nothing when called twice", async () => {
+    expect(() => createClient().init({} as InitOptions)).toThrow("apiHost is required");
+    expect(() => createClient().init({ api_host: "http://a" } as unknown as InitOptions)).toThrow(
+      "apiHost is required",
+    );
+    const { client, payloads } = start();
+    client.init("OTHER", { apiHost: "http://elsewhere" });
+    client.capture("a");
+    await client.flush();
+    expect(payloads).toMatchObject([{ api_key: "KEY", sent_at: expect.any(String) }]);
+  });
+
+  it("posts to /batch/ whatever slashes the host ends with", async () => {
+    const urls: string[] = [];
+    const { client } = start({
+      transport: async (url) => {
+        urls.push(url);
+      },
+    });
+    client.capture("a");
+    await client.flush();
+    expect(urls).toEqual(["http://gateway.example:8080/batch/"]);
+  });
+
+  it("is needed before anything else but opting out", () => {
+    const client = createClient();
+    expect(() => client.capture("a")).toThrow("init");
+    expect(() => client.get_distinct_id()).toThrow("init");
+    expect(client.is_capturing()).toBe(true);
+    client.opt_out_capturing();
+    expect(client.is_capturing()).toBe(false);
+  });
+});
+
+describe("identity", () => {
+  it("identifies an anonymous visitor once, and sets properties after that", async () => {
+    const { client, events } = start();
+    const anonymous = client.get_distinct_id();
+    client.identify("u1", { a: 1 });
+    client.identify("u1");
+    client.identify("u1", { b: 2 }, { c: 3 });
+    client.identify("u2");
+    await client.flush();
+    expect(events().map(({ event, properties }) => [event, properties.distinct_id])).toEqual([
+      ["$identify", "u1"],
+      ["$set", "u1"],
+    ]);
+    const identified = { $anon_distinct_id: anonymous, $device_id: anonymous, $set: { a: 1 }, $set_once: {} };
+    expect(events()[0]?.properties).toMatchObject({ ...identified, $user_id: "u1", $had_persisted_distinct_id: false });
+    expect(client.get_distinct_id()).toBe("u2");
+  });
+
+  it.each(["", "  ", "null", "undefined", "true", "False"])("refuses %j as an id", (id) => {
+    const { client } = start();
+    expect(() => client.identify(id)).toThrow("no distinct id");
+    expect(() => client.identify(undefined)).toThrow("no distinct id");
+  });
+
+  it("changes with an opt-out too, of which no event tells", async () => {
+    const { client, events } = start();
+    client.opt_out_capturing();
+    client.identify("u1");
+    expect(client.get_distinct_id()).toBe("u1");
+    await client.flush();
+    expect(events()).toEqual([]);
+  });
+
+  it("starts anew with reset: ids, session and properties, but for device and opt-out", async () => {
+    const { client, events } = start();
+    const [device, session] = [client.get_distinct_id(), client.get_session_id()];
+    client.register({ plan: "pro" });
+    client.identify("u1");
+    client.opt_out_capturing();
+    client.reset();
+    expect([client.get_distinct_id() === device, client.get_session_id() === session]).toEqual([false, false]);
+    expect([client.get_property("plan"), client.get_property("$last_reset")]).toEqual([undefined, expect.any(String)]);
+    expect(client.has_opted_out_capturing()).toBe(true);
+    client.opt_in_capturing();
+    client.capture("after");
+    client.reset(true);
+    client.capture("new device");
+    await client.flush();
+    const [, after, last] = events();
+    expect(after?.properties.$device_id).toBe(device);
+    expect(last?.properties.$device_id).toBe(last?.properties.distinct_id);
+  });
+
+  it("registers, once or not, and unregisters", async () => {
+    const { client, events } = start();
+    client.register({ a: 1, b: "None" });
+    client.register_once({ a: 2, b: 2, c: 3 });
+    client.unregister("c");
+    client.capture("e", { a: "own" });
+    await client.flush();
+    expect(events()[0]?.properties).toMatchObject({ a: "own", b: 2 });
+    expect(events()[0]?.properties).not.toHaveProperty("c");
+  });
+});
+
+describe("capture", () => {
+  it("returns what it queued; nothing for what no server would take", () => {
+    const { client } = start();
+    expect(client.capture("e")).toMatchObject({ event: "e", uuid: expect.stringMatching(/^[0-9a-f-]{14}7/) });
+    for (const name of ["", "  ", "x".repeat(201), undefined as unknown as string]) {
+      expect(client.capture(name)).toBeUndefined();
+    }
+    expect(client.capture("e", {}, { distinct_id: "x".repeat(1025) })).toBeUndefined();
+    expect(client.capture("e", {}, { timestamp: new Date(Number.NaN) })).toBeUndefined();
+    expect(client.counters()).toMatchObject({ captured: 7, invalid: 6, queued: 1 });
+  });
+
+  it("runs beforeSend in order, drops what it drops, and keeps the id and the denylist", async () => {
+    const { client, events } = start({
+      propertyDenylist: ["secret"],
+      beforeSend: [
+        (event) => (event.event === "no" ? null : { ...event, uuid: "mine" }),
+        (event) => ({ ...event, properties: { ...event.properties, secret: 1, added: { secret: 2 } } }),
+        (event) => {
+          if (event.event === "fault") throw new Error("in the filter");
+          return event;
+        },
+      ],
+    });
+    const event = client.capture("yes");
+    client.capture("no");
+    client.capture("fault");
+    await client.flush();
+    expect(events()).toMatchObject([{ uuid: event?.uuid, event: "yes", properties: { added: {} } }]);
+    expect(JSON.stringify(events())).not.toContain("secret");
+    expect(client.counters()).toMatchObject({ captured: 3, filtered: 2, sent: 1 });
+  });
+});
+
+describe("flush", () => {
+  it("rejects when the server is away, and sends the same ids again", async () => {
+    let isAway = true;
+    const tries: string[][] = [];
+    const { client } = start({
+      transport: async (_url, { batch }) => {
+        tries.push(batch.map(({ uuid }) => uuid));
+        if (isAway) throw failing();
+      },
+    });
+    client.capture("a");
+    await expect(client.flush()).rejects.toThrow("network unavailable");
+    client.capture("b");
+    await expect(client.flush()).rejects.toThrow("network unavailable");
+    isAway = false;
+    await client.flush();
+    expect(tries[2]).toEqual(tries[1]);
+    expect(tries[1]?.slice(0, 1)).toEqual(tries[0]);
+    expect(client.counters()).toMatchObject({ sent: 2, queued: 0 });
+  });
+
+  it("keeps the other half of a batch when one meets an error", async () => {
+    const answers = [413, 503];
+    const accepted: string[] = [];
+    const { client } = start({
+      transport: async (_url, { batch }) => {
+        const status = answers.shift();
+        if (status) throw failing(status);
+        accepted.push(...batch.map(({ event }) => event));
+      },
+    });
+    for (const name of ["e1", "e2", "e3", "e4"]) client.capture(name);
+    await expect(client.flush()).rejects.toThrow("HTTP 503");
+    await client.flush();
+    expect(accepted).toEqual(["e1", "e2", "e3", "e4"]);
+  });
+
+  it("drops what the server refuses for good, and says so", async () => {
+    const { client } = start({
+      transport: async () => {
+        throw failing(401);
+      },
+    });
+    client.capture("a");
+    await expect(client.flush()).rejects.toThrow("HTTP 401");
+    await client.flush();
+    expect(client.counters()).toMatchObject({ rejected: 1, queued: 0 });
+  });
+
+  it("keeps the newest of what is too much, in number and in size", async () => {
+    const { client, events } = start({ maxQueueSize: 3 });
+    for (let n = 0; n < 5; n++) client.capture("n", { n });
+    await client.flush();
+    expect(events().map(({ properties }) => properties.n)).toEqual([2, 3, 4]);
+    const { client: other } = start();
+    for (let n = 0; n < 100; n++) other.capture("big", { text: "x".repeat(60_000) });
+    expect(other.counters().overflow).toBeGreaterThan(30);
+    expect(other.counters().queued + other.counters().overflow).toBe(100);
+  });
+
+  it("covers what was captured while it was under way", async () => {
+    const release = Promise.withResolvers<void>();
+    const accepted: string[] = [];
+    const { client } = start({
+      transport: async (_url, { batch }) => {
+        await release.promise;
+        accepted.push(...batch.map(({ event }) => event));
+      },
+    });
+    client.capture("first");
+    const one = client.flush();
+    client.capture("second");
+    const two = client.flush();
+    release.resolve();
+    await Promise.all([one, two]);
+    expect(accepted).toEqual(["first", "second"]);
+  });
+});

@@ -1,0 +1,235 @@
+// From capture to the server's answer. An event leaves this page's memory, and the device, only when it was answered for.
+import { createBackoff } from "./backoff.ts";
+import { createHandOver } from "./hand-over.ts";
+import { isOffline, native } from "./native.ts";
+import { oneAtATime } from "./one-at-a-time.ts";
+import { Pending } from "./pending.ts";
+import type { QueueStore, Row } from "./queue-store.ts";
+import type { Sender } from "./sender.ts";
+import type { AnalyticsEvent, Counters, TransportName } from "./types.ts";
+
+const BATCH_EVENTS_MAX = 250;
+const BATCH_CHARS_MAX = 1_000_000;
+const SAVE_AGAIN_MS = 10_000;
+
+export interface DeliveryOptions {
+  sender: Sender;
+  store: QueueStore;
+  /** Undefined where there is nothing that tabs share. */
+  lock: { name: string; storage: Storage | undefined } | undefined;
+  flushAt: number;
+  flushIntervalMs: number;
+  maxQueueSize: number;
+  counters: Counters;
+}
+
+export interface Delivery {
+  /** `isOwnTime`: the timestamp was read from the clock, and not given by the caller. */
+  add(event: AnalyticsEvent, json: string, isOwnTime: boolean): void;
+  /** Resolves when everything captured before is answered for. Rejects when it is not; it then stays queued. */
+  flush(): Promise<void>;
+  /** For a page that may be gone in a moment. What cannot be sent by then is stored. */
+  handOver(by: TransportName): void;
+  /** Nothing is stored or sent before this resolves. */
+  waitFor(gate: Promise<void>): void;
+  /** In events that wait. */
+  replace(from: string, to: string): void;
+  /** Sends what is queued, and what earlier pages left, with the next batch. */
+  schedule(): void;
+  /** Forgets that the server was away and tries again. */
+  wake(): void;
+  stop(): void;
+}
+
+export function createDelivery(options: DeliveryOptions): Delivery {
+  const { counters, flushAt, lock, sender, store } = options;
+  const pending = new Pending(options.maxQueueSize, counters);
+  const backoff = createBackoff();
+  const save = createSaver(pending, store, counters);
+  let gates: Promise<unknown> = Promise.resolve();
+  let running: Promise<void> = Promise.resolve();
+  let waiting: Promise<void> | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let hasStopped = false;
+
+  const handOver = createHandOver({ pending, store, sender, onAnswer: answered, onNoAnswer: schedule });
+  const deliver = createDeliver(sender, pending, answered);
+
+  function schedule(): void {
+    if (timer !== undefined || hasStopped) return;
+    timer = native.setTimeout(
+      () => {
+        timer = undefined;
+        if (isOffline()) schedule();
+        else inBackground();
+      },
+      Math.max(options.flushIntervalMs, backoff.waitMs()),
+    );
+  }
+
+  /** What fails is queued again and shows in the counters; there is nobody here to tell. */
+  function inBackground(): void {
+    flush().catch(() => undefined);
+  }
+
+  function flush(): Promise<void> {
+    waiting ??= running.then(drain, drain);
+    return waiting;
+  }
+
+  async function drain(): Promise<void> {
+    running = waiting ?? running;
+    waiting = undefined;
+    await gates;
+    try {
+      while (await (lock ? oneAtATime(lock.name, lock.storage, sendNext) : sendNext()));
+    } finally {
+      if (pending.size > 0) schedule();
+    }
+  }
+
+  /** False when nothing was left. */
+  async function sendNext(): Promise<boolean> {
+    const rows = await queued();
+    if (rows.length === 0) return false;
+    try {
+      const refusal = await deliver(rows);
+      backoff.clear();
+      store.noteAway(false);
+      if (refusal) throw refusal.error;
+    } catch (error) {
+      if (!isRefusal(error)) {
+        backoff.failed(error);
+        store.noteAway(true);
+      }
+      // With nothing of its own, this page still looks after what others left.
+      schedule();
+      throw error;
+    }
+    return true;
+  }
+
+  /** The next batch: of this page, of other tabs, and of pages that have closed. */
+  async function queued(): Promise<Row[]> {
+    const saved = pending.items().filter((item) => item.saved === "yes");
+    // A database that fails to read has not lost this page's own events.
+    const stored = await store.list(BATCH_EVENTS_MAX).catch(() => undefined);
+    const rows = new Map((stored ?? []).map((row) => [row.uuid, row]));
+    if (stored && stored.length < BATCH_EVENTS_MAX) {
+      // Saved, and there no longer: another tab has sent them.
+      for (const { uuid } of saved) if (!rows.has(uuid)) pending.delete(uuid);
+    }
+    for (const item of pending.items()) rows.set(item.uuid, { uuid: item.uuid, json: item.jsonNow() });
+    let chars = 0;
+    const inOrder = [...rows.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1)).slice(0, BATCH_EVENTS_MAX);
+    return inOrder.filter(({ json }, i) => {
+      chars += json.length;
+      return i === 0 || chars <= BATCH_CHARS_MAX;
+    });
+  }
+
+  async function answered(uuids: readonly string[], dropped: number): Promise<void> {
+    counters.sent += uuids.length - dropped;
+    counters.rejected += dropped;
+    for (const uuid of uuids) pending.delete(uuid);
+    // Rows that cannot be removed are sent again, and the server knows their ids.
+    await store.remove(uuids).catch(() => undefined);
+  }
+
+  return {
+    flush,
+    handOver,
+    schedule,
+    add(event, json, isOwnTime) {
+      const dropped = pending.add(event, json, isOwnTime);
+      // What cannot be removed now makes room when the store is full itself.
+      if (dropped.length > 0) store.remove(dropped).catch(() => undefined);
+      save(gates);
+      if (pending.size >= flushAt && backoff.waitMs() === 0 && !isOffline()) inBackground();
+      else schedule();
+    },
+    waitFor(gate) {
+      gates = Promise.all([gates, gate]);
+    },
+    replace: (from, to) => pending.replace(from, to),
+    wake() {
+      backoff.clear();
+      inBackground();
+    },
+    stop() {
+      hasStopped = true;
+      native.clearTimeout(timer);
+    },
+  };
+}
+
+/** Stores what is not stored yet, all that one turn of the event loop captures at once. */
+function createSaver(pending: Pending, store: QueueStore, counters: Counters): (gates: Promise<unknown>) => void {
+  let isSaving = false;
+  let nextMs = 0;
+  return (gates) => {
+    if (isSaving || native.monotonicMs() < nextMs) return;
+    isSaving = true;
+    native.queueMicrotask(async () => {
+      await gates;
+      isSaving = false;
+      const items = pending.items().filter(({ saved }) => saved === "no");
+      for (const item of items) item.saved = "saving";
+      try {
+        const evicted = await store.put(items);
+        for (const item of items) item.saved = "yes";
+        for (const uuid of evicted) if (pending.delete(uuid)) counters.overflow++;
+      } catch {
+        // No storage, or none left: they live as long as the page does, or until there is room.
+        nextMs = native.monotonicMs() + SAVE_AGAIN_MS;
+        for (const item of items) item.saved = "no";
+      }
+    });
+  };
+}
+
+/**
+ * Sends a batch, in halves of halves while the server finds it too large or finds fault with it. Each part is answered
+ * for on its own: what one of them meets does not touch the others. Resolves with the first refusal, if there was one.
+ */
+function createDeliver(
+  sender: Sender,
+  pending: Pending,
+  answered: (uuids: readonly string[], dropped: number) => Promise<void>,
+): (batch: readonly Row[]) => Promise<{ error: unknown } | undefined> {
+  return async (batch) => {
+    const parts = [batch];
+    let refusal: { error: unknown } | undefined;
+    for (let part = parts.shift(); part; part = parts.shift()) {
+      const uuids = part.map(({ uuid }) => uuid);
+      pending.markInFlight(uuids, true);
+      try {
+        await answered(uuids, await sender.send(part));
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        const status = statusOf(error);
+        if ((status === 413 || status === 400) && part.length > 1) {
+          const half = Math.ceil(part.length / 2);
+          parts.unshift(part.slice(0, half), part.slice(half));
+        } else {
+          refusal ??= { error };
+          await answered(uuids, uuids.length);
+        }
+      } finally {
+        pending.markInFlight(uuids, false);
+      }
+    }
+    return refusal;
+  };
+}
+
+function statusOf(error: unknown): number {
+  const status = (error as { status?: unknown } | null | undefined)?.status;
+  return typeof status === "number" ? status : 0;
+}
+
+/** Sent again it would be answered the same. */
+function isRefusal(error: unknown): boolean {
+  const status = statusOf(error);
+  return status >= 400 && status < 500 && status !== 408 && status !== 429;
+}

@@ -1,0 +1,54 @@
+import type { AutocaptureConfig, BeforeSend, InitOptions } from "./types.ts";
+
+/** As given, with the defaults. */
+export interface Options
+  extends Required<
+    Pick<
+      InitOptions,
+      "flushAt" | "flushIntervalMs" | "maxQueueSize" | "persistence" | "requestBatching" | "requestTimeoutMs"
+    >
+  > {
+  /** Without slashes at its end. */
+  apiHost: string;
+  apiKey: string | undefined;
+  pageviews: NonNullable<InitOptions["capturePageview"]>;
+  pageleaves: boolean;
+  autocapture: AutocaptureConfig | undefined;
+  sessionTimeoutMs: number;
+  beforeSend: BeforeSend[];
+  denied: ReadonlySet<string>;
+  transport: InitOptions["transport"];
+  /** Whether anything may be left on the device. */
+  isStored: boolean;
+}
+
+/** Throws when apiHost is missing. Numbers that are none, or below 1, count as not given. */
+export function readOptions(given: InitOptions): Options {
+  const apiHost = typeof given?.apiHost === "string" ? given.apiHost.trim().replace(/\/+$/, "") : "";
+  if (apiHost === "") throw new Error("apiHost is required");
+  const pageviews = given.capturePageview ?? true;
+  const pageleaves = given.capturePageleave ?? "if_capture_pageview";
+  const { autocapture, persistence = "localStorage+cookie" } = given;
+  return {
+    apiHost,
+    apiKey: given.apiKey?.trim() || undefined,
+    pageviews,
+    pageleaves: pageleaves === "if_capture_pageview" ? pageviews !== false : pageleaves,
+    autocapture: autocapture === true ? {} : autocapture || undefined,
+    requestBatching: given.requestBatching ?? true,
+    flushAt: positive(given.flushAt, 20),
+    flushIntervalMs: Math.min(5000, Math.max(250, given.flushIntervalMs ?? 3000)),
+    requestTimeoutMs: positive(given.requestTimeoutMs, 10_000),
+    maxQueueSize: positive(given.maxQueueSize, 1000),
+    sessionTimeoutMs: positive(given.sessionTimeoutMs, 30 * 60_000),
+    persistence,
+    beforeSend: [given.beforeSend ?? []].flat(),
+    denied: new Set(given.propertyDenylist),
+    transport: given.transport,
+    isStored: persistence !== "memory" && !given.disablePersistence,
+  };
+}
+
+function positive(value: number | undefined, otherwise: number): number {
+  return typeof value === "number" && value >= 1 ? value : otherwise;
+}

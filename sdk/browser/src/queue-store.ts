@@ -1,0 +1,165 @@
+// Events on the device until the server has answered for them: in IndexedDB, in localStorage where there is none, and in
+// localStorage as well when a page closes before IndexedDB had the time.
+import type { Database } from "./database.ts";
+import { native } from "./native.ts";
+import { uuidv7 } from "./uuid.ts";
+
+export interface Row {
+  uuid: string;
+  /** The event as it is sent. */
+  json: string;
+}
+
+export interface QueueStore {
+  /** Resolves with the ids that had to make room; rejects when the rows were not kept (quota, storage blocked). */
+  put(rows: readonly Row[]): Promise<string[]>;
+  /** The oldest rows, of all tabs and of pages that have closed. */
+  list(most: number): Promise<Row[]>;
+  remove(uuids: readonly string[]): Promise<void>;
+  /** Keeps what fits before it returns, for a page that is about to go. */
+  stash(rows: readonly Row[]): void;
+  /**
+   * The browser has taken these for sending, and this page may be gone before there is an answer. Call what it returns
+   * when it is not.
+   */
+  noteHandedOver(uuids: readonly string[]): () => void;
+  /** Whether the server answered last time, over page loads. While it does not, nothing counts as handed over. */
+  noteAway(isAway: boolean): void;
+}
+
+/**
+ * Within it the server knows an id again (ID_WINDOW, an hour), and an event that may have arrived is best sent again.
+ * After it, one that the browser took while the server was answering is taken for arrived.
+ */
+const RESEND_MS = 50 * 60_000;
+
+export interface QueueStoreOptions {
+  database: Promise<Database | undefined>;
+  storage: Storage | undefined;
+  /** Keeps the rows of different servers and keys apart. */
+  target: string;
+  /** The oldest rows of a target go beyond it. */
+  maxRows: number;
+}
+
+export function createQueueStore({ database, storage, target, maxRows }: QueueStoreOptions): QueueStore {
+  const rowsBefore = `millrace.q ${target} `;
+  const handedBefore = `millrace.h ${target} `;
+  const awayKey = `millrace.away ${target}`;
+  const range = () => IDBKeyRange.bound(`${target} `, `${target} ~`);
+  const keyOf = (uuid: string) => `${target} ${uuid}`;
+  const uuidOf = (key: string) => key.slice(-36);
+
+  function keys(prefix: string): string[] {
+    const found: string[] = [];
+    for (let i = 0; storage && i < storage.length; i++) {
+      const key = storage.key(i);
+      if (key?.startsWith(prefix)) found.push(key);
+    }
+    return found.sort();
+  }
+
+  function putInStorage(rows: readonly Row[]): string[] {
+    if (!storage) throw new Error("there is no storage");
+    for (const { uuid, json } of rows) storage.setItem(rowsBefore + uuid, json);
+    const held = keys(rowsBefore);
+    const evicted = held.slice(0, Math.max(0, held.length - maxRows));
+    for (const key of evicted) storage.removeItem(key);
+    return evicted.map(uuidOf);
+  }
+
+  function putInDatabase(db: Database, rows: readonly Row[]): Promise<string[] | undefined> {
+    return db.transact<string[]>("queue", "readwrite", (queue, give) => {
+      for (const { uuid, json } of rows) queue.put(json, keyOf(uuid));
+      const count = queue.count(range());
+      count.onsuccess = () => {
+        const excess = count.result - maxRows;
+        if (excess <= 0) return;
+        const oldest = queue.getAllKeys(range(), excess) as IDBRequest<string[]>;
+        oldest.onsuccess = () => {
+          for (const key of oldest.result) queue.delete(key);
+          give(oldest.result.map(uuidOf));
+        };
+      };
+    });
+  }
+
+  /** Ids that were handed over so long ago that the server would not know them again. */
+  function takeSettled(): string[] {
+    const settled: string[] = [];
+    for (const key of keys(handedBefore)) {
+      const [atMs = 0, uuids = ""] = (storage?.getItem(key) ?? "").split(" ");
+      if (Math.abs(native.nowMs() - Number(atMs)) < RESEND_MS) continue;
+      settled.push(...uuids.split(","));
+      storage?.removeItem(key);
+    }
+    return settled;
+  }
+
+  async function remove(uuids: readonly string[]): Promise<void> {
+    for (const uuid of uuids) storage?.removeItem(rowsBefore + uuid);
+    const db = await database;
+    await db?.transact("queue", "readwrite", (queue) => {
+      for (const uuid of uuids) queue.delete(keyOf(uuid));
+    });
+  }
+
+  return {
+    remove,
+    async put(rows) {
+      const db = await database;
+      return db ? ((await putInDatabase(db, rows)) ?? []) : putInStorage(rows);
+    },
+    async list(most) {
+      const settled = takeSettled();
+      if (settled.length > 0) await remove(settled);
+      const found = new Map<string, string>();
+      for (const key of keys(rowsBefore).slice(0, most)) found.set(uuidOf(key), storage?.getItem(key) ?? "");
+      const db = await database;
+      await db?.transact("queue", "readonly", (queue) => {
+        const held = queue.getAllKeys(range(), most) as IDBRequest<string[]>;
+        const jsons = queue.getAll(range(), most) as IDBRequest<string[]>;
+        jsons.onsuccess = () => {
+          for (const [i, key] of held.result.entries()) found.set(uuidOf(key), jsons.result[i] as string);
+        };
+      });
+      const rows = [...found].map(([uuid, json]) => ({ uuid, json }));
+      return rows.sort((a, b) => (a.uuid < b.uuid ? -1 : 1)).slice(0, most);
+    },
+    stash(rows) {
+      try {
+        putInStorage(rows);
+      } catch {
+        // Full or blocked. What can be sent while the page closes still is.
+      }
+    },
+    noteHandedOver(uuids) {
+      const key = handedBefore + uuidv7();
+      try {
+        if (!storage?.getItem(awayKey)) storage?.setItem(key, `${native.nowMs()} ${uuids.join(",")}`);
+      } catch {
+        // Full: they are sent again whenever the next page comes.
+      }
+      return () => storage?.removeItem(key);
+    },
+    noteAway(isAway) {
+      try {
+        if (isAway) storage?.setItem(awayKey, "1");
+        else if (storage?.getItem(awayKey)) storage.removeItem(awayKey);
+      } catch {
+        // Full: the last word stands.
+      }
+      if (isAway) for (const key of keys(handedBefore)) storage?.removeItem(key);
+    },
+  };
+}
+
+/** For pages that must leave nothing on the device. */
+export const NO_STORE: QueueStore = {
+  put: () => Promise.reject(new Error("nothing is stored")),
+  list: () => Promise.resolve([]),
+  remove: () => Promise.resolve(),
+  stash() {},
+  noteHandedOver: () => () => undefined,
+  noteAway() {},
+};

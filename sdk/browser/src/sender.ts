@@ -1,0 +1,52 @@
+import { native } from "./native.ts";
+import type { Row } from "./queue-store.ts";
+import { beacon, post } from "./transport.ts";
+import type { Transport, TransportName, TransportPayload } from "./types.ts";
+
+export interface SenderOptions {
+  endpoint: string;
+  apiKey: string | undefined;
+  timeoutMs: number;
+  transport: Transport | undefined;
+}
+
+/** One request. Both ways resolve with how many events the server counted as dropped. */
+export interface Sender {
+  send(rows: readonly Row[]): Promise<number>;
+  /**
+   * By a request that outlives the page. Undefined: the browser did not take it. Resolves with undefined when it did and
+   * no answer can be seen.
+   */
+  sendClosing(rows: readonly Row[], by: TransportName): Promise<number | undefined> | undefined;
+}
+
+export function createSender({ endpoint, apiKey, timeoutMs, transport }: SenderOptions): Sender {
+  const key = apiKey ? `"api_key":${native.stringify(apiKey)},` : "";
+
+  /** Each event is text already; what is sent again is not made again. */
+  function bodyOf(rows: readonly Row[]): string {
+    const sentAt = new Date(native.nowMs()).toISOString();
+    return `{${key}"sent_at":"${sentAt}","batch":[${rows.map(({ json }) => json).join(",")}]}`;
+  }
+
+  function payloadOf(rows: readonly Row[]): TransportPayload {
+    return native.parse(bodyOf(rows)) as TransportPayload;
+  }
+
+  return {
+    async send(rows) {
+      if (!transport) return post(endpoint, bodyOf(rows), { timeoutMs });
+      await transport(endpoint, payloadOf(rows), { timeoutMs, transport: "fetch", compression: true });
+      return 0;
+    },
+    sendClosing(rows, by) {
+      if (transport) {
+        const closing = { timeoutMs, transport: "sendBeacon", compression: false } as const;
+        return transport(endpoint, payloadOf(rows), closing).then(() => 0);
+      }
+      const json = bodyOf(rows);
+      if ((by === "sendBeacon" || !native.hasKeepalive) && beacon(endpoint, json)) return Promise.resolve(undefined);
+      return native.hasKeepalive ? post(endpoint, json, { timeoutMs, keepalive: true }) : undefined;
+    },
+  };
+}
