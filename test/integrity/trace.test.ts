@@ -1,37 +1,22 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { json } from "node:stream/consumers";
-import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { startTestClickHouse } from "../support/clickhouse.ts";
 import { kafkaForTests } from "../support/kafka.ts";
+import { SPAN_KINDS, startTraceReceiver } from "../support/otlp.ts";
 import { spawnMillrace } from "../support/processes.ts";
-
-interface Span {
-  name: string;
-  traceId: string;
-  spanId: string;
-  parentSpanId?: string;
-  links?: { traceId: string; spanId: string }[];
-}
-
-interface TraceExport {
-  resourceSpans: { scopeSpans: { spans: Span[] }[] }[];
-}
 
 const choice = kafkaForTests();
 const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
+const OTHER_TRACE = "1bf7651916cd43dd8448eb211c80319d";
+const TOPIC = "millrace.events";
 
 it.skipIf(!choice.available)(
-  "one trace leads from the HTTP request over the Kafka record to the ClickHouse insert",
+  "one trace leads from the HTTP request over the Kafka record to the ClickHouse insert, named by the conventions",
   async () => {
     if (!choice.available) return;
     await using stack = new AsyncDisposableStack();
     const { brokers } = stack.use(await choice.start());
     const clickhouse = stack.use(await startTestClickHouse());
-    const collector = await startCollector();
-    stack.defer(collector.close);
+    const receiver = stack.use(await startTraceReceiver());
     const env = {
       KAFKA_BROKERS: brokers.join(","),
       KAFKA_PARTITIONS: "1",
@@ -39,55 +24,73 @@ it.skipIf(!choice.available)(
       HOST: "127.0.0.1",
       PORT: "0",
       CONSUMER_PORT: "0",
-      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+      OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
     };
     expect(await spawnMillrace(["migrate"], env).exited).toBe(0);
     const gateway = stack.use(spawnMillrace(["gateway"], env));
     const consumer = stack.use(spawnMillrace(["consumer"], env));
     const { port } = await gateway.logged("gateway listening");
     await consumer.logged("partition assigned");
+    const post = async (path: string, traceId: string, body: object) => {
+      const headers = { "content-type": "application/json", traceparent: `00-${traceId}-${CALLER.spanId}-01` };
+      const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
+        method: "POST",
+        headers,
+        body: JSON.stringify(body),
+      });
+      expect(answer.status).toBe(200);
+    };
 
-    const response = await fetch(`http://127.0.0.1:${port}/events`, {
-      method: "POST",
-      headers: { "content-type": "application/json", traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-01` },
-      body: JSON.stringify({ event_type: "traced", source: "test", created_at: "2026-01-01T00:00:00Z" }),
-    });
-    expect(response.status).toBe(200);
-    const insert = await collector.spanNamed("insert events_raw");
+    await post("/events", CALLER.traceId, { event_type: "traced", source: "test", created_at: "2026-01-01T00:00:00Z" });
+    const insert = await receiver.spanNamed("INSERT events_raw");
+    const rpc = "millrace.events.v1.EventService/Publish";
+    await post(`/${rpc}`, OTHER_TRACE, { events: [{ event: "traced", distinctId: "a" }] });
     await gateway.stop("SIGTERM");
-    const request = await collector.spanNamed("POST /events");
-    const process = await collector.spanNamed("process millrace.events");
+    const request = await receiver.spanNamed("POST /events");
+    const send = await receiver.spanNamed(`send ${TOPIC}`);
+    const process = await receiver.spanNamed(`process ${TOPIC}`);
+    const call = await receiver.spanNamed(rpc);
 
-    expect(request).toMatchObject({ traceId: CALLER.traceId, parentSpanId: CALLER.spanId });
-    expect(process).toMatchObject({ traceId: CALLER.traceId, parentSpanId: request.spanId });
-    expect(process.links).toEqual([expect.objectContaining({ traceId: CALLER.traceId, spanId: request.spanId })]);
-    expect(insert).toMatchObject({ traceId: CALLER.traceId, parentSpanId: process.spanId });
+    const { traceId } = CALLER;
+    const messaging = { "messaging.system": "kafka", "messaging.destination.name": TOPIC };
+    const link = expect.objectContaining({ traceId, spanId: request.spanId });
+    expect(request).toMatchObject({ traceId, kind: SPAN_KINDS.server, parentSpanId: CALLER.spanId });
+    expect(request.attributes).toEqual({
+      "http.request.method": "POST",
+      "http.route": "/events",
+      "http.response.status_code": 200,
+      "url.path": "/events",
+      "url.scheme": "http",
+      "network.protocol.version": "1.1",
+    });
+    expect(send).toMatchObject({ traceId, kind: SPAN_KINDS.producer, parentSpanId: request.spanId, links: [link] });
+    expect(send.attributes).toEqual({
+      ...messaging,
+      "messaging.operation.name": "send",
+      "messaging.operation.type": "send",
+    });
+    expect(process).toMatchObject({ traceId, kind: SPAN_KINDS.consumer, parentSpanId: request.spanId, links: [link] });
+    expect(process.attributes).toEqual({
+      ...messaging,
+      "messaging.operation.name": "process",
+      "messaging.operation.type": "process",
+      "messaging.destination.partition.id": "0",
+      "messaging.consumer.group.name": expect.stringMatching(/^millrace/),
+    });
+    expect(insert).toMatchObject({ traceId, kind: SPAN_KINDS.client, parentSpanId: process.spanId });
+    expect(insert.attributes).toEqual({
+      "db.system.name": "clickhouse",
+      "db.namespace": "millrace",
+      "db.collection.name": "events_raw",
+      "db.operation.name": "INSERT",
+      "server.address": "127.0.0.1",
+      "server.port": Number(new URL(clickhouse.url).port),
+    });
+    expect(call).toMatchObject({ traceId: OTHER_TRACE, kind: SPAN_KINDS.server, parentSpanId: CALLER.spanId });
+    expect(call.attributes).toEqual({
+      "rpc.system.name": "connectrpc",
+      "rpc.method": rpc,
+      "http.response.status_code": 200,
+    });
   },
 );
-
-async function startCollector() {
-  const spans: Span[] = [];
-  const server = createServer(async (request, response) => {
-    const { resourceSpans } = (await json(request)) as TraceExport;
-    for (const { scopeSpans } of resourceSpans) for (const scope of scopeSpans) spans.push(...scope.spans);
-    response.setHeader("content-type", "application/json").end("{}");
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async spanNamed(name: string): Promise<Span> {
-      for (let attempt = 0; attempt < 300; attempt++) {
-        const span = spans.find((one) => one.name === name);
-        if (span) return span;
-        await sleep(100);
-      }
-      throw new Error(`no span "${name}" among ${spans.map((span) => span.name).join(", ")}`);
-    },
-    async close() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
-}
