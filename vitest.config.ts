@@ -4,6 +4,9 @@ import { createCiReporter } from "./test/support/ci-reporter.ts";
 /** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
 const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
 
+/** Tests of how long something takes that is mostly waiting: no more of them at once than there are processors. */
+const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts", "test/browser/**/*.test.ts"];
+
 export default defineConfig({
   test: {
     reporters: ["default", createCiReporter({ strict: process.env.CI === "true" })],
@@ -14,7 +17,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "parts",
-          include: ["{chaos,lib,services}/**/*.test.ts", "test/component/**/*.test.ts"],
+          include: ["{chaos,lib,sdk,services}/**/*.test.ts", "test/component/**/*.test.ts"],
           exclude: ["chaos/standalone.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
@@ -39,10 +42,21 @@ export default defineConfig({
           name: "whole",
           // Brokers, ClickHouse and whole services, mostly waiting for each other.
           include: ["test/{e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
-          exclude: ALONE,
+          exclude: [...ALONE, ...TIMED],
+          maxWorkers: 3,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "timed",
+          include: TIMED,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 2 },
         },
       },
       {
@@ -53,7 +67,7 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 180_000,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

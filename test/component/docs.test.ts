@@ -21,6 +21,9 @@ const COMMANDS = [
   "properties",
   "persons",
   "relay",
+  "relays",
+  "stats",
+  "doctor",
   "clickhouse",
 ];
 
@@ -134,6 +137,7 @@ const NOT_SETTINGS = new Set([
   "TOO_MANY_PARTS",
   "INVALID_ARGUMENT",
   "UNIMPLEMENTED",
+  "NOT_FOUND",
 ]);
 
 function settingsPage(commands: readonly [help: string, settings: HelpSetting[]][]): string {

@@ -44,7 +44,7 @@ async function refusedOnBoth(call: Call): Promise<Answer> {
     expect((await connection.call("/events", good)).status).toBe(200);
   }
   expect((await gateway.stored()).length).toBe(before + 2);
-  expect(await gateway.metric("millrace_gateway_bytes_in_flight")).toBe(0);
+  expect(await gateway.metric("millrace_gateway_in_flight_bytes")).toBe(0);
   const [first, second] = answers as [Answer, Answer];
   expect(second.status).toBe(first.status);
   expect(second.text).toBe(first.text);

@@ -171,6 +171,11 @@ describe("a malformed RPC", () => {
     expect((await callH1(watched.gateway.port, path, { method, headers, body })).status).toBe(status);
   });
 
+  it("by another method is told which there is", async () => {
+    const { status, headers } = await callH1(watched.gateway.port, PUBLISH, { method: "TRACE", headers: JSON_TYPE });
+    expect([status, headers.allow]).toEqual([405, "POST"]);
+  });
+
   it.each(["connect-timeout-ms", "grpc-timeout"])("with a %s that fits no timer is served", async (name) => {
     const warnings: string[] = [];
     const onWarning = (warning: Error) => warnings.push(warning.name);

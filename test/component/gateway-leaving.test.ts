@@ -14,7 +14,7 @@ describe("a caller who leaves", () => {
     socket.write(
       `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{`,
     );
-    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_in_flight_bytes")).toBe(1);
     socket.resetAndDestroy();
   });
 
@@ -23,7 +23,7 @@ describe("a caller who leaves", () => {
     const stream = session.request({ ":method": "POST", ":path": path, ...JSON_TYPE, "content-length": 100_000 });
     stream.on("error", () => {});
     stream.write("{");
-    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_in_flight_bytes")).toBe(1);
     session.destroy();
   });
 
@@ -32,7 +32,7 @@ describe("a caller who leaves", () => {
     const stream = session.request({ ":method": "POST", ":path": PUBLISH, ...JSON_TYPE, "content-length": 100_000 });
     stream.on("error", () => {});
     stream.write("{");
-    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_in_flight_bytes")).toBe(1);
     await once(stream, "close");
     expect(stream.rstCode).toBe(http2.constants.NGHTTP2_CANCEL);
     session.destroy();
@@ -44,7 +44,7 @@ describe("a caller who leaves", () => {
     stream.write(envelope(Buffer.from(GOOD)));
     await once(stream, "data");
     stream.write(envelope(Buffer.alloc(1000)).subarray(0, 500));
-    await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(500);
+    await expect.poll(() => watched.gateway.metric("millrace_gateway_in_flight_bytes")).toBe(500);
     session.destroy();
   });
 
@@ -56,7 +56,7 @@ describe("a caller who leaves", () => {
       socket.write(
         `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 20971520\r\n\r\n{`,
       );
-      await expect.poll(() => watched.gateway.metric("millrace_gateway_bytes_in_flight")).toBe(1);
+      await expect.poll(() => watched.gateway.metric("millrace_gateway_in_flight_bytes")).toBe(1);
       expect((await watched.neighbour.call(PUBLISH, { headers: JSON_TYPE, body: GOOD })).status).toBe(200);
       socket.destroy();
     },

@@ -22,7 +22,7 @@ afterEach(async () => {
   await gateway[Symbol.asyncDispose]();
 });
 
-const inFlight = () => gateway.metric("millrace_gateway_bytes_in_flight");
+const inFlight = () => gateway.metric("millrace_gateway_in_flight_bytes");
 
 /** Holds every append back until the returned function is called. */
 function holdAppends(): () => void {

@@ -65,7 +65,7 @@ function failureOf(work: Promise<unknown>): Promise<ConnectError> {
 }
 
 async function expectIdle(): Promise<void> {
-  await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(0);
+  await expect.poll(() => gateway.metric("millrace_gateway_in_flight_bytes")).toBe(0);
 }
 
 describe.each(transports)("%s over HTTP/%s", (_name, httpVersion, transport) => {

@@ -34,7 +34,7 @@ describe("stopping", () => {
     gateway.appendBy((_records, real) => held.promise.then(real));
     using h2 = connectH2(gateway.port);
     const calls = [callH1(gateway.port, PUBLISH, GOOD), h2.call(PUBLISH, GOOD)];
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBeGreaterThan(500);
+    await expect.poll(() => gateway.metric("millrace_gateway_in_flight_bytes")).toBeGreaterThan(500);
     const stopped = gateway.stop();
     await expect(callH1(gateway.port, PUBLISH, GOOD)).rejects.toMatchObject({ code: "ECONNREFUSED" });
     held.resolve();
@@ -99,7 +99,7 @@ describe("stopping", () => {
     const stream = session.request({ ":method": "POST", ":path": PUBLISH, ...GOOD.headers });
     stream.on("error", () => {});
     stream.write("{");
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBeGreaterThan(256);
+    await expect.poll(() => gateway.metric("millrace_gateway_in_flight_bytes")).toBeGreaterThan(256);
     const ms = await stopMs();
     expect(ms).toBeGreaterThan(STOP_TIMEOUT_MS - 100);
     expect(ms).toBeLessThan(STOP_TIMEOUT_MS + PROMPT_MS);

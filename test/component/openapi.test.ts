@@ -10,6 +10,7 @@ import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
 import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { makeReplay } from "#lib/events/replay-record.ts";
 import { encodeReplayRequest } from "#lib/events/replay-request.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createHealth, serveHealth } from "#lib/runtime/health.ts";
 import { OPENAPI } from "../../services/gateway/openapi.ts";
 import { PLAIN_DIALECTS } from "../../services/gateway/routes.ts";
@@ -66,14 +67,14 @@ const events = (more: Partial<Sample> = {}) => send(AUTHORIZED, SINGLE, more);
 const batch = (more: Partial<Sample> = {}) => send(JSON_TYPE, { api_key: KEY, batch: [EVENT] }, more);
 const publish = (value: unknown, more: Partial<Sample> = {}) => send(AUTHORIZED, value, more);
 const SECRET_HEADERS = { ...JSON_TYPE, "x-api-key": SECRET };
-const NO_RECORDS = encodeReplayRequest([]);
+const NO_RECORDS = encodeReplayRequest([], EVENTS_TOPIC);
 
 function oneRecord(): string {
   const { key, value } = eventRecord();
   const dead = { epoch: "e", topic: "t", partition: 0, offset: 0, appendTimeMs: Date.now(), key, value };
   const replay = makeReplay(dead, { property: new Map() });
   if (!("value" in replay)) throw new Error(replay.message);
-  return encodeReplayRequest([{ key, value: replay.value }]);
+  return encodeReplayRequest([{ key, value: replay.value }], EVENTS_TOPIC);
 }
 const isTired = { port: () => tired.port };
 
@@ -119,7 +120,11 @@ const SAMPLES: Record<string, Record<string, Sample | Sample[]>> = {
   },
   replayDeadLetters: {
     200: send(SECRET_HEADERS, oneRecord()),
-    400: [send(SECRET_HEADERS, "{}"), send(SECRET_HEADERS, { records: [{ key: "", value: "AAAA" }] })],
+    400: [
+      send(SECRET_HEADERS, "{}"),
+      send(SECRET_HEADERS, { records: [{ key: "", value: "AAAA" }] }),
+      send(SECRET_HEADERS, { topic: "x", records: [] }),
+    ],
     401: send(JSON_TYPE, NO_RECORDS),
     403: [send(AUTHORIZED, NO_RECORDS), send({ ...SECRET_HEADERS, origin: ORIGIN }, NO_RECORDS)],
     413: send(SECRET_HEADERS, TOO_LARGE),

@@ -121,7 +121,7 @@ function watching(gateway: Spawned, port: number) {
   async function watch(): Promise<void> {
     while (!stop.signal.aborted) {
       const { text } = await callH1(port, "/metrics", { method: "GET" });
-      const [, bytes] = /^millrace_gateway_bytes_in_flight (\d+)$/m.exec(text) ?? [];
+      const [, bytes] = /^millrace_gateway_in_flight_bytes (\d+)$/m.exec(text) ?? [];
       seen.bytesInFlightMax = Math.max(seen.bytesInFlightMax, Number(bytes));
       seen.openFiles = readdirSync(`/proc/${gateway.pid}/fd`).length;
       await sleep(200);

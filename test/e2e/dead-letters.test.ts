@@ -3,11 +3,12 @@ import { pino } from "pino";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { eventRecord, idOf, until } from "../support/consumer.ts";
 import { valuelessRecord } from "../support/dead-letters.ts";
 import { kafkaForTests } from "../support/kafka.ts";
+import { pointRecord } from "../support/points.ts";
 import { spawnMillrace } from "../support/processes.ts";
 import { runMillrace } from "../support/standalone.ts";
 
@@ -77,3 +78,23 @@ it.skipIf(!kafka.available)(
     await until(async () => (await runMillrace(["verify"], env)).code === 0, "verify finds nothing");
   },
 );
+
+it.skipIf(!kafka.available)("a letter of a point on Kafka is corrected, a row once, and audited", async () => {
+  expect((await runMillrace(["migrate"], env)).code).toBe(0);
+  await using consumer = spawnMillrace(["consumer"], env);
+  await consumer.logged("partition assigned");
+  const warehouse = clickhouse.warehouse(DATABASE);
+  const isStored = async (sql: string) => (await warehouse.query(sql)).length > 0;
+  await log.append(POINTS_TOPIC, [pointRecord({ id: idOf(1), value: Number.NaN, metric: "cpu" })]);
+  const letter = `dead_letters WHERE log_topic = '${POINTS_TOPIC}'`;
+  await until(() => isStored(`SELECT 1 FROM ${letter}`), "it is a letter");
+  const replay = () => runMillrace(["dead-letters", "replay", "--topic", POINTS_TOPIC, "--set", "value=2"], env);
+  expect((await replay()).stdout).toContain("replayed 1, skipped 0 as stored, 0 not replayable, 0 failed");
+  await until(() => isStored(`SELECT 1 FROM points WHERE uuid = '${idOf(1)}' AND value = 2`), "it is a row");
+  expect((await replay()).stdout).toContain("replayed 0, skipped 1 as stored, 0 not replayable, 0 failed");
+  const verified = async () => {
+    const { code, stdout } = await runMillrace(["verify"], env);
+    return code === 0 && stdout.includes(`topic ${POINTS_TOPIC}`);
+  };
+  await until(verified, "verify finds nothing");
+});

@@ -15,12 +15,15 @@ const ofKind = (kind: Step["kind"]) => steps.filter((step) => step.kind === kind
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 let standalone: RunningStandalone;
+/** Each leads a process group, in which the README's background jobs are. */
+const shells: number[] = [];
 
 beforeAll(async () => {
   directory = await temporaryDirectory();
   standalone = await startStandalone({ dataDir: join(directory.path, ".millrace") });
 });
 afterAll(async () => {
+  for (const pid of shells) killGroup(pid);
   await standalone?.[Symbol.asyncDispose]();
   await directory?.[Symbol.asyncDispose]();
 });
@@ -29,6 +32,8 @@ afterAll(async () => {
 function moved(command: string): string {
   return command
     .replaceAll("8080", new URL(standalone.url).port)
+    .replaceAll("8081", new URL(standalone.statsUrl).port)
+    .replaceAll("127.0.0.1:3001", standalone.relayAddress)
     .replaceAll("8123", new URL(standalone.clickhouseUrl).port)
     .replaceAll("./.millrace", standalone.dataDir);
 }
@@ -43,10 +48,21 @@ async function shell(command: string) {
       MILLRACE_CHECKPOINT: join(directory.path, "checkpoint"),
     },
     stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
   });
+  if (child.pid !== undefined) shells.push(child.pid);
   const closed = once(child, "close");
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
   return { code: code as number | null, stdout, stderr };
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch (error) {
+    // All of it has ended.
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
 }
 
 /** Repeated until it prints what it should: rows are there about a second after the answer. */

@@ -3,6 +3,7 @@ import { mkdir, rm, stat, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { FREE_PORTS } from "../support/processes.ts";
 import {
   type RunningStandalone,
   run,
@@ -18,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => directory?.[Symbol.asyncDispose]());
 
 const start = (env: Record<string, string>, ...args: string[]) =>
-  runMillrace(["start", ...args], { PORT: "0", CLICKHOUSE_HTTP_PORT: "0", ...env });
+  runMillrace(["start", ...args], { ...FREE_PORTS, ...env });
 
 async function occupiedPort() {
   const server = net.createServer().listen(0, "127.0.0.1");
@@ -28,7 +29,7 @@ async function occupiedPort() {
 }
 
 describe("a start that cannot succeed ends with a sentence and its remedy", () => {
-  it.each(["PORT", "CLICKHOUSE_HTTP_PORT"])("when the port of %s is taken", async (setting) => {
+  it.each(Object.keys(FREE_PORTS))("when the port of %s is taken", async (setting) => {
     await using taken = await occupiedPort();
     const { code, stderr } = await start({ DATA_DIR: join(directory.path, "port"), [setting]: taken.port });
     expect(code).toBe(1);
@@ -66,11 +67,13 @@ describe("a start that cannot succeed ends with a sentence and its remedy", () =
     const env = { PORT: "eighty", FLUSH_INTERVAL: "5parsecs", HOST: "0.0.0.0", DATA_DIR: join(directory.path, "none") };
     const { code, stdout, stderr } = await start(env, "--batch-sise", "5");
     expect([code, stdout]).toEqual([2, ""]);
-    expect(stderr).toContain("millrace start: 4 settings are not usable:");
+    expect(stderr).toContain("millrace start: 6 settings are not usable:");
     expect(stderr).toContain("--batch-sise: unknown setting. Did you mean --batch-size?");
     expect(stderr).toContain("PORT=eighty: expected a port number, 0 to 65535");
     expect(stderr).toContain("FLUSH_INTERVAL=5parsecs: expected a duration");
     expect(stderr).toMatch(/HOST=0\.0\.0\.0: .*set PUBLIC_API_KEYS or SECRET_API_KEYS, or HOST=127\.0\.0\.1/);
+    expect(stderr).toMatch(/HOST=0\.0\.0\.0: .*set STATS_TOKEN, or HOST=127\.0\.0\.1/);
+    expect(stderr).toMatch(/HOST=0\.0\.0\.0: .*set RELAY_TOKEN, or HOST=127\.0\.0\.1/);
   });
 });
 

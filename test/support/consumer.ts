@@ -45,7 +45,7 @@ export interface Stage extends AsyncDisposable {
   append(...records: AppendRecord[]): Promise<void>;
   start(options?: ConsumerOptions): RunningConsumer;
   /** Resolves when everything appended is committed and nothing is in flight. */
-  drained(): Promise<void>;
+  drained(msMax?: number): Promise<void>;
   audit(): Promise<StoredAudit>;
   /** A metric's value, summed over its labels; undefined when it has none. */
   metric(consumer: RunningConsumer, name: string): Promise<number | undefined>;
@@ -93,16 +93,20 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
       if (isDead) deaths.set(running, isDead);
       return running;
     },
-    async drained() {
+    async drained(msMax) {
       const wanted = await ends();
-      await until(async () => {
-        for (const consumer of consumers) if (consumer.failure()) throw consumer.failure();
-        const commits = await log.committed(topic, group);
-        return [...wanted].every(([partition, end]) => {
-          const commit = commits.get(partition);
-          return end === 0 || (commit?.offset === end && !commit.metadata.includes('"to"'));
-        });
-      }, "everything is committed");
+      await until(
+        async () => {
+          for (const consumer of consumers) if (consumer.failure()) throw consumer.failure();
+          const commits = await log.committed(topic, group);
+          return [...wanted].every(([partition, end]) => {
+            const commit = commits.get(partition);
+            return end === 0 || (commit?.offset === end && !commit.metadata.includes('"to"'));
+          });
+        },
+        "everything is committed",
+        msMax,
+      );
     },
     async audit() {
       return auditStored(warehouse, epoch, await ends(), kind.table);

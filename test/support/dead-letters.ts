@@ -10,11 +10,11 @@ import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { decodeRecord } from "#lib/events/record.ts";
-import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startConsumer } from "../../services/consumer/app.ts";
-import { EVENTS } from "../../services/consumer/kinds.ts";
+import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
 import { main } from "../../services/dead-letters/main.ts";
 import { startGateway } from "../../services/gateway/app.ts";
 import { type IngressConfig, ingressSettings } from "../../services/gateway/config.ts";
@@ -55,7 +55,7 @@ export async function startDeadLetterStage(
   stack.defer(() => rm(dataDir, { recursive: true, force: true }));
   const log = await createSqliteLog({ file: join(dataDir, "log.sqlite") });
   stack.defer(() => log.close());
-  await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
+  await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   const epoch = (await log.epoch()) ?? "";
   const logger = pino({ level: "silent" });
   const parsed = parseConfig(z.object(ingressSettings), { argv: [], env: {}, command: "test", summary: "" });
@@ -92,7 +92,7 @@ export async function startDeadLetterStage(
       if (consumer) await drained();
     },
     startConsumer() {
-      consumer = startConsumer(BATCHES, { kinds: [EVENTS], log, warehouse, registry: new Registry(), logger });
+      consumer = startConsumer(BATCHES, { kinds: [EVENTS, POINTS], log, warehouse, registry: new Registry(), logger });
     },
     async recordAt(offset) {
       const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 };

@@ -79,14 +79,18 @@ function sorted(people: Iterable<Person>): Person[] {
 }
 
 /** Resolves when every edge that is stored is resolved. */
-export async function resolved(warehouse: Warehouse): Promise<void> {
-  await until(async () => {
-    const behind = await warehouse.query(
-      `SELECT 1 FROM (SELECT log_epoch, log_topic, log_partition, max(log_offset) AS last FROM identity_edges
+export async function resolved(warehouse: Warehouse, msMax?: number): Promise<void> {
+  await until(
+    async () => {
+      const behind = await warehouse.query(
+        `SELECT 1 FROM (SELECT log_epoch, log_topic, log_partition, max(log_offset) AS last FROM identity_edges
              WHERE kind != 'erased' GROUP BY ALL) AS e
        LEFT JOIN (SELECT log_epoch, log_topic, log_partition, max(next_offset) AS next FROM identity_progress GROUP BY ALL) AS p
        USING (log_epoch, log_topic, log_partition) WHERE p.next <= e.last`,
-    );
-    return behind.length === 0;
-  }, "every edge is resolved");
+      );
+      return behind.length === 0;
+    },
+    "every edge is resolved",
+    msMax,
+  );
 }

@@ -6,6 +6,9 @@ import { fileURLToPath } from "node:url";
 
 const CLI = fileURLToPath(new URL("../../services/cli.ts", import.meta.url));
 
+/** Settings with which `millrace start` disturbs nobody. */
+export const FREE_PORTS = { PORT: "0", CLICKHOUSE_HTTP_PORT: "0", STATS_PORT: "0", RELAY_PORT: "0" };
+
 export interface LogLine {
   message?: string;
   [field: string]: unknown;

@@ -161,6 +161,7 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
   }
 
   const log: EventLog = {
+    system: "scripted",
     async append(topic, records, signal) {
       signal?.throwIfAborted();
       await script.enter("append", topic);

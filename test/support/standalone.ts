@@ -7,11 +7,14 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { vi } from "vitest";
-import { type Spawned, spawnMillrace } from "./processes.ts";
+import { FREE_PORTS, type Spawned, spawnMillrace } from "./processes.ts";
 
 export interface RunningStandalone extends AsyncDisposable {
   readonly process: Spawned;
   readonly url: string;
+  readonly statsUrl: string;
+  /** host:port of the line protocol. */
+  readonly relayAddress: string;
   readonly clickhouseUrl: string;
   readonly dataDir: string;
   /** Settings with which other commands find it. */
@@ -32,7 +35,7 @@ export interface StandaloneOptions {
 /** Rejects with what was printed when it is not ready within 20 seconds. Killed with -9 when disposed. */
 export async function startStandalone(options: StandaloneOptions): Promise<RunningStandalone> {
   const { dataDir, env = {} } = options;
-  const child = spawnMillrace(["start"], { PORT: "0", CLICKHOUSE_HTTP_PORT: "0", DATA_DIR: dataDir, ...env });
+  const child = spawnMillrace(["start"], { ...FREE_PORTS, DATA_DIR: dataDir, ...env });
   const addresses = await vi
     .waitFor(() => printedUrls(child), { timeout: READY_MS_MAX, interval: 20 })
     .catch(async (cause) => {
@@ -42,8 +45,7 @@ export async function startStandalone(options: StandaloneOptions): Promise<Runni
   const { url, clickhouseUrl } = addresses;
   return {
     process: child,
-    url,
-    clickhouseUrl,
+    ...addresses,
     dataDir,
     env: { DATA_DIR: dataDir, CLICKHOUSE_URL: clickhouseUrl, MILLRACE_URL: url },
     async query(sql) {
@@ -56,16 +58,25 @@ export async function startStandalone(options: StandaloneOptions): Promise<Runni
   };
 }
 
-function printedUrls({ lines }: Spawned): { url: string; clickhouseUrl: string } {
-  const url = lines.map((line) => /^ {2}events +(http:\S+)/.exec(line)?.[1]).find(Boolean);
-  const clickhouseUrl = lines.map((line) => /^ {2}ClickHouse +(http:\S+)/.exec(line)?.[1]).find(Boolean);
-  if (!url || !clickhouseUrl) throw new Error("the URLs are not printed yet");
-  return { url, clickhouseUrl };
+function printedUrls({ lines }: Spawned) {
+  const printed = (name: string) => {
+    const address = lines.map((line) => new RegExp(`^ {2}${name} +(\\S+)`).exec(line)?.[1]).find(Boolean);
+    if (!address) throw new Error(`the address of ${name} is not printed yet`);
+    return address;
+  };
+  const [url, statsUrl, relayAddress] = [printed("events"), printed("stats"), printed("relays")];
+  return { url, statsUrl, relayAddress, clickhouseUrl: printed("ClickHouse") };
 }
 
 /** Settings that bring the next process to the ports of the one before. */
-export function samePorts({ url, clickhouseUrl }: RunningStandalone): Record<string, string> {
-  return { PORT: new URL(url).port, CLICKHOUSE_HTTP_PORT: new URL(clickhouseUrl).port };
+export function samePorts(running: RunningStandalone): Record<string, string> {
+  const portOf = (url: string) => new URL(url).port;
+  return {
+    PORT: portOf(running.url),
+    CLICKHOUSE_HTTP_PORT: portOf(running.clickhouseUrl),
+    STATS_PORT: portOf(running.statsUrl),
+    RELAY_PORT: portOf(`tcp://${running.relayAddress}`),
+  };
 }
 
 /** Process ids of the children that a process has now. Linux. */

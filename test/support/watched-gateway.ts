@@ -23,7 +23,7 @@ export function watchGateway(): { readonly gateway: TestGateway; readonly neighb
     const { gateway, neighbour } = now();
     const answer = await neighbour.call(PUBLISH, { headers: JSON_TYPE, body: GOOD });
     expect([answer.status, answer.text]).toEqual([200, '{"accepted":1}']);
-    await expect.poll(() => gateway.metric("millrace_gateway_bytes_in_flight")).toBe(0);
+    await expect.poll(() => gateway.metric("millrace_gateway_in_flight_bytes")).toBe(0);
     expect(gateway.lines.filter((line) => !line.includes('"level":"info"'))).toEqual([]);
   });
   afterAll(async () => {

@@ -1,0 +1,371 @@
+// Every decoder of what comes from outside, fed with noise and with damaged good inputs: it reads them or refuses them by
+// its own error, in good time, and within its bounds. FUZZ_SECONDS=60 npm test -- test/component/fuzz feeds each for a
+// minute instead.
+import zlib from "node:zlib";
+import fc from "fast-check";
+import kafkajs from "kafkajs";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
+import { compressionType, compressorOf, registerCodecs } from "#lib/eventlog/kafka-codecs.ts";
+import { encodeProduceBody } from "#lib/eventlog/kafka-record-batch.ts";
+import { decodePoint, encodePoint } from "#lib/events/point-record.ts";
+import { createRecordEncoder, decodeRecord, type LogEvent, PoisonRecordError } from "#lib/events/record.ts";
+import { isOneObject } from "#lib/events/record-json.ts";
+import { createRecordScanner } from "#lib/events/record-scanner.ts";
+import { makeReplay } from "#lib/events/replay-record.ts";
+import { decodeReplayRequest, encodeReplayRequest } from "#lib/events/replay-request.ts";
+import { createRowWriter } from "#lib/events/row-writer.ts";
+import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
+import { parseItem } from "#lib/relay-protocol/items.ts";
+import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
+import { parseOverride } from "#lib/relay-protocol/override.ts";
+import { parseConfig } from "#lib/runtime/config.ts";
+import { DecodedTooLargeError, decode, encode, UndecodableError } from "#lib/runtime/encodings.ts";
+import * as kinds from "#lib/runtime/settings.ts";
+import { parseBody, readEnvelope } from "../../services/gateway/dialects/batch-body.ts";
+import { readEvents } from "../../services/gateway/dialects/batch-events.ts";
+import { HttpError } from "../../services/gateway/http-request.ts";
+import { createOrigins } from "../../services/gateway/origins.ts";
+import { createTrustedProxies, networkOf, proxyFault, storedAddress } from "../../services/gateway/trusted-proxies.ts";
+import { createBoundaries } from "../../services/import/boundaries.ts";
+import { createRowParser } from "../../services/import/parse.ts";
+import { InputError, splitRows } from "../../services/import/records.ts";
+import { createTimeParser } from "../../services/import/time.ts";
+import { ClickHouseError } from "../../services/standalone/clickhouse-errors.ts";
+import { assertAllowed } from "../../services/standalone/clickhouse-guard.ts";
+import { readStatement } from "../../services/standalone/clickhouse-statement.ts";
+import { anyLogEvent } from "../support/event-arbitrary.ts";
+import { cut, cuts, damaged, damagedText, FUZZ_TIMEOUT_MS, fuzz } from "../support/fuzz.ts";
+import { startTestGateway, type TestGateway } from "../support/gateway.ts";
+import { callH1 } from "../support/http-calls.ts";
+
+const NO_CHANGES = { property: new Map<string, string>() };
+const MiB = 1024 * 1024;
+const OPTIONS = { timeout: FUZZ_TIMEOUT_MS };
+const anyEvent = anyLogEvent(fc.string({ maxLength: 20 }), {
+  timeUs: fc.integer({ min: 0, max: 2 ** 50 }),
+  propertiesJson: fc.dictionary(fc.string(), fc.jsonValue()).map((object) => JSON.stringify(object)),
+});
+const EVENTS: LogEvent[] = fc.sample(anyEvent, { seed: 1, numRuns: 20 });
+const RECORDS = EVENTS.map((event) => createRecordEncoder()(event).slice());
+
+describe("records of the log", OPTIONS, () => {
+  it("events: both readers know poison, and no row is more than a line", async () => {
+    const scanner = createRecordScanner();
+    const writer = createRowWriter({ epoch: "e", topic: "t", partition: 0 });
+    await fuzz(damaged(RECORDS), [PoisonRecordError], (bytes) => decodeRecord(bytes));
+    await fuzz(damaged(RECORDS), [PoisonRecordError], (bytes) => {
+      scanner.scan(bytes);
+      writer.begin(0);
+      writer.add(scanner, 1, 1);
+      const row = Buffer.from(writer.take());
+      expect([row.indexOf(0x0a), row.subarray(-2).toString()]).toEqual([row.length - 1, "]\n"]);
+    });
+  });
+
+  it("points", async () => {
+    const point = {
+      metric: "cpu",
+      value: 1.5,
+      tags: ["host:a"],
+      timeUs: 1,
+      receivedUs: 2,
+      relayId: "r",
+      collector: "c",
+    };
+    const sample = encodePoint({ ...point, bootId: Buffer.alloc(16, 1), sequence: 7 } as never);
+    await fuzz(damaged([sample]), [PoisonRecordError], (bytes) => decodePoint(bytes));
+  });
+
+  it("dead letters are made into records again, or told the rule they break", async () => {
+    const place = { epoch: "e", topic: "millrace.events", partition: 0, offset: 3 };
+    await fuzz(damaged(RECORDS), [], (value) => {
+      const made = makeReplay({ ...place, key: new Uint8Array(0), value, appendTimeMs: 1 }, NO_CHANGES);
+      expect(made).toBeTypeOf("object");
+    });
+    const request = encodeReplayRequest([{ key: Buffer.from("k"), value: Buffer.from("v") }], "t");
+    await fuzz(damagedText([request]), [], decodeReplayRequest);
+  });
+
+  it("properties that pass for one object close on their last byte and have no line break", async () => {
+    const samples = EVENTS.map((event) => event.propertiesJson);
+    await fuzz(damaged([...samples, '{"a":"}{\\""}', '{"a":[1,{"b":2}]}']), [], (bytes) => {
+      if (!isOneObject(bytes, 0, bytes.length)) return;
+      expect([bytes[0], bytes.at(-1), bytes.includes(0x0a)]).toEqual([0x7b, 0x7d, false]);
+    });
+  });
+});
+
+describe("Kafka's record batches", OPTIONS, () => {
+  const names = ["none", "gzip", "snappy", "lz4", "zstd"] as const;
+  registerCodecs();
+  const codecs = kafkajs.CompressionCodecs as unknown as Record<
+    number,
+    () => { decompress(b: Buffer): Promise<Buffer> }
+  >;
+
+  it.each(names)("with compression %s", async (name) => {
+    const [decodeBatch, Decoder] = await kafkajsDecoders();
+    const records = RECORDS.slice(0, 5).map((value) => ({ key: Buffer.from("key"), value }));
+    const batches = [{ partition: 0, firstSequence: 0, records }];
+    const produced = { topic: "t", producerId: 1, producerEpoch: 0, timeoutMs: 1, timestampMs: 1 };
+    const body = await encodeProduceBody({ ...produced, batches, compression: compressorOf(name) });
+    const batch = body.subarray(body.length - (await batchBytes(body)));
+    expect((await decodeBatch(new Decoder(batch))).records).toHaveLength(5);
+    await fuzz(damaged([batch]), [Error], (bytes) => decodeBatch(new Decoder(bytes)));
+  });
+
+  it.each(names.slice(1))("the codec %s by itself unfolds to at most 64 MiB", async (name) => {
+    const { compress } = compressorOf(name) as { compress(bytes: Buffer): Promise<Buffer> };
+    const samples = [
+      await compress(Buffer.from("abcdefgh".repeat(200))),
+      await compress(Buffer.from(RECORDS[0] ?? "")),
+    ];
+    await fuzz(damaged(samples), [Error], async (bytes) => {
+      const plain = await codecs[compressionType(name)]?.().decompress(bytes);
+      expect(plain?.length).toBeLessThanOrEqual(64 * MiB);
+    });
+  });
+});
+
+interface DecodedBatch {
+  records: unknown[];
+}
+type BatchDecoder = new (bytes: Buffer) => object;
+
+/** What the consumer's client reads batches with; it has no types. */
+async function kafkajsDecoders(): Promise<[(decoder: object) => Promise<DecodedBatch>, BatchDecoder]> {
+  // @ts-expect-error untyped module
+  const batch = (await import("kafkajs/src/protocol/recordBatch/v0/decoder.js")) as { default: never };
+  // @ts-expect-error untyped module
+  const decoder = (await import("kafkajs/src/protocol/decoder.js")) as { default: never };
+  return [batch.default, decoder.default];
+}
+
+/** Of a produce request with one partition: what is written before its one batch. */
+async function batchBytes(body: Buffer): Promise<number> {
+  const topicBytes = 1;
+  return body.readInt32BE(2 + 2 + 4 + 4 + 2 + topicBytes + 4 + 4);
+}
+
+describe("bodies of requests", OPTIONS, () => {
+  const batch = JSON.stringify({
+    api_key: "k",
+    sent_at: "2026-09-20T12:00:00Z",
+    batch: [{ event: "e", distinct_id: "u", uuid: "x", timestamp: "2026-09-20", properties: { $set: { a: [1] } } }],
+  });
+
+  it("/batch/ refuses with a status below 500", async () => {
+    await fuzz(damaged([batch, "[]", '{"batch":[{}]}', '{"batch":[{"__proto__":{}}]}']), [HttpError], (bytes) => {
+      try {
+        readEvents(readEnvelope(parseBody(bytes)), 1);
+      } catch (error) {
+        if (error instanceof HttpError) expect(error.status).toBe(400);
+        throw error;
+      }
+    });
+  });
+
+  it.each(["gzip", "deflate", "br", "zstd"])("%s stays within its bound", async (name) => {
+    const samples = await Promise.all([batch, "a".repeat(100_000)].map((text) => encode(name, Buffer.from(text))));
+    await fuzz(damaged(samples), [DecodedTooLargeError, UndecodableError], async (bytes) => {
+      expect((await decode(name, bytes, 65_536)).length).toBeLessThanOrEqual(65_536);
+    });
+  });
+
+  it.each(["gzip", "deflate", "br", "zstd"])("a %s bomb costs no more memory than its bound", async (name) => {
+    const bomb = await encode(name, Buffer.alloc(48 * MiB));
+    const before = process.memoryUsage().rss;
+    for (let i = 0; i < 3; i++) await expect(decode(name, bomb, MiB)).rejects.toThrow(DecodedTooLargeError);
+    expect(process.memoryUsage().rss - before).toBeLessThan(32 * MiB);
+  });
+});
+
+describe("requests as a whole", OPTIONS, () => {
+  let gateway: TestGateway;
+  beforeAll(async () => {
+    gateway = await startTestGateway({ maxBatchBytes: MiB, trustedProxies: ["loopback"] });
+  });
+  afterAll(() => gateway[Symbol.asyncDispose]());
+
+  const service = "/millrace.events.v1.EventService";
+  const paths = fc.constantFrom(
+    "/events",
+    "/batch/",
+    `${service}/Publish`,
+    `${service}/PublishStream`,
+    "/admin/replay",
+  );
+  const types = [
+    "application/json",
+    "application/proto",
+    "application/grpc",
+    "application/grpc-web+proto",
+    "text/plain",
+  ];
+  const samples = [
+    '{"event_type":"e","source":"s","created_at":"2026-09-20T12:00:00Z"}',
+    '{"api_key":"k","batch":[{"event":"e","distinct_id":"u"}]}',
+    '{"events":[{"event":"e","distinctId":"u"}]}',
+    Buffer.from("000000000a0a080a0165220175", "hex"),
+    zlib.gzipSync('{"events":[]}'),
+  ];
+  const calls = fc.record({
+    path: paths,
+    type: fc.constantFrom(...types, "application/connect+proto", "application/connect+json"),
+    encoding: fc.constantFrom("identity", "gzip", "zstd", "nonsense"),
+    body: damaged(samples),
+    forwarded: damagedText(["203.0.113.7, 127.0.0.1", "[2001:db8::1]:4711"]).map((text) =>
+      text.replaceAll(/[^ -~]/g, ""),
+    ),
+    origin: damagedText(["https://app.example"]).map((text) => text.replaceAll(/[^ -~]/g, "").slice(0, 8_000)),
+  });
+
+  it("are answered, and never as the gateway's own fault", async () => {
+    await fuzz(calls, [], async ({ path, type, encoding, body, forwarded, origin }) => {
+      const headers = {
+        "content-type": type,
+        "content-encoding": encoding,
+        origin,
+        "x-forwarded-for": forwarded.slice(0, 4_000),
+      };
+      const { status, text } = await callH1(gateway.port, path, { body, headers });
+      // 501: an encoding that it does not know. 505: gRPC over HTTP/1.1.
+      if (status !== 501 && status !== 505)
+        expect([status, text]).toEqual([expect.toSatisfy((s: number) => s < 500), text]);
+    });
+    expect(gateway.lines.filter((line) => line.includes('"level":"error"'))).toEqual([]);
+  });
+});
+
+describe("the relay's line protocol", OPTIONS, () => {
+  it("cuts the same lines wherever packets end, none over its bound", async () => {
+    const samples = ["id host token\ngot cpu-load:0.5,mem-used:1e3\nping\n", "add cpu a:b\r\n\n\n", "x".repeat(300)];
+    await fuzz(fc.tuple(damaged(samples), cuts), [], ([bytes, shares]) => {
+      const whole = linesOf([bytes]);
+      expect(linesOf(cut(bytes, shares))).toEqual(whole);
+      for (const line of whole.lines) expect(Buffer.byteLength(line)).toBeLessThanOrEqual(3 * 128);
+    });
+  });
+
+  function linesOf(chunks: readonly Buffer[]) {
+    const splitter = createLineSplitter(128);
+    const lines: string[] = [];
+    const isWell = chunks.every((chunk) => splitter.push(chunk, (line) => lines.push(line)));
+    return { lines, isWell };
+  }
+
+  it("items and overrides", async () => {
+    await fuzz(damagedText(["cpu-load:0.5", "a-b:-1e308", "c-d:inf"]), [], (text) => {
+      const item = parseItem(text);
+      if (typeof item !== "string") expect(Number.isFinite(item.value)).toBe(true);
+    });
+    await fuzz(damagedText(["60 cpu:1,mem:5", "86400 a:3600"]), [], parseOverride);
+  });
+});
+
+describe("files of an import", OPTIONS, () => {
+  const samples = {
+    ndjson: ['{"a":1}\n{"b":12345678901234567890}\n\n'],
+    json: ['[{"a":1},{"b":["]",{"c":"\\""}]}]'],
+    csv: ['a,b\n1,"x ""y""\nz"\n3,4\n', 'a\r\n"1'],
+  };
+
+  it.each(["ndjson", "json", "csv"] as const)("%s: the same rows wherever chunks end", async (format) => {
+    await fuzz(fc.tuple(damaged(samples[format]), cuts), [], async ([bytes, shares]) => {
+      // A byte order mark that is cut through does not happen: files are read in large pieces.
+      const pieces = bytes[0] === 0xef ? [bytes] : cut(bytes, shares).filter((piece) => piece.length > 0);
+      expect(await rowsOf(format, pieces)).toEqual(await rowsOf(format, [bytes]));
+    });
+  });
+
+  async function rowsOf(format: "ndjson" | "json" | "csv", chunks: readonly Buffer[]): Promise<unknown[]> {
+    async function* given() {
+      yield* chunks;
+    }
+    const parser = createRowParser(format);
+    const rows: unknown[] = [];
+    try {
+      for await (const { content, number } of splitRows(given(), createBoundaries(format))) {
+        rows.push([number, content.ok ? parser.parse(content.text) : content.reason]);
+      }
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      rows.push(error.message);
+    }
+    return rows;
+  }
+
+  it("dates", async () => {
+    const dates = ["2026-01-14T21:55:00.123Z", "01/02/2001 9:55 PM", "1700000000", "20010114", "2026-03-29 02:30"];
+    const parse = createTimeParser({ zone: "Europe/Berlin", dateOrder: "dmy" });
+    await fuzz(damagedText(dates), [], (text) => [parse(text), parseRfc3339(text), parseDateText(text)]);
+  });
+});
+
+describe("settings and headers", OPTIONS, () => {
+  it("trusted proxies and X-Forwarded-For", async () => {
+    const entries = damagedText(["10.0.0.0/8", "2001:db8::/32", "loopback", "::ffff:1.2.3.4/120"]);
+    const headers = damagedText(["203.0.113.7, 10.1.1.1", "[2001:db8::1]:4711", "::ffff:10.0.0.1,,"]);
+    await fuzz(fc.tuple(fc.array(entries, { maxLength: 3 }), headers), [], ([list, header]) => {
+      const proxies = createTrustedProxies([...list.filter((entry) => proxyFault(entry) === undefined), "10.0.0.0/8"]);
+      const client = proxies.clientOf("::ffff:10.0.0.1", header);
+      expect(client.length).toBeLessThanOrEqual(60);
+      return [storedAddress(client, "truncate"), networkOf(client, 3)];
+    });
+  });
+
+  it("origins: what is allowed is on the list, word for word", async () => {
+    const origins = damagedText(["https://app.example", "capacitor://localhost", "null", "https://*.example"]);
+    await fuzz(fc.tuple(fc.array(origins, { maxLength: 4 }), origins), [], ([list, origin]) => {
+      if (createOrigins(list).allows(origin)) expect(list).toContain(origin);
+    });
+  });
+
+  it("settings from anywhere give a configuration or faults", async () => {
+    const { bytes, count, csv, duration, flag, httpUrl, identifier, oneOf, port, secret, text } = kinds;
+    const shape = {
+      size: bytes(1),
+      many: count(1),
+      list: csv(),
+      wait: duration("1s"),
+      beat: duration("1s", { bareUnit: "s" }),
+    };
+    const more = { on: flag(false), url: httpUrl(), name: identifier("a"), word: oneOf(["a", "b"], "a"), at: port(1) };
+    const schema = z.object({ ...shape, ...more, key: secret(), note: text() });
+    const values = damagedText(["8MiB", "1m30s", "60", "a,b", "https://h:1/x", "true", "1e3"]);
+    const file = damagedText([
+      'size: 8MiB\nwait: 1s\nlist: [a, "b"]\n',
+      '{"url":"http://h"}',
+      "a: &a [*a]\nb: *a",
+      "? [\n- !!x",
+    ]);
+    const names = ["SIZE", "MANY", "LIST", "WAIT", "BEAT", "ON", "URL", "NAME", "WORD", "AT", "NOTE"];
+    const environment = fc.dictionary(fc.constantFrom(...names), values);
+    const argv = fc.array(damagedText(["--size=1", "--wait", "--no-on", "--at=x"]), { maxLength: 3 });
+    await fuzz(fc.tuple(environment, argv, file), [], ([env, args, content]) => {
+      const given = {
+        argv: args,
+        env: { ...env, KEY: "s3cret-mark", CONFIG_FILE: "f.yaml" },
+        readFile: () => content.slice(0, 4_000),
+      };
+      const outcome = parseConfig(schema, { ...given, command: "test", summary: "" });
+      if (outcome.kind !== "config") expect(outcome.text).not.toContain("s3cret-mark");
+    });
+  });
+});
+
+it("statements for ClickHouse are read or refused, and what is refused stays so behind comments", OPTIONS, async () => {
+  const sql = [
+    "SELECT 1",
+    "INSERT INTO t FORMAT JSONEachRow\n{}",
+    "SELECT 'a''b', `c` -- d\n",
+    "WITH x AS (SELECT 1) SELECT * FROM x",
+  ];
+  await fuzz(damaged(sql), [ClickHouseError], (bytes) => assertAllowed(readStatement(bytes), new Map()));
+  await fuzz(damagedText(["/* x */", "-- y\n", " ", "#!z\n"]), [ClickHouseError], (text) => {
+    const statement = readStatement(Buffer.from(`SELECT ${text} * FROM file('/etc/passwd')`));
+    const hidden = !statement.tokens.some((token) => token.text === "file");
+    if (!hidden) expect(() => assertAllowed(statement, new Map())).toThrow(ClickHouseError);
+  });
+});
