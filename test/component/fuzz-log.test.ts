@@ -1,0 +1,124 @@
+// Every decoder of what is on the log, fed as test/component/fuzz.test.ts feeds those of what callers send.
+import fc from "fast-check";
+import kafkajs from "kafkajs";
+import { describe, expect, it } from "vitest";
+import { compressionType, compressorOf, registerCodecs } from "#lib/eventlog/kafka-codecs.ts";
+import { encodeProduceBody } from "#lib/eventlog/kafka-record-batch.ts";
+import { decodePoint, encodePoint } from "#lib/events/point-record.ts";
+import { createRecordEncoder, decodeRecord, type LogEvent, PoisonRecordError } from "#lib/events/record.ts";
+import { isOneObject } from "#lib/events/record-json.ts";
+import { createRecordScanner } from "#lib/events/record-scanner.ts";
+import { makeReplay } from "#lib/events/replay-record.ts";
+import { decodeReplayRequest, encodeReplayRequest } from "#lib/events/replay-request.ts";
+import { createRowWriter } from "#lib/events/row-writer.ts";
+import { anyLogEvent } from "../support/event-arbitrary.ts";
+import { damaged, damagedText, FUZZ_TIMEOUT_MS, fuzz } from "../support/fuzz.ts";
+
+const MiB = 1024 * 1024;
+const OPTIONS = { timeout: FUZZ_TIMEOUT_MS };
+const NO_CHANGES = { property: new Map<string, string>() };
+const anyEvent = anyLogEvent(fc.string({ maxLength: 20 }), {
+  timeUs: fc.integer({ min: 0, max: 2 ** 50 }),
+  propertiesJson: fc.dictionary(fc.string(), fc.jsonValue()).map((object) => JSON.stringify(object)),
+});
+const EVENTS: LogEvent[] = fc.sample(anyEvent, { seed: 1, numRuns: 20 });
+const RECORDS = EVENTS.map((event) => createRecordEncoder()(event).slice());
+
+describe("records of the log", OPTIONS, () => {
+  it("events: both readers know poison, and no row is more than a line", async () => {
+    const scanner = createRecordScanner();
+    const writer = createRowWriter({ epoch: "e", topic: "t", partition: 0 });
+    await fuzz(damaged(RECORDS), [PoisonRecordError], (bytes) => decodeRecord(bytes));
+    await fuzz(damaged(RECORDS), [PoisonRecordError], (bytes) => {
+      scanner.scan(bytes);
+      writer.begin(0);
+      writer.add(scanner, 1, 1);
+      const row = Buffer.from(writer.take());
+      expect([row.indexOf(0x0a), row.subarray(-2).toString()]).toEqual([row.length - 1, "]\n"]);
+    });
+  });
+
+  it("points", async () => {
+    const point = {
+      metric: "cpu",
+      value: 1.5,
+      tags: ["host:a"],
+      timeUs: 1,
+      receivedUs: 2,
+      relayId: "r",
+      collector: "c",
+    };
+    const sample = encodePoint({ ...point, bootId: Buffer.alloc(16, 1), sequence: 7 } as never);
+    await fuzz(damaged([sample]), [PoisonRecordError], (bytes) => decodePoint(bytes));
+  });
+
+  it("dead letters are made into records again, or told the rule they break", async () => {
+    const place = { epoch: "e", topic: "millrace.events", partition: 0, offset: 3 };
+    await fuzz(damaged(RECORDS), [], (value) => {
+      const made = makeReplay({ ...place, key: new Uint8Array(0), value, appendTimeMs: 1 }, NO_CHANGES);
+      expect(made).toBeTypeOf("object");
+    });
+    const request = encodeReplayRequest([{ key: Buffer.from("k"), value: Buffer.from("v") }], "t");
+    await fuzz(damagedText([request]), [], decodeReplayRequest);
+  });
+
+  it("properties that pass for one object close on their last byte and have no line break", async () => {
+    const samples = EVENTS.map((event) => event.propertiesJson);
+    await fuzz(damaged([...samples, '{"a":"}{\\""}', '{"a":[1,{"b":2}]}']), [], (bytes) => {
+      if (!isOneObject(bytes, 0, bytes.length)) return;
+      expect([bytes[0], bytes.at(-1), bytes.includes(0x0a)]).toEqual([0x7b, 0x7d, false]);
+    });
+  });
+});
+
+describe("Kafka's record batches", OPTIONS, () => {
+  const names = ["none", "gzip", "snappy", "lz4", "zstd"] as const;
+  registerCodecs();
+  const codecs = kafkajs.CompressionCodecs as unknown as Record<
+    number,
+    () => { decompress(b: Buffer): Promise<Buffer> }
+  >;
+
+  it.each(names)("with compression %s", async (name) => {
+    const [decodeBatch, Decoder] = await kafkajsDecoders();
+    const records = RECORDS.slice(0, 5).map((value) => ({ key: Buffer.from("key"), value }));
+    const batches = [{ partition: 0, firstSequence: 0, records }];
+    const produced = { topic: "t", producerId: 1, producerEpoch: 0, timeoutMs: 1, timestampMs: 1 };
+    const body = await encodeProduceBody({ ...produced, batches, compression: compressorOf(name) });
+    const batch = body.subarray(body.length - (await batchBytes(body)));
+    expect((await decodeBatch(new Decoder(batch))).records).toHaveLength(5);
+    await fuzz(damaged([batch]), [Error], (bytes) => decodeBatch(new Decoder(bytes)));
+  });
+
+  it.each(names.slice(1))("the codec %s by itself unfolds to at most 64 MiB", async (name) => {
+    const { compress } = compressorOf(name) as { compress(bytes: Buffer): Promise<Buffer> };
+    const samples = [
+      await compress(Buffer.from("abcdefgh".repeat(200))),
+      await compress(Buffer.from(RECORDS[0] ?? "")),
+    ];
+    await fuzz(damaged(samples), [Error], async (bytes) => {
+      const plain = await codecs[compressionType(name)]?.().decompress(bytes);
+      expect(plain?.length).toBeLessThanOrEqual(64 * MiB);
+    });
+  });
+});
+
+interface DecodedBatch {
+  records: unknown[];
+}
+type BatchDecoder = new (bytes: Buffer) => object;
+
+/** What the consumer's client reads batches with; it has no types. */
+async function kafkajsDecoders(): Promise<[(decoder: object) => Promise<DecodedBatch>, BatchDecoder]> {
+  // @ts-expect-error untyped module
+  const batch = (await import("kafkajs/src/protocol/recordBatch/v0/decoder.js")) as { default: never };
+  // @ts-expect-error untyped module
+  const decoder = (await import("kafkajs/src/protocol/decoder.js")) as { default: never };
+  return [batch.default, decoder.default];
+}
+
+/** Of a produce request with one partition: what is written before its one batch. */
+async function batchBytes(body: Buffer): Promise<number> {
+  const topicBytes = 1;
+  return body.readInt32BE(2 + 2 + 4 + 4 + 2 + topicBytes + 4 + 4);
+}
