@@ -16,8 +16,8 @@ import { clientOf, memoryLog, type Protocol, startTestStats, type TestStats, TOK
 
 const PATH = "/millrace.stats.v1.StatsService";
 const MINUTE_MS = 60_000;
-/** Ten minutes ago and aligned to five: the points of the tests are in the ten minutes from here. */
-const BEGIN_MS = Math.floor(Date.now() / 300_000) * 300_000 - 600_000;
+/** Ten to twenty minutes ago and aligned to ten: the points of the tests are in the ten minutes from here. */
+const BEGIN_MS = Math.floor(Date.now() / 600_000) * 600_000 - 600_000;
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
