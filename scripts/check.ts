@@ -61,6 +61,7 @@ const STEPS: Record<string, () => Promise<Result>> = {
   types: () => run("tsc", ["-p", "."]),
   "types sdk/node": () => run("tsc", ["-p", "sdk/node"]),
   "types sdk/browser": () => run("tsc", ["-p", "sdk/browser", "--noEmit"]),
+  "types sdk/react": () => run("tsc", ["-p", "sdk/react", "--noEmit"]),
   "types test/browser": () => run("tsc", ["-p", "test/browser"]),
   biome: () => run("biome", ["check", "--error-on-warnings", "--max-diagnostics=100"]),
   knip: () => run("knip", ["--no-progress"]),
