@@ -19,6 +19,7 @@ export default defineConfig({
           name: "parts",
           include: ["{chaos,lib,sdk,services}/**/*.test.ts", "test/component/**/*.test.ts"],
           exclude: ["chaos/standalone.test.ts"],
+          maxWorkers: 3,
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -31,6 +32,7 @@ export default defineConfig({
           // The contract of POST /batch/ once more, against `millrace start`.
           include: ["test/component/gateway-batch-{access,contract,paths}.test.ts"],
           env: { CONTRACT_GATEWAY: "standalone" },
+          maxWorkers: 3,
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
