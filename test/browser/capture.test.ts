@@ -36,13 +36,15 @@ describe.skipIf(!chromium.available)("a page", () => {
     const rows = await suite.landed(page, 6);
     const byName = Object.fromEntries(rows.map((row) => [row.event, row]));
     expect(rows.map(({ event }) => event)).toEqual([
-      "other",
       "$pageview",
       "cart",
       "$identify",
       "$set",
       "$create_alias",
+      "other",
     ]);
+    // Its own time, but for how late the request came.
+    expect(byName.other?.timestamp).toContain("2026-01-02 03:0");
     const { origin } = suite.pages;
     expect(byName.$pageview?.all).toMatchObject({ $host: new URL(origin).host, $pathname: "/shop", $title: "Page" });
     expect(byName.cart).toMatchObject({ distinct_id: device, all: { items: 2, $lib: "millrace-browser" } });

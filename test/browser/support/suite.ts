@@ -29,6 +29,7 @@ export interface Setup {
 
 interface Row {
   event: string;
+  timestamp: string;
   distinct_id: string;
   person_id: string;
   session_id: string;
@@ -97,8 +98,9 @@ export async function startBrowserSuite(chromium: ChromiumForTests): Promise<Bro
     const id = device ?? (await deviceOf(page));
     const where = `FROM millrace.events WHERE JSONExtractString(properties, '$device_id') = '${id}'`;
     await untilCount(`SELECT count() ${where}`, count);
-    const columns = "event, distinct_id, person_id, session_id, window_id, properties";
-    const found = await rows<Row>(`SELECT ${columns} ${where} ORDER BY timestamp, toString(uuid)`);
+    const columns = "event, timestamp, distinct_id, person_id, session_id, window_id, properties";
+    // Ids sort as they were made. Times do not across requests: each is corrected by how late its own request came.
+    const found = await rows<Row>(`SELECT ${columns} ${where} ORDER BY toString(uuid)`);
     return found.map((row) => ({ ...row, all: JSON.parse(row.properties) as Record<string, unknown> }));
   }
 
