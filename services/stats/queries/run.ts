@@ -11,7 +11,7 @@ const WAIT_MS_MAX = 5_000;
 
 /**
  * One thread: these questions are small, and several at once or a consumer's inserts beside them make better use of the
- * others (p99 fell to a fifth). Rows of one key never lie in two partitions of points_5m, so FINAL need not look across.
+ * others. Rows of one key never lie in two partitions of points_5m, so FINAL need not look across.
  */
 const LIMITS = `LIMIT ${RESULT_ROWS_MAX + 1} SETTINGS max_threads = 1, max_memory_usage = ${MEMORY_BYTES_MAX},
   max_rows_to_read = ${ROWS_READ_MAX}, do_not_merge_across_partitions_select_final = 1`;
