@@ -4,14 +4,15 @@ import { createCiReporter } from "./test/support/ci-reporter.ts";
 /** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
 const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
 
-/** Tests of how long something takes that is mostly waiting: no more of them at once than there are processors. */
+/** Tests of how long something takes that is mostly waiting: fewer of them at once. */
 const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts", "test/browser/**/*.test.ts"];
 
 export default defineConfig({
   test: {
     reporters: ["default", createCiReporter({ strict: process.env.CI === "true" })],
     pool: "forks",
-    maxWorkers: 2,
+    // One more than processors: much of it is waiting for brokers, ClickHouse and whole services.
+    maxWorkers: 3,
     projects: [
       {
         extends: true,
@@ -19,7 +20,6 @@ export default defineConfig({
           name: "parts",
           include: ["{chaos,lib,sdk,services}/**/*.test.ts", "test/component/**/*.test.ts"],
           exclude: ["chaos/standalone.test.ts"],
-          maxWorkers: 3,
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -32,7 +32,6 @@ export default defineConfig({
           // The contract of POST /batch/ once more, against `millrace start`.
           include: ["test/component/gateway-batch-{access,contract,paths}.test.ts"],
           env: { CONTRACT_GATEWAY: "standalone" },
-          maxWorkers: 3,
           testTimeout: 30_000,
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
@@ -42,10 +41,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: "whole",
-          // Brokers, ClickHouse and whole services, mostly waiting for each other.
           include: ["test/{e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: [...ALONE, ...TIMED],
-          maxWorkers: 3,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 1 },
@@ -56,6 +53,7 @@ export default defineConfig({
         test: {
           name: "timed",
           include: TIMED,
+          maxWorkers: 2,
           testTimeout: 180_000,
           hookTimeout: 180_000,
           sequence: { groupOrder: 2 },

@@ -52,6 +52,7 @@ const CALL_TIMEOUT_MS = 15_000;
 const CHECK_TIMEOUT_MS = 1_500;
 const CLOSE_TIMEOUT_MS = 5_000;
 const LEADER_POLL_MS = 100;
+const COORDINATOR_POLL_MS = 100;
 
 /** Connects lazily, so that a process can start while the brokers are away. */
 export function createKafkaLog(options: KafkaLogOptions): EventLog {
@@ -225,12 +226,23 @@ async function topicBounds(admin: Admin, topic: string): Promise<PartitionBounds
 
 async function topicCommits(admin: Admin, topic: string, group: string): Promise<Map<number, Commit>> {
   const commits = new Map<number, Commit>();
-  for (const { partitions } of await admin.fetchOffsets({ groupId: group, topics: [topic] })) {
+  for (const { partitions } of await fetchOffsets(admin, topic, group)) {
     for (const { partition, offset, metadata } of partitions) {
       if (Number(offset) >= 0) commits.set(partition, { offset: Number(offset), metadata: metadata ?? "" });
     }
   }
   return commits;
+}
+
+/** Waits while a broker that has just started, or just got the group, still reads what was committed to it. */
+async function fetchOffsets(admin: Admin, topic: string, group: string): ReturnType<Admin["fetchOffsets"]> {
+  for (const deadline = performance.now() + CALL_TIMEOUT_MS; ; await pause(COORDINATOR_POLL_MS)) {
+    try {
+      return await admin.fetchOffsets({ groupId: group, topics: [topic] });
+    } catch (error) {
+      if (protocolErrorOf(error) !== "GROUP_LOAD_IN_PROGRESS" || performance.now() > deadline) throw error;
+    }
+  }
 }
 
 function topicConfig({ topic, partitions }: TopicSpec, replicationFactor: number): ITopicConfig {

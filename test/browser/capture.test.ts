@@ -127,6 +127,8 @@ describe.skipIf(!chromium.available)("a page", () => {
     const second = await suite.visit(await context.newPage(), suite.url());
     expect(await second.evaluate(() => window.millrace.capture("no")?.event)).toBeUndefined();
     await second.evaluate(() => window.millrace.opt_in_capturing());
+    // What one tab stores is told to the process of the other.
+    await expect.poll(() => page.evaluate(() => window.millrace.has_opted_out_capturing())).toBe(false);
     expect(await page.evaluate(() => window.millrace.capture("yes")?.event)).toBe("yes");
     await flush(page);
     expect((await suite.landed(page, 1)).map(({ event }) => event)).toEqual(["yes"]);

@@ -9,7 +9,13 @@ import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { idsOf, type Receiver, startReceiver } from "../support/alerts-evaluating.ts";
 import { getWatch } from "../support/event-source.ts";
 import { type Spawned, spawnMillrace } from "../support/processes.ts";
-import { type RunningStandalone, samePorts, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import {
+  askStats,
+  type RunningStandalone,
+  samePorts,
+  startStandalone,
+  temporaryDirectory,
+} from "../support/standalone.ts";
 
 const SECONDS = Number(process.env.AGENT_SECONDS ?? 3);
 const WAIT = { timeout: 30_000, interval: 100 };
@@ -42,12 +48,7 @@ afterAll(async () => {
   await directory?.[Symbol.asyncDispose]();
 });
 
-async function get<T>(path: string): Promise<T> {
-  const answer = await fetch(standalone.statsUrl + path);
-  const text = await answer.text();
-  expect(answer.status, `${path}: ${text}`).toBe(200);
-  return JSON.parse(text) as T;
-}
+const get = <T>(path: string) => askStats<T>(standalone, path);
 
 it("what an agent measures is at /latest all the time, in /hourly, /daily and on the watch", async () => {
   const filter = "cpu_used?host=host-1";

@@ -1,7 +1,7 @@
 // From a real host to the history API: `millrace start` and `millrace agent`, as the README has them.
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { type Spawned, spawnMillrace } from "../support/processes.ts";
-import { type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import { askStats, type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
 
 const WAIT = { timeout: 20_000, interval: 100 };
 
@@ -20,12 +20,7 @@ afterAll(async () => {
   await directory?.[Symbol.asyncDispose]();
 });
 
-async function get<T>(path: string): Promise<T> {
-  const answer = await fetch(standalone.statsUrl + path);
-  const text = await answer.text();
-  expect(answer.status, `${path}: ${text}`).toBe(200);
-  return JSON.parse(text) as T;
-}
+const get = <T>(path: string) => askStats<T>(standalone, path);
 
 it("what an agent measures is at /latest, /hourly and /daily a few polls later", async () => {
   const latest = await vi.waitFor(() => get<{ time: number; value: number }>("/latest/ram_used?host=host-1"), WAIT);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import { vi } from "vitest";
+import { expect, vi } from "vitest";
 import { FREE_PORTS, type Spawned, spawnMillrace } from "./processes.ts";
 
 export interface RunningStandalone extends AsyncDisposable {
@@ -117,4 +117,12 @@ export function runMillrace(args: readonly string[], env: Record<string, string>
 export async function temporaryDirectory(): Promise<AsyncDisposable & { readonly path: string }> {
   const path = await mkdtemp(join(tmpdir(), "millrace-e2e-"));
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** The answer of the history API at this path, which has to be one. */
+export async function askStats<T>({ statsUrl }: RunningStandalone, path: string): Promise<T> {
+  const answer = await fetch(statsUrl + path);
+  const body = await answer.text();
+  expect(answer.status, `${path}: ${body}`).toBe(200);
+  return JSON.parse(body) as T;
 }
