@@ -1,7 +1,6 @@
 // The cluster under test: real Kafka, the ClickHouse endpoint, two gateways and three consumers, each a process of its own,
 // with a proxy on every way between them.
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
@@ -9,6 +8,7 @@ import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { freePort } from "../test/support/free-port.ts";
 import { kafkaForTests, type TestBroker } from "../test/support/kafka.ts";
 import { spawnMillrace } from "../test/support/processes.ts";
 import { type ClickHouseProxy, startClickHouseProxy } from "./clickhouse-proxy.ts";
@@ -179,15 +179,4 @@ async function startClickHouse(
   stack.defer(async () => void (await clickhouse.stop("SIGTERM")));
   await clickhouse.start();
   return { clickhouse, enginePid: () => onlyChildOf(clickhouse.process.pid), url: `http://127.0.0.1:${port}` };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
 }

@@ -158,7 +158,13 @@ function reportOf(asked: readonly Asked[], requests: number, seconds: number): s
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { record: { type: "boolean", default: false } } });
+  const { values } = parseArgs({
+    options: { record: { type: "boolean", default: false }, help: { type: "boolean", default: false } },
+  });
+  if (values.help) {
+    process.stdout.write("npm run check:dashboards -- [--record]   (writes bench/results/dashboards.md)\n");
+    return 0;
+  }
   if (!prometheusForTests().available) return 1;
   const begun = performance.now();
   const directory = await mkdtemp(join(tmpdir(), "millrace-dashboards-"));

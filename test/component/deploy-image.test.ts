@@ -15,7 +15,8 @@ import {
   readRecipe,
   startFault,
 } from "../../scripts/image-report.ts";
-import { freePort, ROOT, read, readYaml } from "../support/deploy.ts";
+import { ROOT, read, readYaml } from "../support/deploy.ts";
+import { freePort } from "../support/free-port.ts";
 import { startTestGateway } from "../support/gateway.ts";
 import { run } from "../support/standalone.ts";
 

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { judgeRows, type SentEvent, type StoredEvent } from "../../scripts/verify-e2e.ts";
-import { freePort, ROOT } from "../support/deploy.ts";
+import { ROOT } from "../support/deploy.ts";
+import { freePort } from "../support/free-port.ts";
 import { startTestGateway } from "../support/gateway.ts";
 import { type RunningStandalone, run, startStandalone, temporaryDirectory } from "../support/standalone.ts";
 

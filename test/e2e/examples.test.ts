@@ -6,7 +6,7 @@ import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { chromiumForTests } from "../browser/support/chromium.ts";
-import { freePort } from "../support/deploy.ts";
+import { freePort } from "../support/free-port.ts";
 import { must } from "../support/sdk-packages.ts";
 import { type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
 

@@ -1,7 +1,5 @@
 // What the deployment files are compared with: the settings of the services as --help has them, and files as objects.
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseAllDocuments } from "yaml";
@@ -61,14 +59,4 @@ export function readYaml<T>(text: string): T[] {
     if ("errors" in document && document.errors[0]) throw document.errors[0];
     return document.toJS() as T;
   });
-}
-
-/** A port of 127.0.0.1 that nobody listens on now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }

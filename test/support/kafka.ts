@@ -5,10 +5,11 @@ import { type ChildProcess, execFileSync, type StdioOptions, spawn } from "node:
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "./free-port.ts";
 
 const KAFKA_VERSION = "4.1.0";
 const REDPANDA_IMAGE = "docker.io/redpandadata/redpanda:v25.3.1";
@@ -291,18 +292,6 @@ function runs(command: string, args: string[]): boolean {
   } catch {
     return false; // Not installed, or its daemon does not answer: either way it is of no use here.
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = typeof address === "object" && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 function serverProperties(directory: string, port: number, controllerPort: number, advertisedPort: number): string {

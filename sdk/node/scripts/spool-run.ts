@@ -9,8 +9,14 @@ const { values } = parseArgs({
     "events-per-second": { type: "string", default: "40000" },
     "gateway-kills": { type: "string", default: "6" },
     "client-kills": { type: "string", default: "6" },
+    help: { type: "boolean", default: false },
   },
 });
+if (values.help) {
+  process.stdout.write("npm run spool-run -- [--events 1000000] [--events-per-second 40000]");
+  process.stdout.write(" [--gateway-kills 6] [--client-kills 6]\n");
+  process.exit(0);
+}
 const events = Number(values.events);
 const result = await runSpoolKills({
   events,
