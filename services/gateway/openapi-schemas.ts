@@ -48,6 +48,7 @@ const BATCH = {
     api_key: { type: "string" },
     batch: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/BatchEvent" } },
     sent_at: { type: "string", format: "date-time", description: "The caller's clock, to correct times by." },
+    check_stored: { type: "boolean", description: "Look each uuid up among the stored rows, however old." },
     historical_migration: { type: "boolean", description: "Without effect." },
   }),
   BatchEvent: object([], {

@@ -127,6 +127,17 @@ describe("the time", () => {
     expect(await gateway.metric("millrace_event_times_clamped_total")).toBe(clamped);
   });
 
+  it.each([
+    [true, true],
+    [false, false],
+    [undefined, false],
+    ["true", false],
+    [1, false],
+  ])("is looked up among what is stored by check_stored: %j is %s", async (check_stored, expected) => {
+    const record = await recordOf({}, check_stored === undefined ? {} : { check_stored });
+    expect(record.checkStored).toBe(expected);
+  });
+
   it.each(["soon", "0", "2020-01-01", 1_577_836_800, null, {}])("is not moved by sent_at %j", async (sent_at) => {
     const record = await recordOf({ timestamp: "2026-03-27T11:00:00Z" }, { sent_at });
     expect([iso(record.timeUs), record.originalTime]).toEqual(["2026-03-27T11:00:00.000Z", ""]);

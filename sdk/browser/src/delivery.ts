@@ -95,13 +95,9 @@ export function createDelivery(options: DeliveryOptions): Delivery {
     try {
       const refusal = await deliver(rows);
       backoff.clear();
-      store.noteAway(false);
       if (refusal) throw refusal.error;
     } catch (error) {
-      if (!isRefusal(error)) {
-        backoff.failed(error);
-        store.noteAway(true);
-      }
+      if (!isRefusal(error)) backoff.failed(error);
       // With nothing of its own, this page still looks after what others left.
       schedule();
       throw error;

@@ -47,11 +47,9 @@ export function createHandOver(options: HandOverOptions): (by: TransportName) =>
     const answer = sender.sendClosing(rows, by);
     if (!answer) return;
     const uuids = items.map(({ uuid }) => uuid);
-    const forget = store.noteHandedOver(uuids);
     bytesUnderWay += bytes;
     for (const item of items) item.isHandedOver = true;
     const stillHere = () => {
-      forget();
       bytesUnderWay -= bytes;
       for (const item of items) item.isHandedOver = false;
     };

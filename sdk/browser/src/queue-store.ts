@@ -1,8 +1,6 @@
 // Events on the device until the server has answered for them: in IndexedDB, in localStorage where there is none, and in
 // localStorage as well when a page closes before IndexedDB had the time.
 import type { Database } from "./database.ts";
-import { native } from "./native.ts";
-import { uuidv7 } from "./uuid.ts";
 
 export interface Row {
   uuid: string;
@@ -18,20 +16,7 @@ export interface QueueStore {
   remove(uuids: readonly string[]): Promise<void>;
   /** Keeps what fits before it returns, for a page that is about to go. */
   stash(rows: readonly Row[]): void;
-  /**
-   * The browser has taken these for sending, and this page may be gone before there is an answer. Call what it returns
-   * when it is not.
-   */
-  noteHandedOver(uuids: readonly string[]): () => void;
-  /** Whether the server answered last time, over page loads. While it does not, nothing counts as handed over. */
-  noteAway(isAway: boolean): void;
 }
-
-/**
- * Within it the server knows an id again (ID_WINDOW, an hour), and an event that may have arrived is best sent again.
- * After it, one that the browser took while the server was answering is taken for arrived.
- */
-const RESEND_MS = 50 * 60_000;
 
 export interface QueueStoreOptions {
   database: Promise<Database | undefined>;
@@ -44,8 +29,6 @@ export interface QueueStoreOptions {
 
 export function createQueueStore({ database, storage, target, maxRows }: QueueStoreOptions): QueueStore {
   const rowsBefore = `millrace.q ${target} `;
-  const handedBefore = `millrace.h ${target} `;
-  const awayKey = `millrace.away ${target}`;
   const range = () => IDBKeyRange.bound(`${target} `, `${target} ~`);
   const keyOf = (uuid: string) => `${target} ${uuid}`;
   const uuidOf = (key: string) => key.slice(-36);
@@ -84,18 +67,6 @@ export function createQueueStore({ database, storage, target, maxRows }: QueueSt
     });
   }
 
-  /** Ids that were handed over so long ago that the server would not know them again. */
-  function takeSettled(): string[] {
-    const settled: string[] = [];
-    for (const key of keys(handedBefore)) {
-      const [atMs = 0, uuids = ""] = (storage?.getItem(key) ?? "").split(" ");
-      if (Math.abs(native.nowMs() - Number(atMs)) < RESEND_MS) continue;
-      settled.push(...uuids.split(","));
-      storage?.removeItem(key);
-    }
-    return settled;
-  }
-
   async function remove(uuids: readonly string[]): Promise<void> {
     for (const uuid of uuids) storage?.removeItem(rowsBefore + uuid);
     const db = await database;
@@ -111,8 +82,6 @@ export function createQueueStore({ database, storage, target, maxRows }: QueueSt
       return db ? ((await putInDatabase(db, rows)) ?? []) : putInStorage(rows);
     },
     async list(most) {
-      const settled = takeSettled();
-      if (settled.length > 0) await remove(settled);
       const found = new Map<string, string>();
       for (const key of keys(rowsBefore).slice(0, most)) found.set(uuidOf(key), storage?.getItem(key) ?? "");
       const db = await database;
@@ -133,24 +102,6 @@ export function createQueueStore({ database, storage, target, maxRows }: QueueSt
         // Full or blocked. What can be sent while the page closes still is.
       }
     },
-    noteHandedOver(uuids) {
-      const key = handedBefore + uuidv7();
-      try {
-        if (!storage?.getItem(awayKey)) storage?.setItem(key, `${native.nowMs()} ${uuids.join(",")}`);
-      } catch {
-        // Full: they are sent again whenever the next page comes.
-      }
-      return () => storage?.removeItem(key);
-    },
-    noteAway(isAway) {
-      try {
-        if (isAway) storage?.setItem(awayKey, "1");
-        else if (storage?.getItem(awayKey)) storage.removeItem(awayKey);
-      } catch {
-        // Full: the last word stands.
-      }
-      if (isAway) for (const key of keys(handedBefore)) storage?.removeItem(key);
-    },
   };
 }
 
@@ -160,6 +111,4 @@ export const NO_STORE: QueueStore = {
   list: () => Promise.resolve([]),
   remove: () => Promise.resolve(),
   stash() {},
-  noteHandedOver: () => () => undefined,
-  noteAway() {},
 };

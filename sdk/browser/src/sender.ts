@@ -2,6 +2,10 @@ import { native } from "./native.ts";
 import type { Row } from "./queue-store.ts";
 import { beacon, post } from "./transport.ts";
 import type { Transport, TransportName, TransportPayload } from "./types.ts";
+import { timeOf } from "./uuid.ts";
+
+/** Below the hour for which the server knows an id by itself (ID_WINDOW). */
+const KNOWN_MS_MAX = 50 * 60_000;
 
 export interface SenderOptions {
   endpoint: string;
@@ -25,8 +29,11 @@ export function createSender({ endpoint, apiKey, timeoutMs, transport }: SenderO
 
   /** Each event is text already; what is sent again is not made again. */
   function bodyOf(rows: readonly Row[]): string {
-    const sentAt = new Date(native.nowMs()).toISOString();
-    return `{${key}"sent_at":"${sentAt}","batch":[${rows.map(({ json }) => json).join(",")}]}`;
+    const nowMs = native.nowMs();
+    // Of an older event nobody here can know whether an earlier page got it there. A clock that was set back is no younger.
+    const isOld = rows.some(({ uuid }) => Math.abs(nowMs - timeOf(uuid)) > KNOWN_MS_MAX);
+    const check = isOld ? '"check_stored":true,' : "";
+    return `{${key}"sent_at":"${new Date(nowMs).toISOString()}",${check}"batch":[${rows.map(({ json }) => json).join(",")}]}`;
   }
 
   function payloadOf(rows: readonly Row[]): TransportPayload {

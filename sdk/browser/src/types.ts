@@ -18,6 +18,8 @@ export interface TransportPayload {
   api_key?: string;
   /** The clock by which the timestamps were read, so that the server can correct both. */
   sent_at: string;
+  /** Some of the batch may have arrived so long ago that the server would not know its ids without looking. */
+  check_stored?: true;
   batch: AnalyticsEvent[];
 }
 

@@ -1,5 +1,10 @@
 import { native } from "./native.ts";
 
+/** When it was made, by the clock of then: milliseconds since 1970. */
+export function timeOf(uuidv7: string): number {
+  return Number.parseInt(uuidv7.slice(0, 8) + uuidv7.slice(9, 13), 16);
+}
+
 let lastMs = 0;
 let sequence = 0;
 

@@ -19,6 +19,8 @@ export interface Envelope {
   key: string;
   /** Of any type: one that is no RFC 3339 time is ignored. */
   sentAt: unknown;
+  /** As in PublishRequest; of another type than true or false it is ignored. */
+  checkStored: boolean;
 }
 
 const TEXT_FIELDS = ["event", "distinct_id", "api_key", "timestamp"] as const;
@@ -39,7 +41,7 @@ export function parseBody(bytes: Uint8Array): unknown {
 
 /** Throws HttpError 400 naming the first field at fault. */
 export function readEnvelope(parsed: unknown): Envelope {
-  const { batch, api_key, historical_migration, sent_at } = objectOf(parsed, "body");
+  const { batch, api_key, historical_migration, sent_at, check_stored } = objectOf(parsed, "body");
   if (!Array.isArray(batch)) throw new HttpError(400, `batch: must be an array of events, not ${jsonTypeOf(batch)}`);
   if (batch.length === 0) throw new HttpError(400, "batch: must have at least one event");
   if (api_key !== undefined) requireText(api_key, "api_key");
@@ -51,7 +53,7 @@ export function readEnvelope(parsed: unknown): Envelope {
   for (let index = 0; index < batch.length; index++) noteKey(keys, checkEventTypes(batch[index], index).api_key);
   if (keys.size > 1) throw new HttpError(400, "api_key: has different values in one request; send one request a key");
   const [key = ""] = keys;
-  return { batch: batch as BatchEvent[], key, sentAt: sent_at };
+  return { batch: batch as BatchEvent[], key, sentAt: sent_at, checkStored: check_stored === true };
 }
 
 function checkEventTypes(event: unknown, index: number): BatchEvent {

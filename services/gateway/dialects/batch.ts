@@ -159,7 +159,7 @@ export function createBatchDialect(options: BatchOptions): BatchDialect {
     }
     if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
     const { ip, userAgent } = caller;
-    const facts: RequestFacts = { receivedUs, ...access, ip, userAgent, checkStored: false };
+    const facts: RequestFacts = { receivedUs, ...access, ip, userAgent, checkStored: envelope.checkStored };
     const verdict = await publish({ events: inputs, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent });
     if (verdict.rejected.length > 0) logDropped(verdict.rejected, indexes);
     return { status: "ok", ingested: verdict.accepted, dropped: dropped + verdict.rejected.length };

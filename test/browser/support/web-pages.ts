@@ -97,6 +97,7 @@ export interface SentBatch {
   url: string;
   atMs: number;
   sentAt: string;
+  checkStored: unknown;
   batch: SentEvent[];
 }
 
@@ -144,6 +145,10 @@ export async function serveScriptedBatch(): Promise<ScriptedBatch> {
 async function readBatch(request: IncomingMessage): Promise<SentBatch> {
   const bytes = await buffer(request);
   const json = request.headers["content-encoding"] === "gzip" ? gunzipSync(bytes) : bytes;
-  const { batch, sent_at } = JSON.parse(json.toString()) as { batch: SentEvent[]; sent_at: string };
-  return { url: request.url ?? "", atMs: Date.now(), sentAt: sent_at, batch };
+  const { batch, sent_at, check_stored } = JSON.parse(json.toString()) as {
+    batch: SentEvent[];
+    sent_at: string;
+    check_stored?: unknown;
+  };
+  return { url: request.url ?? "", atMs: Date.now(), sentAt: sent_at, checkStored: check_stored, batch };
 }
