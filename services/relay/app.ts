@@ -27,6 +27,8 @@ export interface RelayParts {
 
 export interface RelayOptions extends RelayParts {
   config: RelayConfig & { stopTimeout: number };
+  /** What `/relays` asks for, where whoever mounts it has a token of its own; RELAY_TOKEN otherwise. */
+  routesToken?: string | undefined;
 }
 
 export interface Relay extends AsyncDisposable {
@@ -37,7 +39,8 @@ export interface Relay extends AsyncDisposable {
 }
 
 /** Polls relays and puts their points on the log until disposed. Does not close the log, which it was handed. */
-export async function startRelay({ config, log, registry, logger, nowMs = Date.now }: RelayOptions): Promise<Relay> {
+export async function startRelay(options: RelayOptions): Promise<Relay> {
+  const { config, log, registry, logger, routesToken: token = config.relayToken, nowMs = Date.now } = options;
   const connections = new Set<RelayConnection>();
   const metrics = createRelayMetrics(registry, {
     connections: () => connections.size,
@@ -50,9 +53,11 @@ export async function startRelay({ config, log, registry, logger, nowMs = Date.n
     logger,
   });
   const add = points.add.bind(points);
+  const pollIntervalMs = config.pollInterval || POLL_MS_DEFAULT;
   const connectionOptions = {
     beatSeconds: Math.floor(config.beatInterval / 1_000),
     readTimeoutMs: 2 * config.beatInterval,
+    polledReadTimeoutMs: pollIntervalMs + 2 * config.beatInterval,
     lineBytesMax: config.relayMaxLineBytes,
     answersAdd: config.pulseCompat === "readme",
     identify: createIdentify(config.relayToken),
@@ -66,7 +71,7 @@ export async function startRelay({ config, log, registry, logger, nowMs = Date.n
   const listener = await listenForRelays({ config, onSocket, metrics, logger });
   const poller = setInterval(() => {
     for (const connection of connections) connection.poll();
-  }, config.pollInterval || POLL_MS_DEFAULT);
+  }, pollIntervalMs);
   logger.info({ host: config.host, port: listener.port, tls: config.relayTlsCert !== undefined }, "relay listening");
 
   async function stop(): Promise<void> {
@@ -78,7 +83,7 @@ export async function startRelay({ config, log, registry, logger, nowMs = Date.n
   let stopped: Promise<void> | undefined;
   return {
     port: listener.port,
-    routes: createRoutes({ connections, token: config.relayToken, host: config.host, logger }),
+    routes: createRoutes({ connections, token, host: config.host, logger }),
     [Symbol.asyncDispose]() {
       stopped ??= stop();
       return stopped;

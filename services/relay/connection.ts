@@ -8,8 +8,10 @@ import type { PointSource } from "./points.ts";
 
 export interface ConnectionOptions {
   beatSeconds: number;
-  /** Longest silence; also the time for the identifying line to be complete. */
+  /** Longest silence of a relay without collectors; also the time for the identifying line to be complete. */
   readTimeoutMs: number;
+  /** Longest silence of one that has registered a collector, and so is polled. */
+  polledReadTimeoutMs: number;
   lineBytesMax: number;
   /** `add` and `remove` are answered `ok`. */
   answersAdd: boolean;
@@ -54,7 +56,7 @@ class SocketConnection implements RelayConnection {
   readonly #socket: Socket;
   readonly #options: ConnectionOptions;
   /** Only reads count as life, which is why this is not the socket's own timeout. */
-  readonly #silence: NodeJS.Timeout;
+  #silence: NodeJS.Timeout;
   /** Undefined until it has identified itself. */
   #known: { source: PointSource; collectors: Collectors } | undefined;
   #isEnding = false;
@@ -65,7 +67,7 @@ class SocketConnection implements RelayConnection {
     this.address = socket.remoteAddress ?? "";
     this.connectedAtMs = options.nowMs();
     this.lastSeenMs = this.connectedAtMs;
-    this.#silence = setTimeout(() => this.#drop(this.#known ? "silent" : "not_identified"), options.readTimeoutMs);
+    this.#silence = this.#dropsAfter(options.readTimeoutMs);
   }
 
   serve(): void {
@@ -109,6 +111,10 @@ class SocketConnection implements RelayConnection {
     if (this.#socket.destroyed || this.#isEnding) return;
     this.#socket.write(`${line}\n`);
     if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.#drop("not_reading");
+  }
+
+  #dropsAfter(silenceMs: number): NodeJS.Timeout {
+    return setTimeout(() => this.#drop(this.#known ? "silent" : "not_identified"), silenceMs);
   }
 
   #drop(reason: DropReason): void {
@@ -157,8 +163,15 @@ class SocketConnection implements RelayConnection {
   }
 
   #add(collectors: Collectors, text: string): void {
-    if (!collectors.add(text)) this.#options.metrics.collectorsRefused.inc();
-    else if (this.#options.answersAdd) this.send("ok");
+    if (!collectors.add(text)) {
+      this.#options.metrics.collectorsRefused.inc();
+      return;
+    }
+    // Relays of pulse's Go package may ping for the first time after 30 seconds whatever the beat, and never again after
+    // one ping that failed: what they answer to polls is all that is heard of them.
+    clearTimeout(this.#silence);
+    this.#silence = this.#dropsAfter(this.#options.polledReadTimeoutMs);
+    if (this.#options.answersAdd) this.send("ok");
   }
 }
 

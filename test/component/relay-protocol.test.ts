@@ -147,6 +147,24 @@ it.concurrent("a relay that sends nothing for two beats is dropped, one that sen
   expect(await codeRelay.metric("millrace_relay_connections_dropped_total", { reason: "silent" })).toBe(1);
 });
 
+it.concurrent("a relay that answers polls and never pings stays, also where polls are more than two beats apart", async () => {
+  await using sparse = await startTestRelay({ pulseCompat: "code", beatInterval: 1_000, pollInterval: 2_500 });
+  await using answering = await sparse.connect();
+  await using mute = await sparse.connect();
+  answering.send("id answering\nadd ram:\n");
+  mute.send("id mute\nadd ram:\n");
+  await answering.receives("ok\nbeat 1\n");
+  for (let poll = 0; poll < 2; poll += 1) {
+    await answering.receives("get ram\n");
+    answering.send("got ram-ram:25.0000\n");
+  }
+  // Polled as well, and dropped by then.
+  await mute.receives("ok\nbeat 1\nget ram\n");
+  await mute.closes();
+  expect(await sparse.metric("millrace_relay_connections_dropped_total", { reason: "silent" })).toBe(1);
+  expect(await sparse.points(2)).toHaveLength(2);
+});
+
 it.concurrent("whoever has not identified itself within two beats is dropped, whatever it trickles", async () => {
   await using peer = await codeRelay.connect();
   const trickle = setInterval(() => peer.send("x"), 300);
