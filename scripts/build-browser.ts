@@ -1,15 +1,14 @@
 // Builds sdk/browser to its dist: ESM for browsers and bundlers, autocapture as a chunk of its own, and types.
-import { spawnSync } from "node:child_process";
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "vite";
+import { compile, nameScriptsInTypes } from "./sdk-compiler.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const PACKAGE = join(ROOT, "sdk/browser");
 const PUBLIC_TYPES = ["index.d.ts", "types.d.ts"];
-const TSC = join(ROOT, "node_modules/typescript/bin/tsc");
 
 /** What a browser downloads for each file of a directory: bytes after gzip, by file name. */
 export async function gzipSizes(directory: string): Promise<Record<string, number>> {
@@ -35,16 +34,12 @@ export async function buildBrowser(directory: string = join(PACKAGE, "dist")): P
       rolldownOptions: { output: { chunkFileNames: "[name].js", minify: true } },
     },
   });
-  const types = ["--declaration", "--emitDeclarationOnly", "--noEmit", "false", "--outDir", directory];
-  const { status, stdout } = spawnSync(process.execPath, [TSC, "-p", PACKAGE, ...types], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`tsc:\n${stdout}`);
+  compile(PACKAGE, ["--declaration", "--emitDeclarationOnly", "--noEmit", "false", "--outDir", directory]);
   for (const name of await readdir(directory)) {
-    if (!name.endsWith(".d.ts")) continue;
-    const file = join(directory, name);
-    // What callers see refers to types alone, by the names that compilers of callers expect.
-    if (PUBLIC_TYPES.includes(name)) await writeFile(file, (await readFile(file, "utf8")).replaceAll('.ts"', '.js"'));
-    else await rm(file);
+    // What callers see refers to these alone.
+    if (name.endsWith(".d.ts") && !PUBLIC_TYPES.includes(name)) await rm(join(directory, name));
   }
+  await nameScriptsInTypes(directory);
 }
 
 if (import.meta.main) {

@@ -1,14 +1,15 @@
-// `node scripts/build-sdk.ts node`: sdk/node as npm packs it, JavaScript and types in sdk/node/dist.
+// Builds sdk/node to its dist: JavaScript and types.
 //
 // Sources import the contracts in gen/ and parts of lib/ where they stand, so that services run them without a build. A
 // package has to bring them along: they are copied beside its own sources, their imports made to fit, and compiled there.
-import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { compile, nameScriptsInTypes } from "./sdk-compiler.ts";
 
-const root = fileURLToPath(new URL("..", import.meta.url));
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const PACKAGE = join(ROOT, "sdk/node");
 const IMPORT = /(?<=(?:from|import)\s*\(?")(?:\.{1,2}|#lib|#gen)\/[^"]+(?=")/g;
 
 /** Node 20, the oldest that the packages run on, knows this language level. */
@@ -21,29 +22,30 @@ const COMPILER_OPTIONS = {
   declaration: true,
 };
 
-function build(name: string): void {
-  const directory = join(root, "sdk", name);
-  const dist = join(directory, "dist");
+/** Rejects when the compiler finds fault. Empties the directory first. */
+export async function buildClient(directory: string = join(PACKAGE, "dist")): Promise<void> {
+  rmSync(directory, { recursive: true, force: true });
   // Beneath the package, so that its dependencies are found.
-  const staging = join(directory, ".cache", "build");
-  rmSync(dist, { recursive: true, force: true });
-  rmSync(staging, { recursive: true, force: true });
+  mkdirSync(join(PACKAGE, ".cache"), { recursive: true });
+  const staging = mkdtempSync(join(PACKAGE, ".cache", "build-"));
   try {
-    stage(join(directory, "src"), staging);
-    compile(staging, dist);
-    for (const file of filesOf(dist, ".d.ts")) rewrite(file, (specifier) => specifier.replace(/\.ts$/, ".js"));
-    cpSync(join(root, "LICENSE"), join(dist, "LICENSE"));
+    stage(join(PACKAGE, "src"), staging);
+    const compilerOptions = { ...COMPILER_OPTIONS, rootDir: staging, outDir: directory };
+    const config = { extends: join(ROOT, "tsconfig.json"), compilerOptions, include: ["."] };
+    writeFileSync(join(staging, "tsconfig.json"), JSON.stringify(config));
+    compile(staging);
   } finally {
     rmSync(staging, { recursive: true, force: true });
   }
-  report(name, dist);
+  await nameScriptsInTypes(directory);
+  cpSync(join(ROOT, "LICENSE"), join(directory, "LICENSE"));
 }
 
 /** Copies the entry point and all that it reaches: the package's own files to the top, others by their path in the repository. */
 function stage(source: string, staging: string): void {
   const placeOf = (file: string) => {
     const within = relative(source, file);
-    return join(staging, within.startsWith("..") ? relative(root, file) : within);
+    return join(staging, within.startsWith("..") ? relative(ROOT, file) : within);
   };
   const seen = new Set<string>();
   const queue = [join(source, "index.ts")];
@@ -54,7 +56,7 @@ function stage(source: string, staging: string): void {
     mkdirSync(dirname(place), { recursive: true });
     cpSync(file, place);
     rewrite(place, (specifier) => {
-      const target = specifier.startsWith("#") ? join(root, specifier.slice(1)) : resolve(dirname(file), specifier);
+      const target = specifier.startsWith("#") ? join(ROOT, specifier.slice(1)) : resolve(dirname(file), specifier);
       queue.push(target);
       const path = relative(dirname(place), placeOf(target));
       return path.startsWith(".") ? path : `./${path}`;
@@ -66,38 +68,18 @@ function rewrite(file: string, change: (specifier: string) => string): void {
   writeFileSync(file, readFileSync(file, "utf8").replace(IMPORT, change));
 }
 
-function compile(staging: string, dist: string): void {
-  const config = join(staging, "tsconfig.json");
-  const compilerOptions = { ...COMPILER_OPTIONS, rootDir: staging, outDir: dist };
-  const extended = join(root, "tsconfig.json");
-  writeFileSync(config, JSON.stringify({ extends: extended, compilerOptions, include: ["."] }));
-  const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-  const { status } = spawnSync(process.execPath, [compiler, "-p", config], { stdio: "inherit" });
-  if (status !== 0) throw new Error("the package does not compile");
-}
-
-function filesOf(directory: string, ending: string): string[] {
-  const names = readdirSync(directory, { recursive: true, encoding: "utf8" });
-  return names.filter((name) => name.endsWith(ending)).map((name) => join(directory, name));
-}
-
-function report(name: string, dist: string): void {
-  const scripts = filesOf(dist, ".js");
-  const bytes = scripts.reduce((sum, file) => sum + statSync(file).size, 0);
-  const packed = scripts.reduce((sum, file) => sum + gzipSync(readFileSync(file)).length, 0);
-  console.log(
-    `sdk/${name}/dist: ${scripts.length} files, ${kilobytes(bytes)} of JavaScript, ${kilobytes(packed)} gzipped`,
-  );
-}
-
 function kilobytes(bytes: number): string {
   return `${(bytes / 1000).toFixed(1)} kB`;
 }
 
-const [name] = process.argv.slice(2);
-if (name !== "node") {
-  console.error("usage: node scripts/build-sdk.ts node");
-  process.exitCode = 2;
-} else {
-  build(name);
+if (import.meta.main) {
+  await buildClient();
+  const dist = join(PACKAGE, "dist");
+  const names = readdirSync(dist, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".js"));
+  const scripts = names.map((name) => join(dist, name));
+  const bytes = scripts.reduce((sum, file) => sum + statSync(file).size, 0);
+  const packed = scripts.reduce((sum, file) => sum + gzipSync(readFileSync(file)).length, 0);
+  console.log(
+    `sdk/node/dist: ${scripts.length} files, ${kilobytes(bytes)} of JavaScript, ${kilobytes(packed)} gzipped`,
+  );
 }

@@ -103,10 +103,17 @@ describe.skipIf(!chromium.available)("a page", () => {
     await page.evaluate(() => document.querySelector("#hid")?.dispatchEvent(new Event("change", { bubbles: true })));
     await page.evaluate(() => document.querySelector<HTMLFormElement>("#login")?.requestSubmit());
     await page.click("#go");
+    // A form whose field is called id has that field in the place of its own.
+    await page.evaluate(() => {
+      document.body.insertAdjacentHTML("beforeend", '<form id="edit"><input type="hidden" name="id" value="7"></form>');
+      const submitted = new SubmitEvent("submit", { bubbles: true });
+      document.querySelector("form#edit")?.dispatchEvent(submitted);
+    });
     await flush(page);
-    const rows = await suite.landed(page, 4);
+    const rows = await suite.landed(page, 5);
     const seen = rows.map(({ all }) => `${all.$event_type} ${all.$el_id}`);
-    expect(seen).toEqual(["click buy", "change user", "submit login", "click go"]);
+    expect(seen).toEqual(["click buy", "change user", "submit login", "click go", "submit edit"]);
+    expect(rows[4]?.all.$elements_chain).toBe("form#edit > body > html");
     expect(rows[0]?.all).toMatchObject({
       $el_tag_name: "button",
       $el_text: "Buy",
@@ -234,6 +241,22 @@ describe.skipIf(!chromium.available)("a page", () => {
     expect(counters).toMatchObject({ captured: 10_000, sent: 1000, overflow: 9000, queued: 0 });
     const kept = (await suite.landed(page, 1000)).map(({ all }) => Number(all.i));
     expect([Math.min(...kept), Math.max(...kept)]).toEqual([9000, 9999]);
+    await context.close();
+  });
+
+  it("has one end for each event of a flood that goes on while it is sent", async () => {
+    const context = await suite.newVisitor();
+    const page = await suite.visit(await context.newPage(), suite.url({ options: QUIET }));
+    const { captured, sent, overflow, queued } = await page.evaluate(async () => {
+      for (let i = 0; i < 50; i++) {
+        for (let j = 0; j < 100; j++) window.millrace.capture("waves", { i, j });
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      await window.millrace.flush();
+      return window.millrace.counters();
+    });
+    expect({ captured, queued, ends: sent + overflow }).toEqual({ captured: 5000, queued: 0, ends: 5000 });
+    await suite.landed(page, sent);
     await context.close();
   });
 

@@ -226,6 +226,39 @@ describe.skipIf(!chromium.available)("a browser", () => {
     }
   });
 
+  it("whose database waits for ever for another transaction still sends", async () => {
+    const context = await suite.newVisitor();
+    const page = await suite.visit(await context.newPage(), suite.url({ options: QUIET }));
+    await capture(page, "blocked", 1);
+    await flush(page);
+    await page.evaluate(async () => {
+      const opening = indexedDB.open("millrace", 1);
+      await new Promise((resolve) => {
+        opening.onsuccess = resolve;
+      });
+      const rows = opening.result.transaction("queue", "readwrite").objectStore("queue");
+      const hold = () => {
+        rows.get("nothing").onsuccess = hold;
+      };
+      hold();
+    });
+    await capture(page, "blocked", 2);
+    await suite.untilCount("SELECT count() FROM millrace.events WHERE event = 'blocked'", 3);
+    await context.close();
+  });
+
+  it("without IndexedDB keeps what it has captured when the page clears localStorage", async () => {
+    const context = await suite.newVisitor();
+    await context.addInitScript(() => Object.defineProperty(window, "indexedDB", { value: undefined }));
+    const page = await suite.visit(await context.newPage(), suite.url({ options: QUIET }));
+    const uuids = await capture(page, "signed out", 2);
+    await page.waitForFunction(() => Object.keys(localStorage).some((key) => key.startsWith("millrace.q ")));
+    await page.evaluate(() => localStorage.clear());
+    await flush(page);
+    await exactlyOnce("signed out", uuids);
+    await context.close();
+  });
+
   it("in a sandboxed frame without an origin still sends", async () => {
     const context = await suite.newVisitor();
     scripted.answer(() => ({ status: 200 }));

@@ -13,6 +13,7 @@ import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { StatsService } from "#gen/millrace/stats/v1/stats_pb.ts";
 import { startTestGateway } from "../support/gateway.ts";
 import { isExpectedOutput } from "../support/readme.ts";
+import { installSdk, must } from "../support/sdk-packages.ts";
 import { run } from "../support/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -24,22 +25,9 @@ const BUNDLE_BYTES_MAX = 36_000;
 let folder: string;
 let tarball: string;
 
-async function must(program: string, args: readonly string[], cwd?: string): Promise<string> {
-  const shell = cwd === undefined ? [program, ...args] : ["env", "-C", cwd, program, ...args];
-  const [command = "", ...rest] = shell;
-  const { code, stdout, stderr } = await run(command, rest, { HOME: process.env.HOME ?? "" });
-  if (code !== 0) throw new Error(`${program} ${args.join(" ")}:\n${stdout}${stderr}`);
-  return stdout;
-}
-
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "millrace-package-"));
-  await must(process.execPath, [join(ROOT, "scripts", "build-sdk.ts"), "node"]);
-  await must("npm", ["pack", PACKAGE, "--pack-destination", folder, "--silent", "--ignore-scripts"]);
-  tarball = join(folder, (await readdir(folder)).find((name) => name.endsWith(".tgz")) ?? "");
-  await writeFile(join(folder, "package.json"), JSON.stringify({ name: "user", private: true, type: "module" }));
-  const quiet = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"];
-  await must("npm", ["install", tarball, ...quiet], folder);
+  ({ client: tarball = "" } = await installSdk(folder, ["node"], []));
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 

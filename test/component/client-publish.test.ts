@@ -1,5 +1,7 @@
 // publish() of @millrace/client and the three transports, against a real gateway.
-import { expect, it } from "vitest";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { expect, it, vi } from "vitest";
 import { RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { createClient, PublishError, type TransportName } from "../../sdk/node/src/index.ts";
@@ -156,3 +158,24 @@ it("an answer that does not account for every event is no gateway's", async () =
   await using client = createClient({ url: gateway.url });
   await expect(client.publish({ event: "a" })).rejects.toThrow("is it a Millrace gateway?");
 });
+
+it.each(TRANSPORTS.filter((transport) => transport !== "grpc"))(
+  "over %s: a page in the place of the gateway, as logins and hotels have them, is no verdict on events",
+  async (transport) => {
+    const page = `<html><body>${"Please sign in. ".repeat(20)}`;
+    const server = createServer((request, response) => {
+      request.resume().on("end", () => response.writeHead(200, { "content-type": "text/html" }).end(page));
+    }).listen(0, "127.0.0.1");
+    try {
+      await vi.waitFor(() => expect(server.listening).toBe(true));
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      await using client = createClient({ url, transport, intervalMs: 1, backoffMs: BACKOFF, closeTimeoutMs: 0 });
+      for (const size of [1, 100_000]) client.capture({ event: "kept", properties: { pad: "x".repeat(size) } });
+      await vi.waitFor(() => expect(client.counters().retried).toBeGreaterThan(3));
+      expect(client.counters()).toMatchObject({ queued: 2, dropped: { rejected: 0 } });
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  },
+);

@@ -1,5 +1,5 @@
 // The queue behind capture() of @millrace/client: bounds, hooks, flush and close.
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { type ClientOptions, createClient } from "../../sdk/node/src/index.ts";
 import { captureMany, names, scene } from "../support/client-scene.ts";
 
@@ -108,6 +108,66 @@ it("waitUntil is given the work of each burst", async () => {
   await Promise.all(work);
   expect(work).toHaveLength(2);
   expect(s.gateway.takenNames()).toEqual(names(4));
+});
+
+it("waitUntil is given what is captured in an outage too, when the work before it has given up", async () => {
+  const work: Promise<unknown>[] = [];
+  const url = "http://127.0.0.1:1";
+  await using s = await scene([], { url, closeTimeoutMs: 0, waitUntil: (promise) => work.push(promise) });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  try {
+    captureMany(s.client, 1);
+    await vi.waitFor(() => expect(vi.getTimerCount()).toBeGreaterThan(0));
+    await vi.advanceTimersByTimeAsync(31_000);
+    await work[0];
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(s.client.counters().queued).toBe(1);
+  captureMany(s.client, 1, 1);
+  expect(work).toHaveLength(2);
+});
+
+it("a waitUntil that throws, as platforms do outside of a request, costs no event", async () => {
+  const waitUntil = () => {
+    throw new Error("outside of a request");
+  };
+  await using s = await scene([], { waitUntil });
+  expect(s.client.capture({ event: "e0" })).toBe(true);
+  expect(await s.client.flush()).toBe(true);
+  expect(s.gateway.takenNames()).toEqual(["e0"]);
+});
+
+it("onDrop may capture: what is dropped of that is counted, and not told again", async () => {
+  const told: string[] = [];
+  await using s = await scene(["hang"], {
+    maxQueueEvents: 1,
+    onDrop: (reason, events) => {
+      told.push(...events.map(({ event }) => `${reason} ${event.event}`));
+      s.client.capture({ event: "dropped" });
+    },
+  });
+  captureMany(s.client, 3);
+  expect(told).toEqual(["queue_full e1", "queue_full e2"]);
+  expect(s.client.counters().dropped.queue_full).toBe(4);
+});
+
+it("a time without end is one, and not none; what is no time is refused", async () => {
+  await using s = await scene([{ status: 500 }, { status: 500 }]);
+  captureMany(s.client, 1);
+  expect(await s.client.flush({ timeoutMs: Number.POSITIVE_INFINITY })).toBe(true);
+  const published = await s.client.publish({ event: "e1" }, { timeoutMs: 2 ** 40 });
+  expect(published.accepted).toBe(1);
+  await expect(s.client.flush({ timeoutMs: Number.NaN })).rejects.toThrow(TypeError);
+  await expect(s.client.publish({ event: "e" }, { timeoutMs: -1 })).rejects.toThrow("timeoutMs: expected milliseconds");
+});
+
+it("a queue of small batches takes no more memory than it may", async () => {
+  await using s = await scene(["hang"], { batchEvents: 1, maxQueueEvents: 20_000 });
+  const before = process.memoryUsage().arrayBuffers;
+  captureMany(s.client, 20_000);
+  expect(s.client.counters().queued).toBe(20_000);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000 * 500);
 });
 
 it("one line says that the gateway is away, one that it is back", async () => {

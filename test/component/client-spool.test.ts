@@ -163,6 +163,26 @@ it("a directory that is gone fails the event that needs it, and only that", asyn
   expect(errors).toEqual([expect.stringContaining("ENOENT")]);
 });
 
+it("files that are taken away are counted as lost, and the program goes on", async () => {
+  await using dir = await temporaryDirectory();
+  await leaveBehind(dir.path, names(3));
+  await leaveBehind(dir.path, names(2, 3));
+  let isAway = true;
+  await using gateway = await startScriptedGateway(() => (isAway ? { status: 503 } : "take"));
+  const errors: string[] = [];
+  const client = open(dir.path, gateway.url, { onError: (error) => errors.push(error.message) });
+  await vi.waitFor(() => expect(gateway.requests.length).toBeGreaterThan(0));
+  for (const name of await segments(dir.path)) await rm(join(dir.path, name));
+  isAway = false;
+  client.capture({ event: "e5" });
+  expect(await client.flush()).toBe(true);
+  await client.close();
+  // The first were in a request already.
+  expect(gateway.takenNames()).toEqual([...names(3), "e5"]);
+  expect(client.counters()).toMatchObject({ sent: 4, queued: 0, dropped: { spool_failed: 2 } });
+  expect(errors.at(-1)).toMatch(/2 events of it cannot be read/);
+});
+
 it("refuses a second client of one process, and lets the next one in after close", async () => {
   await using dir = await temporaryDirectory();
   const first = open(dir.path, NOWHERE);
@@ -218,6 +238,8 @@ it("a lock of a process id that somebody else has now, or that nobody can read, 
   await client.close({ timeoutMs: 0 });
   await writeFile(join(dir.path, "lock"), JSON.stringify({ ...lock, token: "t", pid: 1, begun: "7" }));
   await open(dir.path, NOWHERE).close({ timeoutMs: 0 });
-  await writeFile(join(dir.path, "lock"), "{");
-  await open(dir.path, NOWHERE).close({ timeoutMs: 0 });
+  for (const nobodys of ["{", "", "null", "[]"]) {
+    await writeFile(join(dir.path, "lock"), nobodys);
+    await open(dir.path, NOWHERE).close({ timeoutMs: 0 });
+  }
 });

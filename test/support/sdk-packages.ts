@@ -1,13 +1,14 @@
-// The packages for web pages as their users get them: built, packed, and installed into an empty folder.
+// The packages as their users get them: built, packed, and installed into an empty folder.
 import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { buildBrowser } from "../../scripts/build-browser.ts";
 import { buildReact } from "../../scripts/build-react.ts";
+import { buildClient } from "../../scripts/build-sdk.ts";
 import { run } from "./standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const BUILDS = { browser: buildBrowser, react: buildReact };
+const BUILDS = { browser: buildBrowser, node: buildClient, react: buildReact };
 const FILES = ["package.json", "README.md", "LICENSE"];
 
 /** Runs a program to its end and resolves with its stdout; rejects with all it printed when it fails. */
@@ -37,7 +38,7 @@ export async function installSdk(
   const versions = others.map((name) => `${name}@${devDependencies[name]}`);
   const quiet = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"];
   await must("npm", ["install", ...tarballs, ...versions, ...quiet], folder);
-  return Object.fromEntries(tarballs.map((file) => [/millrace-(\w+)-/.exec(file)?.[1] ?? file, file]));
+  return Object.fromEntries(tarballs.map((file) => [/millrace-(\w+)-[^/]*$/.exec(file)?.[1] ?? file, file]));
 }
 
 /** Where the built package is. Not in sdk/, where tests that run at the same time would write the same files. */

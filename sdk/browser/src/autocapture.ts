@@ -1,5 +1,5 @@
 // Clicks, changes and submissions without a line of code. Loaded only when it is asked for.
-import { isHarmless, isOptedOut, looksSecret } from "./sensitive.ts";
+import { idOf, isHarmless, isOptedOut, looksSecret } from "./sensitive.ts";
 import type { AutocaptureConfig, Properties } from "./types.ts";
 
 const FIELDS = ["input", "select", "textarea"];
@@ -36,11 +36,12 @@ function describe(event: Event, config: AutocaptureConfig): Properties | undefin
     if (isOptedOut(each) || (isPartOf && !isHarmless(each))) return undefined;
   }
   const text = config.captureText ? textOf(element) : undefined;
+  const id = idOf(element);
   return {
     $event_type: event.type,
     $el_tag_name: tag,
     ...(text && { $el_text: text }),
-    ...(element.id && { $el_id: element.id }),
+    ...(id && { $el_id: id }),
     ...(element.classList.length > 0 && { $el_classes: [...element.classList] }),
     $elements_chain: chainOf(element),
   };
@@ -78,8 +79,8 @@ function textOf(element: Element): string | undefined {
 function chainOf(element: Element): string {
   const levels: string[] = [];
   for (let each: Element | null = element; each && levels.length < LEVELS_MAX; each = parentOf(each)) {
-    const id = each.id ? `#${each.id}` : "";
-    levels.push(`${each.localName}${id}${[...each.classList].map((name) => `.${name}`).join("")}`);
+    const id = idOf(each);
+    levels.push(`${each.localName}${id && `#${id}`}${[...each.classList].map((name) => `.${name}`).join("")}`);
   }
   return levels.join(" > ");
 }

@@ -141,6 +141,27 @@ describe("capture", () => {
     expect(client.counters()).toMatchObject({ captured: 7, invalid: 6, queued: 1 });
   });
 
+  it("loses one value to a getter that throws, and never throws for what plain JavaScript passes", () => {
+    const { client } = start({ propertyDenylist: "secret" as unknown as string[] });
+    const bad = {
+      get broken() {
+        throw new Error("a getter");
+      },
+      fine: 1,
+      secret: 2,
+    };
+    const event = client.capture("e", bad as Record<string, unknown>);
+    expect(event?.properties).toMatchObject({ broken: "[Unreadable]", fine: 1 });
+    expect(event?.properties).not.toHaveProperty("secret");
+    const nameless = new Proxy({}, { ownKeys: () => [][0] as never });
+    expect(client.capture("e", nameless)?.event).toBe("e");
+    expect(client.capture("e", null as unknown as undefined)?.event).toBe("e");
+    const at = 1_700_000_000_000;
+    for (const timestamp of [at, new Date(at).toISOString()] as unknown as Date[]) {
+      expect(client.capture("e", {}, { timestamp })?.timestamp).toBe("2023-11-14T22:13:20.000Z");
+    }
+  });
+
   it("runs beforeSend in order, drops what it drops, and keeps the id and the denylist", async () => {
     const { client, events } = start({
       propertyDenylist: ["secret"],
@@ -182,6 +203,39 @@ describe("flush", () => {
     expect(tries[2]).toEqual(tries[1]);
     expect(tries[1]?.slice(0, 1)).toEqual(tries[0]);
     expect(client.counters()).toMatchObject({ sent: 2, queued: 0 });
+  });
+
+  it.each([
+    [
+      "throws at once",
+      () => {
+        throw failing();
+      },
+    ],
+    ["returns nothing", () => undefined],
+  ])("a transport that %s does not break a closing page", async (_what, transport) => {
+    const { client } = start({ transport: transport as unknown as () => Promise<void> });
+    client.capture("a");
+    await client.flush("sendBeacon");
+    expect(client.counters().captured).toBe(1);
+  });
+
+  it("times that are none count as not given: a server that is away is not asked without a pause", async () => {
+    let tries = 0;
+    const { client } = start({
+      flushIntervalMs: Number.NaN,
+      requestTimeoutMs: Number.POSITIVE_INFINITY,
+      transport: async (_url, _payload, { timeoutMs }) => {
+        tries++;
+        // A timer takes no more for no time at all.
+        expect(timeoutMs).toBeLessThan(2 ** 31);
+        throw failing();
+      },
+    });
+    client.capture("a");
+    await expect(client.flush()).rejects.toThrow("network unavailable");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(tries).toBe(1);
   });
 
   it("keeps the other half of a batch when one meets an error", async () => {

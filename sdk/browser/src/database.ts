@@ -2,7 +2,10 @@
 import { native } from "./native.ts";
 
 export interface Database {
-  /** Resolves once the transaction is complete; rejects when it is not, with nothing of it done. */
+  /**
+   * Resolves once the transaction is complete. Rejects when it has failed, with nothing of it done, and when it is not
+   * complete within five seconds: it waits for another one, perhaps for ever, and may still be.
+   */
   transact<T>(
     table: "queue" | "claims",
     mode: IDBTransactionMode,
@@ -13,6 +16,7 @@ export interface Database {
 const NAME = "millrace";
 /** Browsers have had bugs that leave an open waiting for ever; events do not wait for them. */
 const OPEN_MS_MAX = 2000;
+const TRANSACTION_MS_MAX = 5000;
 /** How close together two tabs start to be taken for one visit. */
 const CLAIM_MS = 10_000;
 const CLAIM_WAIT_MS_MAX = 1000;
@@ -35,15 +39,15 @@ export function openDatabase(): Promise<Database | undefined> {
       resolve(undefined);
     }
   });
-  return within(opened, OPEN_MS_MAX, undefined);
+  return within(opened, OPEN_MS_MAX, () => undefined);
 }
 
 function overConnection(connection: IDBDatabase): Database {
   // A later version of the package in another tab must be able to upgrade; this page then goes on without.
   connection.onversionchange = () => connection.close();
   return {
-    transact: (table, mode, work) =>
-      new Promise((resolve, reject) => {
+    transact(table, mode, work) {
+      const done = new Promise<Parameters<Parameters<typeof work>[1]>[0] | undefined>((resolve, reject) => {
         let result: Parameters<typeof resolve>[0];
         const transaction = connection.transaction(table, mode);
         transaction.oncomplete = () => resolve(result);
@@ -51,7 +55,11 @@ function overConnection(connection: IDBDatabase): Database {
         work(transaction.objectStore(table), (given) => {
           result = given;
         });
-      }),
+      });
+      return within(done, TRANSACTION_MS_MAX, () => {
+        throw new Error("the database does not answer");
+      });
+    },
   };
 }
 
@@ -88,13 +96,15 @@ export async function claim(
   return within(
     winner().catch(() => candidate),
     CLAIM_WAIT_MS_MAX,
-    candidate,
+    () => candidate,
   );
 }
 
-function within<T>(promise: Promise<T>, ms: number, otherwise: T): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = native.setTimeout(() => resolve(otherwise), ms);
-    promise.then(resolve, reject).finally(() => native.clearTimeout(timer));
+/** `late` says what becomes of it after `ms`. */
+function within<T>(promise: Promise<T>, ms: number, late: () => T): Promise<T> {
+  let timer: ReturnType<typeof setTimeout>;
+  const limit = new Promise<void>((resolve) => {
+    timer = native.setTimeout(resolve, ms);
   });
+  return Promise.race([promise, limit.then(late)]).finally(() => native.clearTimeout(timer));
 }

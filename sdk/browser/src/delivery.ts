@@ -45,7 +45,8 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   const { counters, flushAt, lock, sender, store } = options;
   const pending = new Pending(options.maxQueueSize, counters);
   const backoff = createBackoff();
-  const save = createSaver(pending, store, counters);
+  const save = createSaver(pending, store);
+  const discarded = createDiscarder(store);
   let gates: Promise<unknown> = Promise.resolve();
   let running: Promise<void> = Promise.resolve();
   let waiting: Promise<void> | undefined;
@@ -109,9 +110,9 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   async function queued(): Promise<Row[]> {
     const saved = pending.items().filter((item) => item.saved === "yes");
     // A database that fails to read has not lost this page's own events.
-    const stored = await store.list(BATCH_EVENTS_MAX).catch(() => undefined);
-    const rows = new Map((stored ?? []).map((row) => [row.uuid, row]));
-    if (stored && stored.length < BATCH_EVENTS_MAX) {
+    const stored = await store.list(BATCH_EVENTS_MAX).catch(() => ({ rows: [], isComplete: false }));
+    const rows = new Map(stored.rows.filter(({ uuid }) => !discarded.has(uuid)).map((row) => [row.uuid, row]));
+    if (stored.isComplete) {
       // Saved, and there no longer: another tab has sent them.
       for (const { uuid } of saved) if (!rows.has(uuid)) pending.delete(uuid);
     }
@@ -137,9 +138,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
     handOver,
     schedule,
     add(event, json, isOwnTime) {
-      const dropped = pending.add(event, json, isOwnTime);
-      // What cannot be removed now makes room when the store is full itself.
-      if (dropped.length > 0) store.remove(dropped).catch(() => undefined);
+      discarded.add(pending.add(event, json, isOwnTime));
       save(gates);
       if (pending.size >= flushAt && backoff.waitMs() === 0 && !isOffline()) inBackground();
       else schedule();
@@ -160,7 +159,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
 }
 
 /** Stores what is not stored yet, all that one turn of the event loop captures at once. */
-function createSaver(pending: Pending, store: QueueStore, counters: Counters): (gates: Promise<unknown>) => void {
+function createSaver(pending: Pending, store: QueueStore): (gates: Promise<unknown>) => void {
   let isSaving = false;
   let nextMs = 0;
   return (gates) => {
@@ -174,13 +173,43 @@ function createSaver(pending: Pending, store: QueueStore, counters: Counters): (
       try {
         const evicted = await store.put(items);
         for (const item of items) item.saved = "yes";
-        for (const uuid of evicted) if (pending.delete(uuid)) counters.overflow++;
+        for (const uuid of evicted) pending.evicted(uuid);
       } catch {
         // No storage, or none left: they live as long as the page does, or until there is room.
         nextMs = native.monotonicMs() + SAVE_AGAIN_MS;
         for (const item of items) item.saved = "no";
       }
     });
+  };
+}
+
+interface Discarder {
+  add(uuids: readonly string[]): void;
+  /** Whether its row may still be in the store. */
+  has(uuid: string): boolean;
+}
+
+/** Removes from the store what made room in memory, all of one turn of the event loop at once. */
+function createDiscarder(store: QueueStore): Discarder {
+  const discarded = new Set<string>();
+  let due: string[] = [];
+
+  async function remove(): Promise<void> {
+    const uuids = due;
+    due = [];
+    // What cannot be removed now makes room when the store is full itself.
+    await store.remove(uuids).catch(() => undefined);
+    for (const uuid of uuids) discarded.delete(uuid);
+  }
+
+  return {
+    has: (uuid) => discarded.has(uuid),
+    add(uuids) {
+      if (uuids.length === 0) return;
+      for (const uuid of uuids) discarded.add(uuid);
+      if (due.length === 0) native.queueMicrotask(remove);
+      due.push(...uuids);
+    },
   };
 }
 

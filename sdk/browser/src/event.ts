@@ -2,7 +2,7 @@
 import type { Ids } from "./identity.ts";
 import { native } from "./native.ts";
 import type { Options } from "./options.ts";
-import { sanitize } from "./sanitize.ts";
+import { sanitize, UNREADABLE } from "./sanitize.ts";
 import { VERSION } from "./transport.ts";
 import type { AnalyticsEvent, CaptureOptions, Properties } from "./types.ts";
 import { uuidv7 } from "./uuid.ts";
@@ -27,7 +27,7 @@ export function makeEvent(
   captured: Captured,
   options: Options,
 ): { event: AnalyticsEvent; json: string } | "invalid" | "filtered" {
-  const time = captured.options.timestamp ?? new Date(native.nowMs());
+  const time = new Date(captured.options.timestamp ?? native.nowMs());
   if (Number.isNaN(Number(time))) return "invalid";
   const properties = sanitize(propertiesOf(captured, options), options.denied);
   const made = { uuid: uuidv7(), event: captured.name, properties, timestamp: time.toISOString() };
@@ -49,12 +49,29 @@ function propertiesOf({ properties, options, ids, registered, sessionId, windowI
     $lib: LIB,
     $lib_version: VERSION,
     $configured_session_timeout_ms: set.sessionTimeoutMs,
-    ...properties,
+    ...copyOf(properties),
     ...identifying,
   };
   if (options.$set) all.$set = options.$set;
   if (options.$set_once) all.$set_once = options.$set_once;
   return all;
+}
+
+/** Read one by one: a getter that throws loses its value, not the event. */
+function copyOf(properties: Properties): Properties {
+  const copy: Properties = {};
+  try {
+    for (const key of Object.keys(properties ?? {})) {
+      try {
+        copy[key] = properties[key];
+      } catch {
+        copy[key] = UNREADABLE;
+      }
+    }
+  } catch {
+    // A proxy that does not even say what it has.
+  }
+  return copy;
 }
 
 /** Undefined when a hook drops the event. The result is as plain as what went in, without the denied properties. */

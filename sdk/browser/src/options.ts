@@ -22,6 +22,9 @@ export interface Options
   isStored: boolean;
 }
 
+/** What a timer can hold. */
+const MS_MAX = 2 ** 31 - 1;
+
 /** Throws when apiHost is missing. Numbers that are none, or below 1, count as not given. */
 export function readOptions(given: InitOptions): Options {
   const apiHost = typeof given?.apiHost === "string" ? given.apiHost.trim().replace(/\/+$/, "") : "";
@@ -37,18 +40,24 @@ export function readOptions(given: InitOptions): Options {
     autocapture: autocapture === true ? {} : autocapture || undefined,
     requestBatching: given.requestBatching ?? true,
     flushAt: positive(given.flushAt, 20),
-    flushIntervalMs: Math.min(5000, Math.max(250, given.flushIntervalMs ?? 3000)),
-    requestTimeoutMs: positive(given.requestTimeoutMs, 10_000),
+    flushIntervalMs: Math.min(5000, Math.max(250, numberOf(given.flushIntervalMs, 3000))),
+    requestTimeoutMs: Math.min(positive(given.requestTimeoutMs, 10_000), MS_MAX),
     maxQueueSize: positive(given.maxQueueSize, 1000),
     sessionTimeoutMs: positive(given.sessionTimeoutMs, 30 * 60_000),
     persistence,
     beforeSend: [given.beforeSend ?? []].flat(),
-    denied: new Set(given.propertyDenylist),
+    // A single name in plain JavaScript would be taken for its letters.
+    denied: new Set([given.propertyDenylist ?? []].flat()),
     transport: given.transport,
     isStored: persistence !== "memory" && !given.disablePersistence,
   };
 }
 
 function positive(value: number | undefined, otherwise: number): number {
-  return typeof value === "number" && value >= 1 ? value : otherwise;
+  return numberOf(value, 0) >= 1 ? (value as number) : otherwise;
+}
+
+/** Not NaN, of which a timer makes no time at all: a server that is away would be asked without a pause. */
+function numberOf(value: number | undefined, otherwise: number): number {
+  return typeof value === "number" && !Number.isNaN(value) ? value : otherwise;
 }

@@ -76,6 +76,13 @@ export class Pending {
     return dropped;
   }
 
+  /** Its row had to make room. One whose answer is awaited ends by that, and is stored again if there is none. */
+  evicted(uuid: string): void {
+    const item = this.#items.get(uuid);
+    if (item?.isInFlight) item.saved = "no";
+    else if (this.delete(uuid)) this.#counters.overflow++;
+  }
+
   markInFlight(uuids: readonly string[], isInFlight: boolean): void {
     for (const uuid of uuids) {
       const item = this.#items.get(uuid);

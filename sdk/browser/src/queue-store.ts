@@ -8,11 +8,20 @@ export interface Row {
   json: string;
 }
 
+export interface Listed {
+  rows: Row[];
+  /**
+   * Whether a row that was kept and is not among them was answered for. Not where pages clear the storage that the rows
+   * are in, as many do at a logout.
+   */
+  isComplete: boolean;
+}
+
 export interface QueueStore {
   /** Resolves with the ids that had to make room; rejects when the rows were not kept (quota, storage blocked). */
   put(rows: readonly Row[]): Promise<string[]>;
   /** The oldest rows, of all tabs and of pages that have closed. */
-  list(most: number): Promise<Row[]>;
+  list(most: number): Promise<Listed>;
   remove(uuids: readonly string[]): Promise<void>;
   /** Keeps what fits before it returns, for a page that is about to go. */
   stash(rows: readonly Row[]): void;
@@ -92,8 +101,8 @@ export function createQueueStore({ database, storage, target, maxRows }: QueueSt
           for (const [i, key] of held.result.entries()) found.set(uuidOf(key), jsons.result[i] as string);
         };
       });
-      const rows = [...found].map(([uuid, json]) => ({ uuid, json }));
-      return rows.sort((a, b) => (a.uuid < b.uuid ? -1 : 1)).slice(0, most);
+      const rows = [...found].map(([uuid, json]) => ({ uuid, json })).sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
+      return { rows: rows.slice(0, most), isComplete: db !== undefined && rows.length < most };
     },
     stash(rows) {
       try {
@@ -108,7 +117,7 @@ export function createQueueStore({ database, storage, target, maxRows }: QueueSt
 /** For pages that must leave nothing on the device. */
 export const NO_STORE: QueueStore = {
   put: () => Promise.reject(new Error("nothing is stored")),
-  list: () => Promise.resolve([]),
+  list: () => Promise.resolve({ rows: [], isComplete: false }),
   remove: () => Promise.resolve(),
   stash() {},
 };

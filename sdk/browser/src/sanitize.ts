@@ -2,6 +2,8 @@
 // dropped there, and a `__proto__` key would have the whole batch refused.
 import type { Properties } from "./types.ts";
 
+/** In the place of a value whose getter, proxy or toJSON threw. */
+export const UNREADABLE = "[Unreadable]";
 const STRING_CHARS_MAX = 65_535;
 /** The server takes 32 levels and 1,000 keys; 900,000 bytes an event, up to three a character. */
 const DEPTH_MAX = 30;
@@ -48,7 +50,7 @@ function cleanValue(value: unknown, budget: Budget, depth: number, key: string):
     return Array.isArray(value) ? cleanArray(value, budget, depth) : cleanObject(value, budget, depth, key);
   } catch {
     // A getter, a proxy or toJSON threw: that value is lost, the event is not.
-    return "[Unreadable]";
+    return UNREADABLE;
   } finally {
     budget.ancestors.delete(value);
   }
@@ -85,7 +87,7 @@ function readValue(object: object, key: string, budget: Budget, depth: number): 
   try {
     value = (object as Properties)[key];
   } catch {
-    return "[Unreadable]";
+    return UNREADABLE;
   }
   return cleanValue(value, budget, depth + 1, key);
 }

@@ -40,6 +40,12 @@ export function createSender({ endpoint, apiKey, timeoutMs, transport }: SenderO
     return native.parse(bodyOf(rows)) as TransportPayload;
   }
 
+  /** Async, so that one that throws at once rejects like any other. */
+  async function sendClosingBy(own: Transport, rows: readonly Row[]): Promise<number> {
+    await own(endpoint, payloadOf(rows), { timeoutMs, transport: "sendBeacon", compression: false });
+    return 0;
+  }
+
   return {
     async send(rows) {
       if (!transport) return post(endpoint, bodyOf(rows), { timeoutMs });
@@ -47,10 +53,7 @@ export function createSender({ endpoint, apiKey, timeoutMs, transport }: SenderO
       return 0;
     },
     sendClosing(rows, by) {
-      if (transport) {
-        const closing = { timeoutMs, transport: "sendBeacon", compression: false } as const;
-        return transport(endpoint, payloadOf(rows), closing).then(() => 0);
-      }
+      if (transport) return sendClosingBy(transport, rows);
       const json = bodyOf(rows);
       if ((by === "sendBeacon" || !native.hasKeepalive) && beacon(endpoint, json)) return Promise.resolve(undefined);
       return native.hasKeepalive ? post(endpoint, json, { timeoutMs, keepalive: true }) : undefined;

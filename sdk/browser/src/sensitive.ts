@@ -19,6 +19,11 @@ export function isOptedOut(element: Element): boolean {
   return OPT_OUT_CLASSES.some((name) => element.classList.contains(name));
 }
 
+/** The attribute: as a property a form has its field of the name `id` instead. */
+export function idOf(element: Element): string {
+  return element.getAttribute("id") ?? "";
+}
+
 /** Whether type, name and content of an element let it be captured. */
 export function isHarmless(element: Element): boolean {
   const type = (element.getAttribute("type") ?? "").toLowerCase();
@@ -28,7 +33,7 @@ export function isHarmless(element: Element): boolean {
   const autocomplete = (element.getAttribute("autocomplete") ?? "").toLowerCase();
   if (/password|^cc-|one-time-code/.test(autocomplete)) return false;
   if (element.classList.contains(INCLUDE_CLASS)) return true;
-  if (isSensitiveName(element.getAttribute("name") ?? "") || isSensitiveName(element.id)) return false;
+  if (isSensitiveName(element.getAttribute("name") ?? "") || isSensitiveName(idOf(element))) return false;
   return !(typeof field.value === "string" && looksSecret(field.value));
 }
 

@@ -24,7 +24,8 @@ function urlOf(endpoint: string, isBeacon: boolean): string {
 
 /**
  * Resolves with the number of events that the server says it dropped. Rejects with HttpStatusError, with TypeError when
- * there is no connection, and with AbortError after `timeoutMs`.
+ * there is no connection, with AbortError after `timeoutMs`, and with SyntaxError for a success that no gateway speaks
+ * of: a login page.
  */
 export async function post(
   endpoint: string,
@@ -77,11 +78,7 @@ export function readRetryAfter(value: string | null): number | undefined {
 }
 
 function droppedOf(text: string): number {
-  try {
-    const { dropped } = native.parse(text) as { dropped?: unknown };
-    return typeof dropped === "number" ? dropped : 0;
-  } catch {
-    // A success that does not say: a proxy's, or another server of this dialect.
-    return 0;
-  }
+  // Without a body it is a proxy's, or another server's of this dialect.
+  const answer = (text === "" ? null : native.parse(text)) as { dropped?: unknown } | null;
+  return typeof answer?.dropped === "number" ? answer.dropped : 0;
 }

@@ -85,6 +85,9 @@ function readVerdicts(response: PublishResponse, count: number): Outcome {
 function readFailure(error: ConnectError): Outcome {
   // A proxy answers in plain HTTP; what is left of that is the message.
   if (error.rawMessage === "HTTP 413") return { kind: "too large", error, isCertain: true };
+  // What a gateway says comes with headers. Without, the code is the client's own about bytes that it cannot read: of a
+  // login page, or of an answer that was cut.
+  if (error.metadata.keys().next().done) return { kind: "later", error, afterMs: 0, isDoubtful: true };
   const afterMs = retryAfterOf(error);
   // A gateway that is full says when to come back. One that does not, says by the same code that it is too much at once.
   if (error.code === Code.ResourceExhausted && afterMs === undefined) {

@@ -3,7 +3,7 @@ import type { EventRejection } from "./call.ts";
 import type { Delivery } from "./delivery.ts";
 import { type ClientEvent, createEventEncoder, isFault, readEvent } from "./event.ts";
 import type { Batch, EventStore } from "./event-store.ts";
-import { countOf, type Frames, frameAt, pickFrames } from "./frames.ts";
+import { countOf, type Frames, frameAt, idOf, pickFrames } from "./frames.ts";
 import { createProgress } from "./progress.ts";
 
 /**
@@ -39,10 +39,11 @@ export interface CaptureOptions {
   counters: Counters;
   intervalMs: number;
   maxInFlight: number;
+  /** Neither throws. */
   onDrop(reason: DropReason, events: DroppedEvent[]): void;
   onError(error: Error): void;
-  /** The store was empty and is not any more. */
-  onBusy(): void;
+  /** After each event that was taken. */
+  onCaptured(): void;
 }
 
 export interface CaptureQueue {
@@ -61,14 +62,17 @@ export function createCaptureQueue(options: CaptureOptions): CaptureQueue {
   const progress = createProgress(store.recovered);
   let timer: NodeJS.Timeout | undefined;
   let isDue = false;
+  let isTelling = false;
   let isClosing = false;
   let isClosed = false;
 
   function pump(): void {
     while (!isClosed && flights.size < options.maxInFlight && store.waiting > 0 && (isDue || store.hasFullBatch)) {
       const batch = store.take();
-      if (batch && "lost" in batch) lose(batch.lost);
-      else if (batch) launch(batch);
+      // The timer asks again.
+      if (!batch) break;
+      if ("lost" in batch) lose(batch.lost);
+      else launch(batch);
     }
     if (store.waiting === 0) isDue = false;
     else if (timer === undefined && !isClosed) {
@@ -124,7 +128,11 @@ export function createCaptureQueue(options: CaptureOptions): CaptureQueue {
   function drop(reason: DropReason, events: DroppedEvent[]): void {
     if (events.length === 0) return;
     counters.dropped[reason] += events.length;
+    // A hook that captures when there is no room would be told of that, and capture again, without end.
+    if (isTelling) return;
+    isTelling = true;
     onDrop(reason, events);
+    isTelling = false;
   }
 
   /** The end of events that have no verdict at close. On disk they wait for the next process. */
@@ -163,13 +171,15 @@ export function createCaptureQueue(options: CaptureOptions): CaptureQueue {
         return refuse(code === "too_large" ? code : "invalid", event, `${field} ${message}`.trim());
       }
       const outcome = store.push(encoded.frame);
-      if (outcome === "full") return refuse("queue_full", { ...event, id: encoded.id }, "no room is left for it");
-      if (outcome === "failed") {
-        return refuse("spool_failed", { ...event, id: encoded.id }, "the spool could not be written");
+      if (outcome !== "kept") {
+        const made = { ...event, id: idOf(encoded.frame) };
+        if (outcome === "full") return refuse("queue_full", made, "no room is left for it");
+        return refuse("spool_failed", made, "the spool could not be written");
       }
       progress.captured();
       counters.accepted += 1;
-      if (counters.queued++ === 0) options.onBusy();
+      counters.queued += 1;
+      options.onCaptured();
       if (store.hasFullBatch || timer === undefined) pump();
       return true;
     },

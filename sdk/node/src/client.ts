@@ -5,7 +5,15 @@ import { createDelivery } from "./delivery.ts";
 import type { ClientEvent } from "./event.ts";
 import type { EventStore } from "./event-store.ts";
 import { createMemoryStore } from "./memory-store.ts";
-import { type ClientOptions, type Hooks, hooksOf, type Numbers, numbersOf, spoolBytesOf } from "./options.ts";
+import {
+  type ClientOptions,
+  type Hooks,
+  hooksOf,
+  type Numbers,
+  numbersOf,
+  spoolBytesOf,
+  timeoutOf,
+} from "./options.ts";
 import { createPublish, type Publish } from "./publish.ts";
 import { openSpool } from "./spool.ts";
 import { createTransport } from "./transport.ts";
@@ -74,7 +82,9 @@ export function createClient(options: ClientOptions): Client {
     maxInFlight,
     onDrop,
     onError,
-    onBusy: () => options.waitUntil?.(drain()),
+    onCaptured() {
+      if (hooks.waitUntil && !isDraining) hooks.waitUntil(drain());
+    },
   });
   const publish = createPublish({
     url,
@@ -82,15 +92,19 @@ export function createClient(options: ClientOptions): Client {
     ...numbers,
   });
   let closing: Promise<void> | undefined;
+  let isDraining = false;
 
   async function drain(): Promise<void> {
+    isDraining = true;
     // What is captured in the same turn belongs into the same request.
     await new Promise((resolve) => setImmediate(resolve));
     const deadline = performance.now() + FLUSH_TIMEOUT_MS;
-    while (counters.queued > 0 && !closing) {
+    let isThrough = true;
+    while (isThrough && counters.queued > 0 && !closing) {
       const leftMs = deadline - performance.now();
-      if (leftMs <= 0 || !(await queue.flush(leftMs))) return;
+      isThrough = leftMs > 0 && (await queue.flush(leftMs));
     }
+    isDraining = false;
   }
 
   const onExit = () => {
@@ -108,9 +122,9 @@ export function createClient(options: ClientOptions): Client {
   const client: Client = {
     publish,
     capture: (event) => queue.capture(event),
-    flush: ({ timeoutMs = FLUSH_TIMEOUT_MS } = {}) => queue.flush(timeoutMs),
-    close({ timeoutMs = closeTimeoutMs } = {}) {
-      closing ??= close(timeoutMs);
+    flush: async ({ timeoutMs = FLUSH_TIMEOUT_MS } = {}) => queue.flush(timeoutOf(timeoutMs)),
+    async close({ timeoutMs = closeTimeoutMs } = {}) {
+      closing ??= close(timeoutOf(timeoutMs));
       return closing;
     },
     counters: () => ({ ...counters, dropped: { ...counters.dropped } }),

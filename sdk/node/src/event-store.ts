@@ -8,7 +8,7 @@ export interface EventStore {
   readonly waiting: number;
   /** Whether what waits fills a batch. */
   readonly hasFullBatch: boolean;
-  /** The oldest events that wait, at most a batch; how many were lost when they cannot be read; undefined: none wait. */
+  /** The oldest events that wait, at most a batch; how many were lost when they cannot be read; undefined: none now. */
   take(): Batch | { lost: number } | undefined;
   /** Events found at the start, left by an earlier process. */
   readonly recovered: number;

@@ -1,5 +1,5 @@
 // One event as callers write it → its bytes, or what is wrong with it.
-import { createUuidV7, formatUuid } from "../../../lib/events/ids.ts";
+import { createUuidV7 } from "../../../lib/events/ids.ts";
 import { decodeFrame, EVENTS_TAG } from "./frames.ts";
 
 /** An event as callers write it. */
@@ -31,7 +31,6 @@ export interface EventFault {
 }
 
 export interface EncodedEvent {
-  id: string;
   /** Valid until the next call: the memory is used again. */
   frame: Uint8Array;
 }
@@ -45,7 +44,7 @@ export function isFault(outcome: EncodedEvent | EventFault): outcome is EventFau
 
 /** Larger events are refused by the gateway in any case. */
 const EVENT_BYTES_MAX = 900_000;
-/** Tag, length and all fields but the texts. */
+/** Tag, length, an id of our own, and all fields but the texts. */
 const OVERHEAD_BYTES = 128;
 /** Bytes in front of the message for its tag and its length, which is known only afterwards. */
 const HEAD_BYTES = 6;
@@ -53,6 +52,8 @@ const HEAD_BYTES = 6;
 /** Tags of Event in millrace/events/v1/events.proto: field number * 8 + wire type. */
 const TAG = { id: 0x0a, event: 0x12, distinctId: 0x1a, source: 0x22, value: 0x29, time: 0x32, propertiesJson: 0x42 };
 const TIMESTAMP_TAG = { seconds: 0x08, nanos: 0x10 };
+const DIGITS = Buffer.from("0123456789abcdef");
+const DASH = 0x2d;
 
 export function createEventEncoder(nowMs: () => number = Date.now): EventEncoder {
   const newId = createUuidV7(nowMs);
@@ -81,15 +82,32 @@ export function createEventEncoder(nowMs: () => number = Date.now): EventEncoder
   function text(tag: number, value: string): void {
     if (value === "") return;
     scratch[at++] = tag;
-    // Up to here the length takes one byte whatever the characters are, and nothing need be counted first.
+    // Up to here the length takes one byte whatever the characters are.
     if (value.length <= 42) {
       const written = ascii(value, at + 1) ? value.length : scratch.write(value, at + 1);
       scratch[at] = written;
       at += 1 + written;
       return;
     }
-    varint(Buffer.byteLength(value));
-    at += scratch.write(value, at);
+    // Most texts have as many bytes as characters: they are written where they then belong, and not counted first.
+    const from = at + varintBytes(value.length);
+    const written = scratch.write(value, from);
+    const to = at + varintBytes(written);
+    if (to !== from) scratch.copyWithin(to, from, from + written);
+    varint(written);
+    at += written;
+  }
+
+  /** An id of our own goes from its bytes into the frame: as a string it would cost more than all other fields. */
+  function ownId(bytes: Uint8Array): void {
+    scratch[at++] = TAG.id;
+    scratch[at++] = 36;
+    for (let i = 0; i < 16; i++) {
+      if (i === 4 || i === 6 || i === 8 || i === 10) scratch[at++] = DASH;
+      const byte = bytes[i] as number;
+      scratch[at++] = DIGITS[byte >>> 4] as number;
+      scratch[at++] = DIGITS[byte & 0xf] as number;
+    }
   }
 
   function timestamp(ms: number): void {
@@ -117,12 +135,14 @@ export function createEventEncoder(nowMs: () => number = Date.now): EventEncoder
     scratch[at++] = Number(rest);
   }
 
-  function write(event: ClientEvent, id: string, ms: number, json: string): Uint8Array {
+  function write(event: ClientEvent, id: string | undefined, ms: number, json: string): Uint8Array {
     const { event: name, distinctId = "", source = "", value } = event;
-    const bound = 3 * (id.length + name.length + distinctId.length + source.length + json.length) + OVERHEAD_BYTES;
+    const bound =
+      3 * ((id ?? "").length + name.length + distinctId.length + source.length + json.length) + OVERHEAD_BYTES;
     if (bound > scratch.length) scratch = Buffer.allocUnsafeSlow(2 * bound);
     at = HEAD_BYTES;
-    text(TAG.id, id);
+    if (id === undefined) ownId(newId());
+    else text(TAG.id, id);
     text(TAG.event, name);
     text(TAG.distinctId, distinctId);
     text(TAG.source, source);
@@ -150,9 +170,8 @@ export function createEventEncoder(nowMs: () => number = Date.now): EventEncoder
     }
     // Before anything is written: a text has at least as many bytes as characters.
     if (json.length > EVENT_BYTES_MAX) return tooLarge(json.length);
-    const id = event.id ?? formatUuid(newId());
-    const frame = write(event, id, checked, json);
-    return frame.length > EVENT_BYTES_MAX ? tooLarge(frame.length) : { id, frame };
+    const frame = write(event, event.id, checked, json);
+    return frame.length > EVENT_BYTES_MAX ? tooLarge(frame.length) : { frame };
   }
 
   return (event) => {

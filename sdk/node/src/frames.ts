@@ -55,6 +55,12 @@ export function decodeFrame(frame: Uint8Array): Event {
   return fromBinary(EventSchema, frame.subarray(readHead(frame, 0).from));
 }
 
+/** The id of an event that has one; it is the message's first field. */
+export function idOf(frame: Uint8Array): string {
+  const { from, length } = readHead(frame, readHead(frame, 0).from);
+  return Buffer.from(frame.buffer, frame.byteOffset + from, length).toString();
+}
+
 /** Where the message of the frame at `at` begins, and its length. */
 function readHead(bytes: Uint8Array, at: number): { from: number; length: number } {
   let from = at + 1;

@@ -27,7 +27,9 @@ export function createMemoryStore({ batchEvents, batchBytes, maxEvents, maxBytes
       grow(last, last.used + bytes);
       return last;
     }
-    const chunk = { buffer: Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES_MIN, bytes)), used: 0, ends: [] };
+    // For batches of one event no more than the event, or a full queue would take many times its bound.
+    const size = Math.max(bytes, Math.min(CHUNK_BYTES_MIN, bytes * batchEvents));
+    const chunk = { buffer: Buffer.allocUnsafeSlow(size), used: 0, ends: [] };
     chunks.push(chunk);
     return chunk;
   }

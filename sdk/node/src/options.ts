@@ -38,6 +38,7 @@ export interface ClientOptions extends TransportOptions {
   flushOnExit?: boolean | undefined;
   /** For serverless platforms: is given a promise that resolves when what was captured is sent. */
   waitUntil?: ((work: Promise<unknown>) => void) | undefined;
+  /** What is captured within the hook and dropped itself is counted, and not told. */
   onDrop?: ((reason: DropReason, events: DroppedEvent[]) => void) | undefined;
   /** A failed try of captured events, or the spool's disk. `retryMs`: when it is tried again. */
   onError?: ((error: Error, retryMs: number | undefined) => void) | undefined;
@@ -79,6 +80,12 @@ export function numbersOf(options: ClientOptions): Numbers {
   return numbers;
 }
 
+/** A time to wait, as a timer can hold it: Infinity is as good as for ever. Throws a TypeError for what is none. */
+export function timeoutOf(ms: number): number {
+  if (typeof ms !== "number" || !(ms >= 0)) throw new TypeError(`timeoutMs: expected milliseconds, not ${ms}`);
+  return Math.min(ms, MS_MAX);
+}
+
 /** Throws a TypeError. */
 export function spoolBytesOf({ dir, maxBytes = SPOOL_BYTES }: SpoolSettings): number {
   if (typeof dir !== "string" || dir === "") throw new TypeError("spool.dir: expected a directory");
@@ -90,10 +97,11 @@ export type Hooks = Pick<CaptureOptions, "onDrop"> & {
   onError(error: Error, retryMs?: number): void;
   onRetry(error: Error, retryMs: number): void;
   onSent(): void;
+  waitUntil: ClientOptions["waitUntil"];
 };
 
 /** The caller's hooks, which may throw without harm, and its log, which hears of an outage once. */
-export function hooksOf({ onDrop, onError, logger, url }: ClientOptions): Hooks {
+export function hooksOf({ onDrop, onError, waitUntil, logger, url }: ClientOptions): Hooks {
   let isAway = false;
 
   function guard(work: () => void): void {
@@ -112,6 +120,8 @@ export function hooksOf({ onDrop, onError, logger, url }: ClientOptions): Hooks 
   return {
     onDrop: (reason, events) => guard(() => onDrop?.(reason, events)),
     onError: onErrorGuarded,
+    // Platforms throw outside of a request.
+    waitUntil: waitUntil && ((work) => guard(() => waitUntil(work))),
     onRetry(error, retryMs) {
       onErrorGuarded(error, retryMs);
       if (!isAway) guard(() => logger?.warn(`${url} does not take events, they wait: ${error.message}`));

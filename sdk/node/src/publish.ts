@@ -3,7 +3,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { EventRejection } from "./call.ts";
 import { type Delivery, RefusedError } from "./delivery.ts";
 import { type ClientEvent, createEventEncoder, isFault } from "./event.ts";
-import { type Frames, joinFrames } from "./frames.ts";
+import { type Frames, idOf, joinFrames } from "./frames.ts";
+import { timeoutOf } from "./options.ts";
 
 export interface PublishOptions {
   /** Time for all retries together. Default 60,000. */
@@ -64,7 +65,7 @@ export function createPublish({ url, createDelivery, batchEvents, batchBytes }: 
     const groups: { parts: Uint8Array[]; indexes: number[]; bytes: number }[] = [];
     for (const [index, event] of events.entries()) {
       const encoded = encode(event);
-      verdicts.ids.push(isFault(encoded) ? String(event?.id ?? "") : encoded.id);
+      verdicts.ids.push(isFault(encoded) ? String(event?.id ?? "") : idOf(encoded.frame));
       if (isFault(encoded)) {
         verdicts.rejected.push({ index, ...encoded, retryable: false });
         continue;
@@ -92,7 +93,7 @@ export function createPublish({ url, createDelivery, batchEvents, batchBytes }: 
     const delivery = createDelivery((error) => {
       lastError = error;
     });
-    const limit = createLimit(timeoutMs, signal);
+    const limit = createLimit(timeoutOf(timeoutMs), signal);
     const order = { signal: limit.signal, checkStored, holdsRefused: false, keepsAlive: true };
     try {
       for (const { frames, indexes } of groups) {

@@ -32,8 +32,8 @@ export function lockSpool(dir: string): SpoolLock {
   const path = join(dir, "lock");
   const own: Owner = { token: randomUUID(), pid: process.pid, begun: begunOf(process.pid) ?? "", place: placeOf() };
   const draft = join(dir, `lock-${own.token}`);
-  writeFileSync(draft, JSON.stringify(own));
   try {
+    writeFileSync(draft, JSON.stringify(own));
     // A link appears with its content or not at all, and never replaces another.
     if (!tryLink(draft, path)) takeOver(dir, draft, path, own);
   } finally {
@@ -92,7 +92,8 @@ function tryLink(from: string, to: string): boolean {
 /** Undefined: there is none, or nothing that a client wrote. */
 function readOwner(path: string): Owner | undefined {
   try {
-    return JSON.parse(readFileSync(path, "utf8")) as Owner;
+    const found = JSON.parse(readFileSync(path, "utf8")) as Partial<Owner> | null;
+    return typeof found?.token === "string" && typeof found.place === "string" ? (found as Owner) : undefined;
   } catch (error) {
     if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;

@@ -135,6 +135,17 @@ export function openSpool({ dir, maxBytes, batchEvents, batchBytes, onError }: S
     };
   }
 
+  /** Undefined: not now, as when the process has too many files open. A file that is gone has no events. */
+  function read(segment: Segment): { frames: Uint8Array[]; bytes: number } | undefined {
+    try {
+      return readNext(segment, buffer, batchEvents, batchBytes);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return { frames: [], bytes: 0 };
+      onError(error as Error);
+      return undefined;
+    }
+  }
+
   /** Gives up on what cannot be read of a file; what was handed out of it goes its way. */
   function abandon(segment: Segment): { lost: number } {
     const lost = segment.count - segment.taken;
@@ -161,7 +172,8 @@ export function openSpool({ dir, maxBytes, batchEvents, batchBytes, onError }: S
       const segment = segments.find(({ taken, count }) => taken < count);
       if (!segment) return undefined;
       attempt(() => markBegun(segment));
-      const found = readNext(segment, buffer, batchEvents, batchBytes);
+      const found = read(segment);
+      if (!found) return undefined;
       if (found.frames.length === 0) return abandon(segment);
       waiting -= found.frames.length;
       waitingBytes -= found.bytes;
