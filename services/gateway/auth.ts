@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { hash, timingSafeEqual } from "node:crypto";
 import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
@@ -39,9 +40,19 @@ export function createKeys(publicKeys: readonly string[], secretKeys: readonly s
 /** Key in `authorization: Bearer`, Basic (as user) or `x-api-key`; "" when there is none. */
 export function keyOf(request: HttpRequest): string {
   const direct = request.headers["x-api-key"];
-  if (typeof direct === "string" && direct !== "") return direct;
-  const [scheme = "", value = ""] = (request.headers.authorization ?? "").split(" ", 2);
-  if (scheme.toLowerCase() === "bearer") return value;
+  if (typeof direct === "string" && direct !== "") return headerText(direct);
+  // All that follows the scheme: a key may have spaces in it.
+  const [, scheme = "", value = ""] = /^(\S+) +(.*)$/.exec(request.headers.authorization ?? "") ?? [];
+  if (scheme.toLowerCase() === "bearer") return headerText(value);
   if (scheme.toLowerCase() === "basic") return Buffer.from(value, "base64").toString().split(":", 1)[0] ?? "";
   return "";
+}
+
+/**
+ * A header's bytes, which Node reads as Latin-1, are UTF-8 from most callers (curl, Go, Python) and Latin-1 from fetch:
+ * UTF-8 when they can be.
+ */
+function headerText(value: string): string {
+  const bytes = Buffer.from(value, "latin1");
+  return isUtf8(bytes) ? bytes.toString() : value;
 }

@@ -23,7 +23,9 @@ export async function startPulse(config: PulseConfig, logger: Logger): Promise<P
   for (const warning of config.warnings) logger.warn(warning);
   const core = stack.use(await startCore(standalone, logger));
   const { log, registry, asked: warehouse, checks } = core;
-  const relay = stack.use(await startRelay({ config: { ...standalone, host: relays.host }, log, registry, logger }));
+  const relayConfig = { ...standalone, host: relays.host };
+  // The port's own token, where there is one: the relays' beside it would be a second one in the same header.
+  const relay = stack.use(await startRelay({ config: relayConfig, routesToken: config.token, log, registry, logger }));
   const extraRoutes = [guardedRoutes(relay, config.token)];
   const parts = { log, warehouse, registry, logger, checks, extraRoutes, hasAlertRoutes };
   const stats = stack.use(await startStats({ ...standalone, host: http.host }, parts));
@@ -42,7 +44,7 @@ export async function startPulse(config: PulseConfig, logger: Logger): Promise<P
   };
 }
 
-/** `/relays`, behind the token of everything else on the port: the relay asks for its own only. */
+/** `/relays`, refused without the port's token as everything else on it is: by 401 and nothing more. */
 function guardedRoutes(relay: Relay, token: string | undefined): Mounted {
   const isToken = token === undefined ? () => true : createTokenCheck(token);
   return (request, response) => {

@@ -40,6 +40,8 @@ export interface RelayConnection {
   send(line: string): void;
 }
 
+/** Of an identifying line that is not complete: id, token and the words around them are shorter. */
+const IDENTIFYING_BYTES_MAX = 8 * 1024;
 /** Answers that wait for the relay to read; the kernel holds some more. */
 const UNSENT_BYTES_MAX = 64 * 1024;
 
@@ -59,6 +61,7 @@ class SocketConnection implements RelayConnection {
   #silence: NodeJS.Timeout;
   /** Undefined until it has identified itself. */
   #known: { source: PointSource; collectors: Collectors } | undefined;
+  #unidentifiedBytes = 0;
   #isEnding = false;
 
   constructor(socket: Socket, options: ConnectionOptions) {
@@ -80,7 +83,7 @@ class SocketConnection implements RelayConnection {
       this.lastSeenMs = this.#options.nowMs();
       // One packet for the answers to all lines of a chunk.
       socket.cork();
-      if (!lines.push(chunk, take)) this.#drop("line_too_long");
+      if (!lines.push(chunk, take) || this.#isTooMuchOf(chunk)) this.#drop("line_too_long");
       socket.uncork();
     });
     // Resets and half-closed writes belong to the peer.
@@ -90,6 +93,13 @@ class SocketConnection implements RelayConnection {
       this.#isEnding = true;
       if (this.#known) this.#options.onClosed(this);
     });
+  }
+
+  /** Strangers hold less than relays: all of them together would else take RELAY_MAX_LINE_BYTES each, without a token. */
+  #isTooMuchOf({ length }: Buffer): boolean {
+    if (this.#known || this.#isEnding) return false;
+    this.#unidentifiedBytes += length;
+    return this.#unidentifiedBytes > IDENTIFYING_BYTES_MAX;
   }
 
   collectors(): RegisteredCollector[] {

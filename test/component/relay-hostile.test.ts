@@ -38,6 +38,18 @@ describe("a line without an end", () => {
     expect(after.arrayBuffers + after.external - before.arrayBuffers - before.external).toBeLessThan(20 * 1024 * 1024);
   });
 
+  it("is cut off sooner where nobody has said yet who it is", async () => {
+    await using relay = await start();
+    await using slow = await relay.connect();
+    slow.send(`id ${"a".repeat(500)}`);
+    await using stranger = await relay.connect();
+    stranger.send("x".repeat(8 * 1024 + 1));
+    await stranger.closes();
+    expect(await relay.metric(DROPS, { reason: "line_too_long" })).toBe(1);
+    slow.send(`${"a".repeat(500)}\n`);
+    await slow.receives("ok\nbeat 30\n");
+  });
+
   it("is cut off at its limit and not before it", async () => {
     await using relay = await start({ relayMaxLineBytes: 2_000 });
     await using peer = await identified(relay, "a");

@@ -104,6 +104,8 @@ describe("millrace pulse", () => {
       "http://127.0.0.1:9092",
       "-t",
       "mine",
+      "--relay-token",
+      "theirs",
     ];
     await using secure = start("secure", ...flags);
     const address = await printed(secure, "history");
@@ -117,6 +119,7 @@ describe("millrace pulse", () => {
       sent.on("error", reject).end(body);
     });
     expect(JSON.parse(answer)).toMatchObject({ metric: "ram", threshold: 80 });
+    // The port's token is the only one it asks for: that of the relays beside it would not fit into the same header.
     const args = ["relays", "ls", "--relay-http-url", address, "--relay-token", "mine"];
     expect(await runMillrace(args)).toMatchObject({ code: 1, stderr: expect.stringContaining("certificate") });
     expect(await runMillrace([...args, "--tls-ca", cert])).toMatchObject({
