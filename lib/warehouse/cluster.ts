@@ -95,16 +95,18 @@ function isOfTheNode(error: unknown): boolean {
   return error.code === undefined || error.code === TABLE_IS_READ_ONLY;
 }
 
-/** Quoted names, with their database, of the tables in the statement that this node has a replica of. */
+/**
+ * Quoted names, with their database, of the tables in the statement that this node has a replica of. A shard is asked for
+ * what every node has under its database's name.
+ */
 function replicatedTablesIn(sql: string, database: string, isShard: boolean): Set<string> {
   const tables = new Set<string>();
   const tokens = [...scanSql(sql)];
   for (const [at, { kind, text }] of tokens.entries()) {
     if (kind !== "word" && kind !== "quoted") continue;
-    const table = replicatedTable(text, isShard);
-    if (table === undefined) continue;
-    const owner = tokens[at - 1]?.text === "." ? tokens[at - 2]?.text : database;
-    tables.add(`${quoteIdentifier(owner ?? database)}.${quoteIdentifier(table)}`);
+    const owner = (tokens[at - 1]?.text === "." ? tokens[at - 2]?.text : undefined) ?? database;
+    const table = replicatedTable(text, isShard && shardDatabase(owner) !== database);
+    if (table !== undefined) tables.add(`${quoteIdentifier(owner)}.${quoteIdentifier(table)}`);
   }
   return tables;
 }

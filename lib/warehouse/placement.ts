@@ -9,7 +9,7 @@ const SHARDED = new Set(["events_raw", "log_outcomes", "dead_letters", "points",
 const EVERYWHERE = new Set([
   ...["schema_migrations", "log_progress", "log_epochs"],
   ...["identity_edges", "identity_ids", "identity_properties", "person_overrides", "identity_progress"],
-  ...["erasures", "erasure_turns", "alerts", "alert_events"],
+  ...["erasures", "erasure_turns", "alerts", "alert_events", "promoted_properties"],
 ]);
 
 /** Views that a shard has over its own tables too, for the roll-up of a partition, and what they read. */

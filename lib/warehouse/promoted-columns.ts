@@ -1,9 +1,11 @@
 // Properties as typed columns of events_raw. The table promoted_properties says which there shall be, applyPromoted makes
 // it so: killed half-way, run twice or by two people at once, the next run completes it. It is no migration, because
 // which properties are promoted belongs to a database and not to a version of this program.
+// In a cluster the column is one of the shards' tables and of the Distributed table over them.
+import { type DdlMode, renderStatement } from "./ddl.ts";
 import { PROMOTED_PREFIX, promotedColumnsIn, withPromotedColumns } from "./promoted-view.ts";
 import { quoteIdentifier, quoteText } from "./sql.ts";
-import type { Warehouse } from "./warehouse.ts";
+import { shardsOf, type Warehouse } from "./warehouse.ts";
 
 export const PROPERTY_TYPES = ["String", "Int64", "Float64", "Bool", "DateTime"] as const;
 export type PropertyType = (typeof PROPERTY_TYPES)[number];
@@ -113,14 +115,17 @@ export async function applyPromoted(warehouse: Warehouse): Promise<void> {
     const columns = new Set(wanted.map(({ column }) => column));
     const present = await promotedColumns(warehouse);
     for (const property of wanted.filter(({ column }) => !present.has(column))) {
-      await alter(
+      await define(
         warehouse,
-        `ADD COLUMN IF NOT EXISTS ${quoteIdentifier(property.column)} ${columnTypeOf(property.type)} MATERIALIZED ${expressionOf(property)}`,
+        `ALTER TABLE ${warehouse.database}.events_raw ADD COLUMN IF NOT EXISTS ${quoteIdentifier(property.column)} ${columnTypeOf(property.type)} MATERIALIZED ${expressionOf(property)}`,
       );
     }
     await showInView(warehouse, [...columns]);
     for (const { column } of records.filter(({ column: name }) => present.has(name) && !columns.has(name))) {
-      await alter(warehouse, `DROP COLUMN IF EXISTS ${quoteIdentifier(column)}`);
+      await define(
+        warehouse,
+        `ALTER TABLE ${warehouse.database}.events_raw DROP COLUMN IF EXISTS ${quoteIdentifier(column)}`,
+      );
     }
     // Somebody else may have changed the list meanwhile, and the view that was made last may be that of the older one.
     if (JSON.stringify(await readRecords(warehouse)) === JSON.stringify(records)) return;
@@ -135,19 +140,27 @@ export interface FillState {
   failure: string;
 }
 
-/** How far the column is on disk. Where it is not, it is read from the properties. Rejects with WarehouseError. */
+/**
+ * How far the column is on disk; of a cluster, on the replica of each shard that is asked. Where it is not, it is read from
+ * the properties. Rejects with WarehouseError.
+ */
 export async function fillStateOf(warehouse: Warehouse, column: string): Promise<FillState> {
-  const params = { database: warehouse.database, column };
-  const [row] = await warehouse.query<{ parts: string; filled: string; failure: string }>(
-    `SELECT
-       (SELECT toString(count()) FROM system.parts WHERE ${ACTIVE}) AS parts,
-       (SELECT toString(count()) FROM system.parts_columns WHERE ${ACTIVE} AND column = {column:String}) AS filled,
-       (SELECT any(latest_fail_reason) FROM system.mutations
-        WHERE ${FILLING}) AS failure`,
-    { params },
-  );
-  const parts = Number(row?.parts ?? 0);
-  return { parts, filled: Math.min(parts, Number(row?.filled ?? 0)), failure: row?.failure ?? "" };
+  const state: FillState = { filled: 0, parts: 0, failure: "" };
+  for (const shard of shardsOf(warehouse)) {
+    const [row] = await shard.query<{ parts: string; filled: string; failure: string }>(
+      `SELECT
+         (SELECT toString(count()) FROM system.parts WHERE ${ACTIVE}) AS parts,
+         (SELECT toString(count()) FROM system.parts_columns WHERE ${ACTIVE} AND column = {column:String}) AS filled,
+         (SELECT any(latest_fail_reason) FROM system.mutations
+          WHERE ${FILLING}) AS failure`,
+      { params: { database: shard.database, column } },
+    );
+    const parts = Number(row?.parts ?? 0);
+    state.parts += parts;
+    state.filled += Math.min(parts, Number(row?.filled ?? 0));
+    state.failure ||= row?.failure ?? "";
+  }
+  return state;
 }
 
 /** A command reads like (MATERIALIZE COLUMN p_plan), in backquotes where the name needs them. */
@@ -158,17 +171,24 @@ const ACTIVE = "database = {database:String} AND table = 'events_raw' AND active
 
 /** Has ClickHouse write the column for the rows that are stored, in the background. Rejects with WarehouseError. */
 export async function fillColumn(warehouse: Warehouse, column: string): Promise<void> {
-  const [running] = await warehouse.query<{ n: string }>(
-    `SELECT toString(count()) AS n FROM system.mutations WHERE ${FILLING}`,
-    { params: { database: warehouse.database, column } },
-  );
-  if (Number(running?.n ?? 0) === 0) await alter(warehouse, `MATERIALIZE COLUMN ${quoteIdentifier(column)}`);
+  for (const shard of shardsOf(warehouse)) {
+    const [running] = await shard.query<{ n: string }>(
+      `SELECT toString(count()) AS n FROM system.mutations WHERE ${FILLING}`,
+      { params: { database: shard.database, column } },
+    );
+    if (Number(running?.n ?? 0) > 0) continue;
+    // Not ON CLUSTER: a shard's replicas hear of it from each other, and a Distributed table has nothing to fill.
+    const statement = `ALTER TABLE events_raw MATERIALIZE COLUMN ${quoteIdentifier(column)}`;
+    await shard.command(statement, { maxSeconds: STATEMENT_SECONDS_MAX });
+  }
 }
 
 async function refuseClash(warehouse: Warehouse, { key, column }: PromotedProperty, promoted: PromotedProperty[]) {
   const holder = promoted.find((each) => each.column === column);
   if (holder && holder.key !== key) throw clashError(column, holder.key);
-  if (!holder && (await promotedColumns(warehouse)).has(column)) {
+  if (holder) return;
+  for (const place of new Set([warehouse, ...shardsOf(warehouse)])) {
+    if (!(await promotedColumns(place)).has(column)) continue;
     throw new PromotionError(
       `events_raw has a column ${column} that was not made by this command: drop or rename it first`,
     );
@@ -181,8 +201,13 @@ function clashError(column: string, key: string): PromotionError {
   );
 }
 
-function alter(warehouse: Warehouse, change: string): Promise<void> {
-  return warehouse.command(`ALTER TABLE events_raw ${change}`, { maxSeconds: STATEMENT_SECONDS_MAX });
+/** Makes what the statement defines; it names its table with the database. In a cluster, on every node. */
+async function define(warehouse: Warehouse, statement: string): Promise<void> {
+  const { cluster, database } = warehouse;
+  const mode: DdlMode = cluster ? { kind: "cluster", cluster: cluster.name } : { kind: "single" };
+  for (const { sql } of renderStatement(statement, database, mode)) {
+    await warehouse.command(sql, { maxSeconds: STATEMENT_SECONDS_MAX });
+  }
 }
 
 /** Columns of events_raw that begin with the prefix, whoever made them. */
@@ -204,15 +229,18 @@ async function showInView(warehouse: Warehouse, columns: readonly string[]): Pro
     throw new PromotionError("the view events is not that of the migrations: run millrace migrate, or restore it");
   }
   if (JSON.stringify(promotedColumnsIn(view.select)) === JSON.stringify(columns)) return;
-  await warehouse.command(`CREATE OR REPLACE VIEW events AS ${select}`, { maxSeconds: STATEMENT_SECONDS_MAX });
+  await define(warehouse, `CREATE OR REPLACE VIEW ${warehouse.database}.events AS ${select}`);
 }
 
 type PromotionRecord = PromotedProperty & { promoted: boolean };
 
 async function createTable(warehouse: Warehouse): Promise<void> {
-  await warehouse.command(`CREATE TABLE IF NOT EXISTS promoted_properties
+  await define(
+    warehouse,
+    `CREATE TABLE IF NOT EXISTS ${warehouse.database}.promoted_properties
     (key String, column_name String, type String, is_promoted Bool, changed_at DateTime64(6, 'UTC') DEFAULT now64(6))
-    ENGINE = ReplacingMergeTree(changed_at) ORDER BY key`);
+    ENGINE = ReplacingMergeTree(changed_at) ORDER BY key`,
+  );
 }
 
 async function record(warehouse: Warehouse, { key, column, type }: PromotedProperty, promoted: boolean): Promise<void> {

@@ -5,7 +5,7 @@ import type { EventLog } from "#lib/eventlog/log.ts";
 import { partitionOf } from "#lib/eventlog/partitioner.ts";
 import { parseUuid } from "#lib/events/ids.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type SentEvent, sendEvent } from "./http.ts";
 import type { Result } from "./probe.ts";
 
@@ -85,7 +85,8 @@ export async function findRow(
     const sql = place ? `${fate} UNION ALL ${outcome}` : fate;
     const { partition, offset } = place ?? { partition: 0, offset: 0 };
     const params = { id, topic: EVENTS_TOPIC, partition, offset };
-    const [found] = await warehouse.query<{ fate: string }>(sql, { params, signal });
+    const asked = shardsOf(warehouse).map((shard) => shard.query<{ fate: string }>(sql, { params, signal }));
+    const [found] = (await Promise.all(asked)).flat();
     if (found?.fate === "row") {
       return { status: "ok", what: `a row in ClickHouse after ${Date.now() - sentMs} ms`, value: true };
     }

@@ -1,18 +1,16 @@
 // All checks and what each needs. They run side by side; a part that is away is named once, and what needs it is skipped.
+
+import { STORED_TOPICS } from "#lib/events/stored-topics.ts";
 import { ALERTS_TOPIC, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { findOnLog, findRow, sendCanary } from "./canary.ts";
-import { checkAsyncInsert, checkDeadLetters, checkDisks, checkServer } from "./clickhouse.ts";
 import { judgeClock } from "./clocks.ts";
 import { type DoctorConfig, isStandalone } from "./config.ts";
+import { type ClickHouse, examineClickHouse } from "./examine-clickhouse.ts";
 import { checkKey, checkReady, type Service } from "./http.ts";
-import { KINDS } from "./kinds.ts";
 import { checkDataDir, checkLog, type OpenLog } from "./log.ts";
 import { checkConsuming, checkSameLog } from "./position.ts";
 import { createExamination, type Examination, type Finding, type Probe, type Result } from "./probe.ts";
 import { judgeRetention } from "./retention.ts";
-import { checkFsync, checkMigrations, checkTokens } from "./tables.ts";
 import { judgeTopic, judgeWriteCaching } from "./topics.ts";
 
 /** Half of the accuracy of a header in whole seconds. */
@@ -38,7 +36,8 @@ function settingsFinding(config: DoctorConfig): Finding {
   const log = isStandalone(config)
     ? `the standalone in ${config.dataDir}`
     : `Kafka at ${config.kafkaBrokers.join(", ")}`;
-  const what = `gateway ${config.millraceUrl}, log of ${log}, ClickHouse ${config.clickhouseUrl}, database ${config.clickhouseDatabase}`;
+  let what = `gateway ${config.millraceUrl}, log of ${log}, ClickHouse ${config.clickhouseUrl}, database ${config.clickhouseDatabase}`;
+  if (config.clickhouseCluster !== undefined) what += `, cluster ${config.clickhouseCluster}`;
   return { status: "ok", what };
 }
 
@@ -62,32 +61,6 @@ function examineServices({ probe }: Examination, config: DoctorConfig): Probe<Se
   return gateway;
 }
 
-interface ClickHouse {
-  /** Its tables are there. */
-  tables: Probe<true>;
-  warehouse: ReturnType<typeof createClickHouseWarehouse>;
-}
-
-function examineClickHouse({ probe }: Examination, config: DoctorConfig, owner: AsyncDisposableStack): ClickHouse {
-  const options = { ...clickhouseOptions(config), requestTimeoutMs: config.doctorTimeout };
-  // One that also works before the database is made.
-  const anyDatabase = createClickHouseWarehouse({ ...options, database: "default" });
-  const warehouse = createClickHouseWarehouse(options);
-  owner.defer(() => anyDatabase.close());
-  owner.defer(() => warehouse.close());
-  const server = probe("ClickHouse", {}, (_, signal) => checkServer(anyDatabase, config.clickhouseUrl, signal));
-  probe("ClickHouse clock", { server }, async ({ server: { clockSkewMs, uncertainMs } }) =>
-    judgeClock("ClickHouse", clockSkewMs, uncertainMs),
-  );
-  probe("async_insert", { server }, (_, signal) => checkAsyncInsert(anyDatabase, signal));
-  probe("ClickHouse disks", { server }, (_, signal) => checkDisks(anyDatabase, signal));
-  const tables = probe("migrations", { server }, (_, signal) => checkMigrations(anyDatabase, config, signal));
-  probe("insert tokens", { tables }, (_, signal) => checkTokens(warehouse, signal));
-  probe("fsync", { tables }, (_, signal) => checkFsync(warehouse, signal));
-  probe("dead letters", { tables }, (_, signal) => checkDeadLetters(warehouse, signal));
-  return { tables, warehouse };
-}
-
 function examineTopics(
   { probe }: Examination,
   config: DoctorConfig,
@@ -96,7 +69,7 @@ function examineTopics(
 ): void {
   const settings = isStandalone(config) ? undefined : examineSettings(probe, log);
   if (!settings) probe("data directory", { log }, () => checkDataDir(config));
-  for (const kind of KINDS) {
+  for (const kind of STORED_TOPICS) {
     const lag = probe(`consumer of ${kind.topic}`, { log }, async ({ log: { log, kafka } }) =>
       checkConsuming(log, kind, await kafka?.inspection.group(kind.group, kind.topic)),
     );

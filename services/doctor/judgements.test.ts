@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { TopicState } from "#lib/eventlog/kafka-inspection.ts";
 import { judgeDisks } from "./clickhouse.ts";
 import { judgeClock } from "./clocks.ts";
+import { judgeMacros, judgeReplicas, judgeVersions, type NodeMacros, nodesOf, type ReplicaState } from "./cluster.ts";
 import { judgeConsuming, type Lag } from "./position.ts";
 import { judgeRetention } from "./retention.ts";
 import { judgeTopic, judgeWriteCaching } from "./topics.ts";
@@ -140,4 +141,76 @@ it.each([
   const roomy = { name: "b", freeBytes: 500 * 1024 ** 3, totalBytes: 1000 * 1024 ** 3 };
   const disk = { name: "a", freeBytes: free * 1024 ** 3, totalBytes: total * 1024 ** 3 };
   expect(judgeDisks([roomy, disk])).toMatchObject({ status, what: expect.stringContaining("on a") });
+});
+
+describe("a cluster's node", () => {
+  const nodes = nodesOf([["http://a1", "http://a2"], ["http://b1"]]);
+  const macros = (...names: [shard: string | undefined, replica: string][]): NodeMacros[] =>
+    nodes.map((node, at) => {
+      const [shard, replica] = names[at] as [string | undefined, string];
+      return { ...node, macros: { ...(shard === undefined ? {} : { shard }), replica } };
+    });
+
+  it("is called by its shard, and by its replica where there are several", () => {
+    expect(nodes.map(({ label }) => label)).toEqual(["shard 1, replica 1", "shard 1, replica 2", "shard 2"]);
+  });
+
+  it("has macros of its own, by which its tables are found in Keeper", () => {
+    expect(judgeMacros(macros(["1", "a"], ["1", "b"], ["2", "a"])).status).toBe("ok");
+  });
+
+  it.each([
+    [
+      "shard 1, replica 2 has no macro {shard}",
+      [
+        ["1", "a"],
+        [undefined, "b"],
+        ["2", "a"],
+      ],
+    ],
+    [
+      "shard 1, replica 1 and shard 1, replica 2 have different macros {shard}, 1 and 3",
+      [
+        ["1", "a"],
+        ["3", "b"],
+        ["2", "a"],
+      ],
+    ],
+    [
+      "shard 1, replica 1 and shard 1, replica 2 both have a as macro {replica}",
+      [
+        ["1", "a"],
+        ["1", "a"],
+        ["2", "a"],
+      ],
+    ],
+    [
+      "shard 1, replica 1 and shard 2 both have 1 as macro {shard}",
+      [
+        ["1", "a"],
+        ["1", "b"],
+        ["1", "c"],
+      ],
+    ],
+  ] as const)("fails: %s", (what, names) => {
+    expect(judgeMacros(macros(...(names as never as [string, string][])))).toMatchObject({ status: "fail", what });
+  });
+
+  it.each<[status: string, what: string, state: Partial<ReplicaState>]>([
+    ["ok", "1 tables", {}],
+    ["fail", "no session with Keeper (lost)", { readonly: true, fault: "lost" }],
+    ["fail", "inserts wait for the majority", { active: 1 }],
+    ["warn", "2 of 3 replicas", { active: 2 }],
+    ["warn", "2000 entries queued", { queued: 2000 }],
+    ["warn", "90 s behind", { delay: 90 }],
+  ])("gets %s for replicas: %s", (status, what, state) => {
+    const good = { table: "m.t", readonly: false, queued: 0, delay: 0, replicas: 3, active: 3, fault: "" };
+    expect(judgeReplicas([{ ...good, ...state }])).toMatchObject({ status, what: expect.stringContaining(what) });
+  });
+
+  it("is named when its version is not that of the first", () => {
+    const versions = ["26.7", "26.7", "25.8"];
+    const finding = judgeVersions(nodes.map(({ label }, at) => ({ label, version: versions[at] as string })));
+    expect(finding).toMatchObject({ status: "warn", what: "shard 1, replica 1 has 26.7, shard 2 has 25.8" });
+  });
 });

@@ -1,9 +1,9 @@
 // Where log, group and tables stand: who consumes, how far behind, and whether the log is still the one that was stored.
 import type { GroupState } from "#lib/eventlog/kafka-inspection.ts";
 import type { EventLog, PartitionBounds } from "#lib/eventlog/log.ts";
+import type { StoredTopic } from "#lib/events/stored-topics.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import type { Kind } from "./kinds.ts";
+import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Finding, Result } from "./probe.ts";
 
 export interface Lag {
@@ -20,7 +20,7 @@ const PARTITIONS_LOOKED_INTO = 32;
 const READ_WAIT_MS = 2_000;
 
 /** Rejects with LogUnavailableError. */
-async function readLag(log: EventLog, { topic, group }: Kind): Promise<Lag> {
+async function readLag(log: EventLog, { topic, group }: StoredTopic): Promise<Lag> {
   // Commits first: what is committed later would seem to be beyond the end.
   const commits = await log.committed(topic, group);
   const partitions = await log.bounds(topic);
@@ -40,7 +40,11 @@ async function readLag(log: EventLog, { topic, group }: Kind): Promise<Lag> {
 }
 
 /** `members` undefined: one process, which says for itself whether it consumes. */
-export async function checkConsuming(log: EventLog, kind: Kind, members: GroupState | undefined): Promise<Result<Lag>> {
+export async function checkConsuming(
+  log: EventLog,
+  kind: StoredTopic,
+  members: GroupState | undefined,
+): Promise<Result<Lag>> {
   const lag = await readLag(log, kind);
   return { ...judgeConsuming(lag, members, Date.now()), value: lag };
 }
@@ -71,7 +75,7 @@ export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs:
 export async function checkSameLog(
   log: EventLog,
   warehouse: Warehouse,
-  kind: Kind,
+  kind: StoredTopic,
   signal: AbortSignal,
 ): Promise<Finding> {
   const { topic } = kind;
@@ -110,7 +114,7 @@ interface Head {
 /** The highest stored offset of each partition. Looks from the noted progress upwards: below it all is accounted for. */
 async function readHeads(
   warehouse: Warehouse,
-  { topic, table }: Kind,
+  { topic, table }: StoredTopic,
   epoch: string,
   signal: AbortSignal,
 ): Promise<Head[]> {
@@ -124,10 +128,13 @@ async function readHeads(
     { params: { epoch, topic }, signal },
   );
   const [partitions, nexts] = [progress.map(({ p }) => Number(p)), progress.map(({ next }) => Number(next))];
-  const rows = await warehouse.query<{ p: number; head: string; ms: string }>(
-    `SELECT p, toString(max(o)) AS head, toString(argMax(t, o)) AS ms
-     FROM (${select(table)} UNION ALL ${select("log_outcomes")}) GROUP BY p ORDER BY p`,
-    { params: { epoch, topic, partitions, nexts }, signal },
+  const ofShards = shardsOf(warehouse).map((shard) =>
+    shard.query<{ p: number; head: string; ms: string }>(
+      `SELECT p, toString(max(o)) AS head, toString(argMax(t, o)) AS ms
+       FROM (${select(table.name)} UNION ALL ${select("log_outcomes")}) GROUP BY p ORDER BY p`,
+      { params: { epoch, topic, partitions, nexts }, signal },
+    ),
   );
+  const rows = (await Promise.all(ofShards)).flat();
   return rows.map(({ p, head, ms }) => ({ partition: Number(p), offset: Number(head), appendTimeMs: Number(ms) }));
 }

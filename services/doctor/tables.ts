@@ -1,6 +1,7 @@
 // The tables: made by the migrations of this version, and with the settings that exactly-once and durability rest on.
 import { fileURLToPath } from "node:url";
 import { readChecksums } from "#lib/warehouse/migrate.ts";
+import { quoteIdentifier } from "#lib/warehouse/sql.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { type DoctorConfig, migrateFix } from "./config.ts";
 import type { Finding, Result } from "./probe.ts";
@@ -22,8 +23,8 @@ export async function checkMigrations(
   let applied: { filename: string; checksums: string[] }[];
   try {
     applied = await warehouse.query(
-      "SELECT filename, groupUniqArray(checksum) AS checksums FROM {database:Identifier}.schema_migrations GROUP BY filename",
-      { params: { database }, signal },
+      `SELECT filename, groupUniqArray(checksum) AS checksums FROM ${quoteIdentifier(database)}.schema_migrations GROUP BY filename`,
+      { signal },
     );
   } catch (error) {
     if (!(error instanceof WarehouseError) || ![UNKNOWN_TABLE, UNKNOWN_DATABASE].includes(error.code ?? 0)) throw error;

@@ -3,7 +3,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { printable, quoted } from "#lib/runtime/printable.ts";
 import { ownTerminal, type Terminal } from "#lib/runtime/terminal.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { clickhouseFault, clusterRefusal } from "#lib/warehouse/clickhouse-fault.ts";
+import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import {
   columnNameOf,
@@ -40,11 +40,6 @@ export async function main(
   if (outcome.kind === "text") {
     (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
     return outcome.exitCode;
-  }
-  const refusal = clusterRefusal(outcome.config, "millrace properties");
-  if (refusal !== undefined) {
-    terminal.err(`properties: ${refusal}\n`);
-    return exitFailed;
   }
   const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
   try {

@@ -1,6 +1,7 @@
-// What properties events have, from the events themselves: a count of all of them, keys and types of a sample.
+// What properties events have, from the events themselves: a count of all of them, keys and types of a sample. Of a cluster
+// each shard is asked, and what they say is added up.
 import { dateTimeOf, type PropertyType } from "#lib/warehouse/promoted-columns.ts";
-import type { QueryOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
+import { type QueryOptions, shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 
 /** Which events are looked at. */
 export interface Scope {
@@ -40,6 +41,8 @@ export interface ValueCounts {
 
 const SAMPLE_EVENTS = 100_000;
 const EXAMPLE_CHARS = 200;
+/** Of each shard of several: a key may be frequent although it is not among the first ones anywhere. */
+const KEYS_PER_SHARD = 10_000;
 
 // Properties can be large and keys can be made without end: over these bounds a part of the sample is looked at, and keys
 // that come up for the first time are left out.
@@ -49,48 +52,76 @@ const BOUNDS = `SETTINGS max_bytes_to_read = 4000000000, read_overflow_mode = 'b
 const KIND = `multiIf(raw = 'null', 'null', raw IN ('true', 'false'), 'boolean', startsWith(raw, '"'), 'string',
   startsWith(raw, '{'), 'object', startsWith(raw, '['), 'array', toInt64OrNull(raw) IS NULL, 'number', 'integer')`;
 
+interface KeyRow {
+  /** One row is of the events themselves, so that all counts are of the same events. */
+  isEvent: number;
+  key: string;
+  n: string;
+  kinds: ValueKind[];
+  example: string;
+}
+
 /** Keys of the first level by frequency. Rejects with WarehouseError. */
 export async function readKeys(warehouse: Warehouse, scope: Scope, limit: number): Promise<KeyStatistics> {
   const { total, every } = await sampleOf(warehouse, scope);
   if (total === 0) return { total, sampled: 0, keys: [] };
-  // One more entry for the event itself, so that both are counts of the same events.
-  const rows = await warehouse.query<{ isEvent: number; key: string; n: string; kinds: ValueKind[]; example: string }>(
-    `SELECT isEvent, key, toString(count()) AS n, arraySort(groupUniqArray(8)(${KIND})) AS kinds,
-            leftUTF8(if(anyIf(raw, raw != 'null') = '', 'null', anyIf(raw, raw != 'null')), {chars:UInt32}) AS example
-     FROM (
-       SELECT entry.1 AS key, entry.2 AS raw, entry.3 AS isEvent FROM (
-         SELECT arrayJoin(arrayPushFront(
-           arrayMap(pair -> (pair.1, pair.2, 0), JSONExtractKeysAndValuesRaw(properties)), ('', '', 1))) AS entry
-         FROM events_raw ${sampled(scope)}
+  const shards = shardsOf(warehouse);
+  const most = shards.length === 1 ? limit : KEYS_PER_SHARD;
+  const asked = shards.map((shard) =>
+    shard.query<KeyRow>(
+      `SELECT isEvent, key, toString(count()) AS n, arraySort(groupUniqArray(8)(${KIND})) AS kinds,
+              leftUTF8(if(anyIf(raw, raw != 'null') = '', 'null', anyIf(raw, raw != 'null')), {chars:UInt32}) AS example
+       FROM (
+         SELECT entry.1 AS key, entry.2 AS raw, entry.3 AS isEvent FROM (
+           SELECT arrayJoin(arrayPushFront(
+             arrayMap(pair -> (pair.1, pair.2, 0), JSONExtractKeysAndValuesRaw(properties)), ('', '', 1))) AS entry
+           FROM events_raw ${sampled(scope)}
+         )
        )
-     )
-     GROUP BY isEvent, key ORDER BY isEvent DESC, count() DESC, key LIMIT {rows:UInt32} ${BOUNDS}`,
-    { params: { ...paramsOf(scope, every), chars: EXAMPLE_CHARS, rows: limit + 1 } },
+       GROUP BY isEvent, key ORDER BY isEvent DESC, count() DESC, key LIMIT {rows:UInt32} ${BOUNDS}`,
+      { params: { ...paramsOf(scope, every), chars: EXAMPLE_CHARS, rows: most + 1 } },
+    ),
   );
-  const events = rows.find(({ isEvent }) => isEvent === 1);
-  const keys = rows.filter(({ isEvent }) => isEvent === 0);
+  const rows = (await Promise.all(asked)).flat();
+  const events = rows.filter(({ isEvent }) => isEvent === 1);
   return {
     total,
-    sampled: Number(events?.n ?? 0),
-    keys: keys.map(({ key, n, kinds, example }) => ({ key, events: Number(n), kinds, example })),
+    sampled: events.reduce((sum, { n }) => sum + Number(n), 0),
+    keys: addedUp(rows.filter(({ isEvent }) => isEvent === 0)).slice(0, limit),
   };
+}
+
+function addedUp(rows: readonly KeyRow[]): KeyStatistic[] {
+  const keys = new Map<string, KeyStatistic>();
+  for (const { key, n, kinds, example } of rows) {
+    const known = keys.get(key);
+    if (!known) {
+      keys.set(key, { key, events: Number(n), kinds, example });
+      continue;
+    }
+    known.events += Number(n);
+    known.kinds = [...new Set([...known.kinds, ...kinds])].sort();
+    if (known.example === "null") known.example = example;
+  }
+  // What one shard says is in order, and stays so.
+  return [...keys.values()].sort((a, b) => b.events - a.events);
 }
 
 /** What the values of the key are. Rejects with WarehouseError. */
 export async function countValues(warehouse: Warehouse, scope: Scope, key: string): Promise<ValueCounts> {
   const { every } = await sampleOf(warehouse, scope);
   const text = "JSONExtractString(properties, {key:String})";
-  const [row] = await warehouse.query<Record<keyof ValueCounts, string>>(
-    `SELECT toString(count()) AS present, toString(countIf(kind = 'string')) AS strings,
-            toString(countIf(kind = 'string' AND isDate)) AS dates, toString(countIf(kind = 'integer')) AS integers,
-            toString(countIf(kind IN ('integer', 'number'))) AS numbers, toString(countIf(kind = 'boolean')) AS booleans
+  const sql = `SELECT toString(count()) AS present, toString(countIf(kind = 'string')) AS strings,
+       toString(countIf(kind = 'string' AND isDate)) AS dates, toString(countIf(kind = 'integer')) AS integers,
+       toString(countIf(kind IN ('integer', 'number'))) AS numbers, toString(countIf(kind = 'boolean')) AS booleans
      FROM (
        SELECT JSONExtractRaw(properties, {key:String}) AS raw, ${KIND} AS kind, ${dateTimeOf(text)} IS NOT NULL AS isDate
        FROM events_raw ${sampled(scope)} AND JSONHas(properties, {key:String})
-     ) ${BOUNDS}`,
-    { params: { ...paramsOf(scope, every), key } },
-  );
-  const number = (name: keyof ValueCounts) => Number(row?.[name] ?? 0);
+     ) ${BOUNDS}`;
+  const params = { ...paramsOf(scope, every), key };
+  const asked = shardsOf(warehouse).map((shard) => shard.query<Record<keyof ValueCounts, string>>(sql, { params }));
+  const rows = (await Promise.all(asked)).flat();
+  const number = (name: keyof ValueCounts) => rows.reduce((sum, row) => sum + Number(row[name]), 0);
   return {
     present: number("present"),
     strings: number("strings"),
@@ -117,11 +148,10 @@ export function guessType({
 }
 
 async function sampleOf(warehouse: Warehouse, scope: Scope): Promise<{ total: number; every: number }> {
-  const [row] = await warehouse.query<{ n: string }>(
-    `SELECT toString(count()) AS n FROM events_raw WHERE ${within(scope)}`,
-    { params: paramsOf(scope, 1) },
-  );
-  const total = Number(row?.n ?? 0);
+  const sql = `SELECT toString(count()) AS n FROM events_raw WHERE ${within(scope)}`;
+  const params = paramsOf(scope, 1);
+  const asked = shardsOf(warehouse).map((shard) => shard.query<{ n: string }>(sql, { params }));
+  const total = (await Promise.all(asked)).flat().reduce((sum, { n }) => sum + Number(n), 0);
   return { total, every: Math.max(1, Math.ceil(total / SAMPLE_EVENTS)) };
 }
 

@@ -2,9 +2,12 @@
 // reads what is stored and what the log says about itself; no counter of a service takes part in it.
 
 import type { EventLog, PartitionBounds } from "#lib/eventlog/log.ts";
+import type { StoredTopic } from "#lib/events/stored-topics.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import { firstSlotFrom } from "#lib/points/slots.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { readEpoch } from "#lib/warehouse/epochs.ts";
+import { shardCountFault, shardOrderFault } from "#lib/warehouse/shards.ts";
+import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 import { firstArrivedSince } from "./arrival.ts";
 import {
   type BlockSum,
@@ -16,12 +19,11 @@ import {
   type OffsetRange,
   type StoredLog,
 } from "./stored.ts";
-import type { AuditedTopic } from "./topics.ts";
 
 export interface AuditOptions {
   log: EventLog;
   warehouse: Warehouse;
-  kind: AuditedTopic;
+  kind: StoredTopic;
 }
 
 export interface PartitionAudit {
@@ -50,6 +52,8 @@ export interface PartitionAudit {
 export interface Audit {
   topic: string;
   epoch: string;
+  /** Places that were asked: 1 but for a cluster. */
+  shards: number;
   /** Earlier incarnations of the topic with rows or outcomes; their log is gone, so nothing is claimed of them. */
   olderEpochs: { epoch: string; stored: number }[];
   partitions: PartitionAudit[];
@@ -90,11 +94,14 @@ export function isClean(audit: Audit): boolean {
 
 /**
  * Safe beside a running consumer: only committed offsets are claimed. Rejects with AuditImpossibleError,
- * LogUnavailableError or WarehouseError.
+ * MisplacedPartitionError, LogUnavailableError or WarehouseError.
  */
 export async function auditLog(options: AuditOptions): Promise<Audit> {
   const { log, warehouse, kind } = options;
   const { topic, group, table } = kind;
+  // Of shards in another order everything would seem to be missing, and a repair would store it twice.
+  const fault = (await shardCountFault(warehouse)) ?? (await shardOrderFault(warehouse));
+  if (fault !== undefined) throw new AuditImpossibleError(fault);
   const epoch = await currentEpoch(log, warehouse, topic);
   const stored = createStoredLog(warehouse, { epoch, topic }, table);
   // The order matters while a consumer works: commits first, because everything below them is stored by then; the log's
@@ -115,6 +122,7 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
   return {
     topic,
     epoch,
+    shards: shardsOf(warehouse).length,
     olderEpochs: await olderEpochs(warehouse, kind, epoch),
     partitions,
     duplicateIds: await stored.duplicateIds(),
@@ -122,13 +130,8 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
 }
 
 async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string): Promise<string> {
-  const own = await log.epoch();
-  if (own !== undefined) return own;
-  const [newest] = await warehouse.query<{ epoch: string }>(
-    "SELECT log_epoch AS epoch FROM log_epochs WHERE log_topic = {topic:String} ORDER BY created_at DESC LIMIT 1",
-    { params: { topic } },
-  );
-  if (newest !== undefined) return newest.epoch;
+  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
+  if (epoch !== undefined) return epoch;
   throw new AuditImpossibleError(
     `ClickHouse database ${warehouse.database} has no epoch of topic ${topic}: run millrace migrate, or name the right CLICKHOUSE_DATABASE`,
   );
@@ -136,17 +139,19 @@ async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string):
 
 async function olderEpochs(
   warehouse: Warehouse,
-  { topic, table }: AuditedTopic,
+  { topic, table }: StoredTopic,
   epoch: string,
 ): Promise<Audit["olderEpochs"]> {
   const count = (from: string) =>
     `SELECT log_epoch AS epoch, count() AS n FROM ${from} WHERE log_topic = {topic:String} AND log_epoch != {epoch:String} GROUP BY epoch`;
-  const rows = await warehouse.query<{ epoch: string; stored: string }>(
-    `SELECT epoch, toString(sum(n)) AS stored FROM (${count(table.name)} UNION ALL ${count("log_outcomes")})
-     GROUP BY epoch ORDER BY epoch`,
-    { params: { topic, epoch } },
-  );
-  return rows.map((row) => ({ epoch: row.epoch, stored: Number(row.stored) }));
+  const sql = `SELECT epoch, toString(sum(n)) AS stored FROM (${count(table.name)} UNION ALL ${count("log_outcomes")})
+     GROUP BY epoch ORDER BY epoch`;
+  const sums = new Map<string, number>();
+  for (const shard of shardsOf(warehouse)) {
+    const rows = await shard.query<{ epoch: string; stored: string }>(sql, { params: { topic, epoch } });
+    for (const row of rows) sums.set(row.epoch, (sums.get(row.epoch) ?? 0) + Number(row.stored));
+  }
+  return [...sums].map(([older, stored]) => ({ epoch: older, stored }));
 }
 
 function claimOf(committed: number | undefined, progress: number | undefined): Pick<PartitionAudit, "to" | "source"> {

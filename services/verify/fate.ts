@@ -4,12 +4,12 @@
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { deadLetterRow, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
+import type { RowTable } from "#lib/events/stored-topics.ts";
 import { createErasures, type Erasure, ownerOf } from "#lib/identity/erasures.ts";
 import type { IdentityFacts } from "#lib/identity/facts.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createReader, type Reader, type Reading } from "./reading.ts";
 import type { LogIdentity } from "./stored.ts";
-import type { RowTable } from "./topics.ts";
 
 export type FateKind = "row" | "duplicate" | "dead_letter" | "erased";
 
@@ -111,24 +111,30 @@ function readOrFault(read: Reader, record: StoredRecord): Reading | PoisonRecord
   }
 }
 
-/** Places of the rows with these ids, by `id apiKey`: partition:offset, after the epoch when it is another one. */
+/** Places of the rows with these ids, on whichever shard, by `id apiKey`: partition:offset, after the epoch when it is another one. */
 async function positionsOf(
   warehouse: Warehouse,
   { epoch, topic }: LogIdentity,
   { name, apiKey }: RowTable,
   ids: readonly string[],
 ) {
-  const places = new Map<string, string[]>();
+  const sql = `SELECT concat(toString(uuid), ' ', ${apiKey}) AS key, log_epoch AS e, log_partition AS p, toString(log_offset) AS o
+     FROM ${name} WHERE log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}`;
+  const found: { key: string; e: string; p: number; o: string }[] = [];
   for (let at = 0; at < ids.length; at += idsPerQuery) {
-    const rows = await warehouse.query<{ key: string; place: string }>(
-      `SELECT concat(toString(uuid), ' ', ${apiKey}) AS key,
-         concat(if(log_epoch = {epoch:String}, '', concat(log_epoch, ':')), toString(log_partition), ':', toString(log_offset)) AS place
-       FROM ${name}
-       WHERE log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}
-       ORDER BY log_epoch != {epoch:String}, log_epoch, log_partition, log_offset`,
-      { params: { epoch, topic, ids: ids.slice(at, at + idsPerQuery) } },
-    );
-    for (const { key, place } of rows) places.set(key, [...(places.get(key) ?? []), place]);
+    const params = { topic, ids: ids.slice(at, at + idsPerQuery) };
+    for (const shard of shardsOf(warehouse))
+      found.push(...(await shard.query<(typeof found)[number]>(sql, { params })));
+  }
+  const rank = (each: string) => (each === epoch ? "" : each);
+  // Epochs are compared as ClickHouse does, by their bytes: none has a letter beyond ASCII.
+  found.sort((a, b) =>
+    rank(a.e) < rank(b.e) ? -1 : rank(a.e) > rank(b.e) ? 1 : a.p - b.p || Number(a.o) - Number(b.o),
+  );
+  const places = new Map<string, string[]>();
+  for (const { key, e, p, o } of found) {
+    const place = `${e === epoch ? "" : `${e}:`}${p}:${o}`;
+    places.set(key, [...(places.get(key) ?? []), place]);
   }
   return places;
 }

@@ -3,17 +3,18 @@
 
 import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
+import { STORED_EVENTS, STORED_TOPICS } from "#lib/events/stored-topics.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { ownTerminal, type Terminal } from "#lib/runtime/terminal.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { clickhouseFault, clusterRefusal } from "#lib/warehouse/clickhouse-fault.ts";
+import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { AuditImpossibleError } from "./audit.ts";
 import { type VerifyConfig, verifySchema } from "./config.ts";
 import { RepairConflictError } from "./repair.ts";
 import { findingsJson, findingsText } from "./report.ts";
-import { AUDITED_EVENTS, AUDITED_POINTS } from "./topics.ts";
+import { MisplacedPartitionError } from "./stored.ts";
 import { type Finding, isSound, isUsed, verifyTopic } from "./verify.ts";
 
 const exitClean = 0;
@@ -36,11 +37,6 @@ export async function main(
     return outcome.exitCode;
   }
   const { config } = outcome;
-  const refusal = clusterRefusal(config, "millrace verify");
-  if (refusal !== undefined) {
-    terminal.err(`verify: ${refusal}\n`);
-    return exitImpossible;
-  }
   const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
     const log = await openLogForReading(config, "verify");
@@ -67,9 +63,9 @@ interface Desk {
 
 async function verify({ json, repair }: VerifyConfig, { log, warehouse, terminal }: Desk): Promise<number> {
   const findings: Finding[] = [];
-  for (const kind of [AUDITED_EVENTS, AUDITED_POINTS]) {
+  for (const kind of STORED_TOPICS) {
     const finding = await verifyTopic({ log, warehouse, kind }, repair);
-    if (kind === AUDITED_EVENTS || isUsed(finding)) findings.push(finding);
+    if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
   }
   terminal.out((json ? findingsJson : findingsText)(findings));
   return findings.every(isSound) ? exitClean : exitFaulty;
@@ -77,7 +73,8 @@ async function verify({ json, repair }: VerifyConfig, { log, warehouse, terminal
 
 /** Text for failures that are not bugs of this program. */
 function explain(error: unknown, config: VerifyConfig): string | undefined {
-  if (error instanceof AuditImpossibleError || error instanceof RepairConflictError) return error.message;
+  const own = [AuditImpossibleError, MisplacedPartitionError, RepairConflictError];
+  if (own.some((kind) => error instanceof kind)) return (error as Error).message;
   if (error instanceof LogUnavailableError) {
     const which = config.kafkaBrokers.length > 0 ? "KAFKA_BROKERS" : "DATA_DIR, or KAFKA_BROKERS for a log on Kafka";
     return `${error.message} (the log is named by ${which})`;

@@ -10,17 +10,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type EventLog, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/events/outcome-rows.ts";
+import type { StoredTopic } from "#lib/events/stored-topics.ts";
 import { recomputeSlots, SLOT_MS, slotOf } from "#lib/points/slots.ts";
-import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { type Warehouse, WarehouseError, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { storeFacts } from "./facts.ts";
 import { type Classifier, createClassifier, type Fate, type FateKind } from "./fate.ts";
 import type { LogIdentity, OffsetRange } from "./stored.ts";
-import type { AuditedTopic } from "./topics.ts";
 
 export interface RepairDeps {
   log: EventLog;
   warehouse: Warehouse;
-  kind: AuditedTopic;
+  kind: StoredTopic;
 }
 
 /** The repair cannot go on; the message says what to do. What it stored until then stays. */
@@ -65,7 +65,8 @@ export async function repairGaps(
     }
     // Also those that are open: a consumer closes them without looking when it knows of no row in them.
     for (const fromMs of touched) {
-      await recomputeSlots(deps.warehouse, { ...identity, partition, fromMs, toMs: fromMs + SLOT_MS });
+      const range = { ...identity, partition, fromMs, toMs: fromMs + SLOT_MS };
+      await recomputeSlots(warehouseOf(deps.warehouse, partition), range);
     }
   }
   return result;
@@ -161,11 +162,12 @@ function createRunStore(
   touched: Set<number>,
 ) {
   const { epoch, topic } = identity;
+  const shard = warehouseOf(warehouse, partition);
   const insert = (table: string, columns: readonly string[], rows: Uint8Array, token: string): Promise<void> =>
-    warehouse.insert({ table, columns, rows, token });
+    shard.insert({ table, columns, rows, token });
 
   const countStored = async (from: number, to: number): Promise<number> => {
-    const [row] = await warehouse.query<{ n: string }>(
+    const [row] = await shard.query<{ n: string }>(
       `SELECT toString((SELECT count() FROM ${table.name} WHERE ${inRange}) + (SELECT count() FROM log_outcomes WHERE ${inRange})) AS n`,
       { params: { ...identity, partition, from, to } },
     );
@@ -182,7 +184,7 @@ function createRunStore(
     }
     // Outcomes last: once they are there the offsets count as accounted for, and nothing would add the letters.
     const letters = run.flatMap(({ offset, letter }) => (letter === undefined ? [] : [{ offset, letter }]));
-    const kept = await lettersKept(warehouse, identity, partition, run);
+    const kept = await lettersKept(shard, identity, partition, run);
     const absent = letters.filter(({ offset }) => !kept.has(offset)).map(({ letter }) => letter);
     if (absent.length > 0) await insert("dead_letters", DEAD_LETTER_COLUMNS, Buffer.concat(absent), token);
     await insert("log_outcomes", OUTCOME_COLUMNS, rows, token);
@@ -231,11 +233,10 @@ function createRunStore(
 const inRange =
   "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}";
 
-async function lettersKept(warehouse: Warehouse, identity: LogIdentity, partition: number, run: readonly Fate[]) {
+async function lettersKept(shard: Warehouse, identity: LogIdentity, partition: number, run: readonly Fate[]) {
   const [from, to] = [run[0]?.offset, run.at(-1)?.offset];
-  const rows = await warehouse.query<{ o: string }>(
-    `SELECT toString(log_offset) AS o FROM dead_letters WHERE ${inRange}`,
-    { params: { ...identity, partition, from, to } },
-  );
+  const rows = await shard.query<{ o: string }>(`SELECT toString(log_offset) AS o FROM dead_letters WHERE ${inRange}`, {
+    params: { ...identity, partition, from, to },
+  });
   return new Set(rows.map(({ o }) => Number(o)));
 }

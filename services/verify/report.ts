@@ -1,9 +1,9 @@
 // The audit as people read it.
 
+import type { StoredTopic } from "#lib/events/stored-topics.ts";
 import { type Audit, type AuditTotals, type PartitionAudit, totalsOf } from "./audit.ts";
 import type { RollupAudit } from "./rollup.ts";
 import type { OffsetRange } from "./stored.ts";
-import type { AuditedTopic } from "./topics.ts";
 import { type Finding, isSound } from "./verify.ts";
 
 const rangesShownMax = 20;
@@ -58,6 +58,7 @@ function linesOf(finding: Finding): string[] {
     ...table(audit),
     ...audit.partitions.flatMap((partition) => partitionLines(partition, kind)),
     ...duplicateLines(audit),
+    ...(audit.shards > 1 ? ["not covered: an id that is a row on two shards, of events with different keys"] : []),
     ...rollupLines(rollup),
     ...audit.olderEpochs.map(
       ({ epoch, stored }) => `not covered: older epoch ${epoch} with ${stored} rows and outcomes, whose log is gone`,
@@ -72,7 +73,7 @@ function table({ partitions }: Audit): string[] {
   return rows.map((row) => row.map((cell, index) => cell.padStart(widths[index] ?? 0)).join("  "));
 }
 
-function partitionLines(audit: PartitionAudit, { newEpochFlag }: AuditedTopic): string[] {
+function partitionLines(audit: PartitionAudit, { newEpochFlag }: StoredTopic): string[] {
   const { partition, end, from, to, source, expired, missing, doubled, beyondEnd } = audit;
   const lines: string[] = [];
   const at = `partition ${partition}`;

@@ -3,7 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { ALL_CLOSED_MS } from "#lib/points/progress.ts";
 import { type DifferingSlot, differingSlots, recomputeSlots, SLOT_MS } from "#lib/points/slots.ts";
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import type { Audit } from "./audit.ts";
 
 export interface RollupAudit {
@@ -23,10 +23,11 @@ export async function auditRollup(warehouse: Warehouse, audit: Audit): Promise<R
   const differing: RollupAudit["differing"] = [];
   for (const { partition } of audit.partitions.filter(isWhole)) {
     const range = { epoch, topic, partition, fromMs: 0, toMs: ALL_CLOSED_MS };
-    const first = await differingSlots(warehouse, range);
+    const shard = warehouseOf(warehouse, partition);
+    const first = await differingSlots(shard, range);
     if (first.length === 0) continue;
     await pause(SETTLE_MS);
-    const still = await differingSlots(warehouse, range, new Set(first.map(({ slotMs }) => slotMs)));
+    const still = await differingSlots(shard, range, new Set(first.map(({ slotMs }) => slotMs)));
     differing.push(...still.map((slot) => ({ ...slot, partition })));
   }
   const skipped = audit.partitions.filter((each) => !isWhole(each)).map(({ partition }) => partition);
@@ -37,7 +38,8 @@ export async function auditRollup(warehouse: Warehouse, audit: Audit): Promise<R
 export async function repairRollup(warehouse: Warehouse, audit: Audit, { differing }: RollupAudit): Promise<number> {
   const { epoch, topic } = audit;
   for (const { partition, slotMs } of differing) {
-    await recomputeSlots(warehouse, { epoch, topic, partition, fromMs: slotMs, toMs: slotMs + SLOT_MS });
+    const range = { epoch, topic, partition, fromMs: slotMs, toMs: slotMs + SLOT_MS };
+    await recomputeSlots(warehouseOf(warehouse, partition), range);
   }
   return differing.length;
 }

@@ -1,19 +1,19 @@
 // The audit of one topic with its roll-up, and the repair of both.
 import type { EventLog } from "#lib/eventlog/log.ts";
+import type { StoredTopic } from "#lib/events/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Audit, auditLog, isClean, totalsOf } from "./audit.ts";
 import { type RepairResult, repairGaps } from "./repair.ts";
 import { auditRollup, type RollupAudit, repairRollup } from "./rollup.ts";
-import type { AuditedTopic } from "./topics.ts";
 
 export interface VerifyDeps {
   log: EventLog;
   warehouse: Warehouse;
-  kind: AuditedTopic;
+  kind: StoredTopic;
 }
 
 export interface Finding {
-  kind: AuditedTopic;
+  kind: StoredTopic;
   audit: Audit;
   rollup: RollupAudit;
   /** Undefined when nothing was missing, or nothing was to be repaired. */

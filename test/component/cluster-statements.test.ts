@@ -9,11 +9,10 @@ import { deletePerson } from "#lib/identity/erasure/delete-person.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
+import { applyPromoted, fillColumn, type PromotedProperty, promote } from "#lib/warehouse/promoted-columns.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import { warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { main as persons } from "../../services/persons/main.ts";
-import { main as properties } from "../../services/properties/main.ts";
-import { main as verify } from "../../services/verify/main.ts";
 
 interface Statement {
   node: number;
@@ -28,6 +27,10 @@ let urls: string[];
 let statements: Statement[];
 let isCloud: boolean;
 let shardsThere: number;
+/** There is the list of promoted properties, with one that has no column yet. */
+let isPromoted: boolean;
+
+const RECORD = '{"key":"plan","column":"p_plan","type":"String","promoted":true}\n';
 
 async function startNode(node: number): Promise<Server> {
   const server = createServer(async (request, response) => {
@@ -37,6 +40,10 @@ async function startNode(node: number): Promise<Server> {
     const sql = query ?? Buffer.concat(chunks).toString();
     statements.push({ node, sql, settings });
     if (sql.includes("system.clusters")) response.end(`{"n":"${shardsThere}"}\n`);
+    else if (isPromoted && sql.includes("FROM promoted_properties")) response.end(RECORD);
+    else if (isPromoted && sql.includes("name = 'promoted_properties'")) response.end('{"1":1}\n');
+    else if (isPromoted && sql.includes("name = 'events'"))
+      response.end('{"select":"SELECT uuid FROM m.events_raw"}\n');
     else response.end(isCloud && sql.includes("system.table_engines") ? '{"n":"1"}\n' : "");
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -51,6 +58,7 @@ beforeEach(() => {
   statements = [];
   isCloud = false;
   shardsThere = 2;
+  isPromoted = false;
 });
 afterAll(() => {
   for (const node of nodes) {
@@ -131,15 +139,52 @@ describe("a cluster", () => {
     await warehouse.close();
   });
 
-  it.each([
-    ["verify", verify, []],
-    ["persons", persons, ["delete", "--distinct-id", "somebody", "--yes"]],
-    ["properties", properties, ["promote", "plan"]],
-  ] as const)("is left alone by %s, which says so", async (_, main, argv) => {
+  it("gets a promoted property on the shards' tables, then on the Distributed one, and its list on every node", async () => {
+    const warehouse = open();
+    const property: PromotedProperty = { key: "plan", column: "p_plan", type: "String" };
+    // Nothing is stored of what is written down, so that it is taken no further than the list.
+    await promote(warehouse, property);
+    const [list] = statements.filter(({ sql }) => sql.includes("CREATE TABLE"));
+    expect(list?.sql).toMatch(/^CREATE TABLE IF NOT EXISTS m\.promoted_properties ON CLUSTER 'events'/);
+    expect(list?.sql).toContain(
+      "ReplicatedReplacingMergeTree('/clickhouse/tables/events/everywhere/m/promoted_properties'",
+    );
+    expect(nodesOf("INSERT INTO promoted_properties")).toEqual([0]);
+    statements = [];
+    isPromoted = true;
+    await applyPromoted(warehouse);
+    const added = statements.filter(({ sql }) => /ADD COLUMN|REPLACE VIEW/.test(sql));
+    expect(added.map(({ node, sql }) => [node, sql.slice(0, sql.indexOf("events'") + 7)])).toEqual([
+      [0, "ALTER TABLE m_local.events_raw ON CLUSTER 'events'"],
+      [0, "ALTER TABLE m.events_raw ON CLUSTER 'events'"],
+      [0, "CREATE OR REPLACE VIEW m.events ON CLUSTER 'events'"],
+    ]);
+    statements = [];
+    await fillColumn(warehouse, "p_plan");
+    const filled = statements.filter(({ sql }) => sql.includes("MATERIALIZE COLUMN"));
+    expect(filled.map(({ node, sql, settings }) => [node, sql, settings.database])).toEqual([
+      [0, "ALTER TABLE events_raw MATERIALIZE COLUMN `p_plan`", "m_local"],
+      [2, "ALTER TABLE events_raw MATERIALIZE COLUMN `p_plan`", "m_local"],
+    ]);
+    await warehouse.close();
+  });
+
+  it("has catch up, with a shard, what every node holds when the shard is asked for it by its database", async () => {
+    const warehouse = open();
+    await warehouseOf(warehouse, 1).query("SELECT count() FROM events_raw, m.erasures, m.events_raw, erasure_turns");
+    expect(statements.map(({ sql }) => /SYNC REPLICA (\S+)/.exec(sql)?.[1])).toEqual([
+      "`m_local`.`events_raw`",
+      "`m`.`erasures`",
+      undefined,
+    ]);
+    await warehouse.close();
+  });
+
+  it("is left alone by persons, which says so", async () => {
     const said: string[] = [];
     const terminal = { out: (text: string) => void said.push(text), err: (text: string) => void said.push(text) };
     const env = { CLICKHOUSE_CLUSTER: "events", CLICKHOUSE_URL: urls[0] as string, KAFKA_BROKERS: "127.0.0.1:1" };
-    expect(await main([...argv], env, terminal as never)).not.toBe(0);
+    expect(await persons(["delete", "--distinct-id", "somebody", "--yes"], env, terminal as never)).not.toBe(0);
     expect(said.join("")).toContain("not made for clusters yet");
     expect(statements).toEqual([]);
   });

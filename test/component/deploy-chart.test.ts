@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { packageVersion } from "#lib/runtime/version.ts";
+import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { allSettings, HEALTH_PORTS, ROOT, read, readYaml, type ServiceSettings } from "../support/deploy.ts";
 
 let settings: ReadonlyMap<string, ServiceSettings>;
@@ -45,6 +46,28 @@ describe("k8s/chart", () => {
       settings.get(name)?.own.get(setting),
     ]);
     expect(Object.fromEntries(ports)).toEqual(Object.fromEntries(expected));
+  });
+
+  it("probes over HTTPS the services whose health is on the port that TLS_CERT is for, and no others", () => {
+    const [, list = ""] = /has \.name \(list ([^)]*)\)\) \}\}HTTPS/.exec(templates) ?? [];
+    const named = [...list.matchAll(/"(\w+)"/g)].map(([, name]) => name);
+    const own = [...settings].filter(([, each]) => each.own.has("TLS_CERT")).map(([name]) => name);
+    expect(named.sort()).toEqual(own.filter((name) => Object.hasOwn(HEALTH_PORTS, name)).sort());
+    const probes = [...templates.matchAll(/httpGet: \{ .* \}/g)].map(([probe]) => probe);
+    expect(probes).toHaveLength(3);
+    expect(probes.filter((probe) => !probe.includes("scheme: {{ $scheme }}"))).toEqual([]);
+  });
+
+  it("names a cluster by the settings that services read, in their form", () => {
+    const [values] = readYaml<{ clickhouse: { cluster: string; shards: string[][] } }>(
+      read("k8s/chart/ci/cluster.yaml"),
+    );
+    expect(templates).toContain("CLICKHOUSE_CLUSTER: {{ . | quote }}");
+    expect(templates).toContain('CLICKHOUSE_SHARD_URLS: {{ join "," $shards | quote }}');
+    const { shards = [] } = values?.clickhouse ?? {};
+    const text = shards.map((replicas) => replicas.join("|")).join(",");
+    expect(clickhouseSettings.clickhouseShardUrls.parse(text)).toEqual(shards);
+    expect(shards.flat().length).toBeGreaterThan(shards.length);
   });
 
   it.each(readdirSync(join(ROOT, "k8s/chart/ci")))("%s names settings that are read", (file) => {

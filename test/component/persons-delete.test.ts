@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { personIdOf } from "#lib/events/ids.ts";
+import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
@@ -16,7 +17,6 @@ import { EVENTS } from "../../services/consumer/kinds.ts";
 import { main } from "../../services/persons/main.ts";
 import { auditLog, isClean } from "../../services/verify/audit.ts";
 import { repairGaps } from "../../services/verify/repair.ts";
-import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { BATCHES, eventRecord, until } from "../support/consumer.ts";
 import { expectedPeople, recordOf, type Said, shownPeople } from "../support/identity.ts";
@@ -59,7 +59,7 @@ async function createScene(database: string): Promise<Scene> {
   const said: Said[] = [];
   const consumers: Consumer[] = [];
   const env = { DATA_DIR: directory, CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: database };
-  const audit = () => auditLog({ log, warehouse, kind: AUDITED_EVENTS });
+  const audit = () => auditLog({ log, warehouse, kind: STORED_EVENTS });
   const scene: Scene = {
     warehouse,
     said,
@@ -104,7 +104,7 @@ async function createScene(database: string): Promise<Scene> {
     async repair() {
       const found = await audit();
       const gaps = found.partitions.map(({ partition, missing }) => ({ partition, ranges: missing.ranges }));
-      await repairGaps({ log, warehouse, kind: AUDITED_EVENTS }, found, gaps);
+      await repairGaps({ log, warehouse, kind: STORED_EVENTS }, found, gaps);
     },
     async count(from) {
       const [row] = await warehouse.query<{ n: string }>(`SELECT count() AS n FROM ${from}`);

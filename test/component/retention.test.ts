@@ -5,12 +5,12 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { applyRetentions, keptSince, retentionSettings } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditLog, isClean, totalsOf } from "../../services/verify/audit.ts";
-import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { eventRecord, until } from "../support/consumer.ts";
 
@@ -102,7 +102,7 @@ describe("EVENTS_RETENTION", () => {
       const epoch = (await log.epoch()) ?? "";
       await store(warehouse, epoch, 0, 15, 100);
       await store(warehouse, epoch, 15, 30, 0);
-      const audit = () => auditLog({ log, warehouse, kind: AUDITED_EVENTS });
+      const audit = () => auditLog({ log, warehouse, kind: STORED_EVENTS });
       expect(totalsOf(await audit())).toMatchObject({ accounted: 30, missing: 0 });
 
       expect((await apply(warehouse, 90 * DAY_MS)).map(({ table }) => table)).toEqual(TABLES);

@@ -2,13 +2,13 @@
 // ClickHouse with the retention of points on.
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { STORED_EVENTS, STORED_POINTS } from "#lib/events/stored-topics.ts";
 import { SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { EVENTS, POINTS, type TopicKind } from "../../services/consumer/kinds.ts";
 import { makePointReplay } from "../../services/dead-letters/replay-point.ts";
 import { findingsText } from "../../services/verify/report.ts";
-import { AUDITED_EVENTS, AUDITED_POINTS } from "../../services/verify/topics.ts";
 import { type Finding, isSound, verifyTopic } from "../../services/verify/verify.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { eventRecord, idOf, poisonRecord, type Stage } from "../support/consumer.ts";
@@ -41,7 +41,7 @@ const recent = slotOf(Date.now()) - 12 * SLOT_MS;
 const recentSlot = (n: number) => recent + n * SLOT_MS;
 
 function verify(stage: Stage, { topic }: TopicKind, isRepairing = false): Promise<Finding> {
-  const kind = topic === POINTS.topic ? AUDITED_POINTS : AUDITED_EVENTS;
+  const kind = topic === POINTS.topic ? STORED_POINTS : STORED_EVENTS;
   const log = { ...stage.log, epoch: async () => stage.epoch };
   return verifyTopic({ log, warehouse, kind }, isRepairing);
 }

@@ -9,10 +9,10 @@ import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
 import { parseUuid, personIdOf } from "#lib/events/ids.ts";
 import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows, EVENT_COLUMNS } from "#lib/events/row.ts";
+import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStoredLog } from "../../services/verify/stored.ts";
-import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
 import { recordOf } from "../support/identity.ts";
 
@@ -432,7 +432,7 @@ it("finds gaps at the edges of blocks of a million offsets", async () => {
      WHERE number NOT IN (999999, 1000000, 2000000, 2499999)`,
     { params: { topic: EVENTS_TOPIC } },
   );
-  const stored = createStoredLog(system.warehouse, log, AUDITED_EVENTS.table);
+  const stored = createStoredLog(system.warehouse, log, STORED_EVENTS.table);
   const { stored: sums, expected } = await stored.blocks(3, 0, 2_500_000);
   expect(sums.map(({ count }) => count).sort()).toEqual([499_998, 999_999, 999_999]);
   expect([...expected.values()].map(({ count }) => count).sort()).toEqual([1_000_000, 1_000_000, 500_000]);

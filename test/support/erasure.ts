@@ -2,13 +2,13 @@
 import { randomUUID } from "node:crypto";
 import type { Position } from "#lib/eventlog/log.ts";
 import { personIdOf } from "#lib/events/ids.ts";
+import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Certificate } from "#lib/identity/erasure/certificate.ts";
 import { beginErasure, type EraseDeps, finishErasure } from "#lib/identity/erasure/erase.ts";
 import type { Erasure } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditLog, isClean as isAuditClean } from "../../services/verify/audit.ts";
-import { AUDITED_EVENTS } from "../../services/verify/topics.ts";
 import type { TestClickHouse } from "./clickhouse.ts";
 import { createStage, type Stage, until } from "./consumer.ts";
 import { recordOf, type Said } from "./identity.ts";
@@ -67,7 +67,7 @@ export async function createScene(clickhouse: TestClickHouse, database: string, 
       const deps = scene.deps();
       return finishErasure(deps, await beginErasure(deps, personIdOf(distinctId)));
     },
-    verify: async () => isAuditClean(await auditLog({ log, warehouse, kind: AUDITED_EVENTS })),
+    verify: async () => isAuditClean(await auditLog({ log, warehouse, kind: STORED_EVENTS })),
     [Symbol.asyncDispose]: () => stage[Symbol.asyncDispose](),
   };
   return scene;

@@ -59,6 +59,13 @@ capabilities:
 {{- get $ports . | toYaml }}
 {{- end }}
 
+{{/* How a service's port with /healthz is spoken to. Relay and consumer have theirs without TLS. Takes (dict "root" $ "name" "gateway"). */}}
+{{- define "millrace.scheme" -}}
+{{- $own := get .root.Values .name -}}
+{{- $cert := or .root.Values.tls.secretName (get .root.Values.config "TLS_CERT") (get ($own.config | default dict) "TLS_CERT") -}}
+{{- if and $cert (has .name (list "gateway" "stats")) }}HTTPS{{ else }}HTTP{{ end }}
+{{- end }}
+
 {{- define "millrace.scheduling" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
