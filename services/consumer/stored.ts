@@ -1,6 +1,7 @@
 // What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
 import { parseUuid } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import type { RowTable } from "#lib/events/stored-topics.ts";
 import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { windowId } from "./id-window.ts";
 
@@ -49,17 +50,6 @@ export interface StoredOffsets {
   callerIds(from: number, to: number, sinceMs: number): Promise<StoredId[]>;
   /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
-}
-
-/** Where the rows of a topic are, and what their ids are in SQL. */
-export interface RowTable {
-  name: string;
-  /** Of an insert. */
-  columns: readonly string[];
-  /** True for a row whose id was made by a caller and may come again. */
-  isFromCaller: string;
-  /** Within which the ids are unique. */
-  apiKey: string;
 }
 
 /** Error classes of dead letters that ClickHouse refused begin with it. */

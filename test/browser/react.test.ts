@@ -2,17 +2,15 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { gzipSizes } from "../../scripts/build-browser.ts";
 import type { InitOptions } from "../../sdk/browser/src/index.ts";
-import { installSdk, must } from "../support/sdk-packages.ts";
+import { installSdk, typeCheck } from "../support/sdk-packages.ts";
 import { chromiumForTests } from "./support/chromium.ts";
 import { bundle, copyReactApp, runOnServer } from "./support/react-bundles.ts";
 import { captured, flush, observed, openReactPage, type Shown, show } from "./support/react-pages.ts";
 import { type BrowserSuite, startBrowserSuite } from "./support/suite.ts";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const README = new URL("../../sdk/react/README.md", import.meta.url);
 const GZIP_BYTES_MAX = 3_500;
 const TARBALL_BYTES_MAX = 12_000;
@@ -84,21 +82,7 @@ export const c = <AnalyticsCaptureOnViewed className="wide" />;
 export const d = <AnalyticsProvider apiKey={undefined as string | undefined} options={{ apiHost: "" }} />;
 `;
       await writeFile(join(project, "wrong.tsx"), wrong);
-      const compilerOptions = {
-        strict: true,
-        noUncheckedIndexedAccess: true,
-        exactOptionalPropertyTypes: true,
-        skipLibCheck: false,
-        noEmit: true,
-        target: "es2022",
-        lib: ["es2022", "dom", "dom.iterable"],
-        jsx: "react-jsx",
-        module: how === "bundler" ? "esnext" : "nodenext",
-        moduleResolution: how,
-        types: [],
-      };
-      await writeFile(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.tsx"] }));
-      await must(process.execPath, [join(ROOT, "node_modules/typescript/bin/tsc"), "-p", project]);
+      await typeCheck(project, how, { lib: ["es2022", "dom", "dom.iterable"], jsx: "react-jsx", types: [] });
     },
   );
 

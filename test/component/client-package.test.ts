@@ -13,7 +13,7 @@ import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { StatsService } from "#gen/millrace/stats/v1/stats_pb.ts";
 import { startTestGateway } from "../support/gateway.ts";
 import { isExpectedOutput } from "../support/readme.ts";
-import { installSdk, must } from "../support/sdk-packages.ts";
+import { installSdk, must, typeCheck } from "../support/sdk-packages.ts";
 import { run } from "../support/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -72,22 +72,12 @@ createClient({ url: "", transport: "soap" });
 export const verdicts: Promise<{ accepted: number; rejected: { code: string; retryable: boolean }[] }> = client.publish({ event: "e" });
 `;
     await writeFile(join(project, "wrong.ts"), wrong);
-    const compilerOptions = {
-      strict: true,
-      noUncheckedIndexedAccess: true,
-      exactOptionalPropertyTypes: true,
-      skipLibCheck: false,
-      noEmit: true,
-      target: "es2022",
+    await typeCheck(project, resolution, {
       // The types of @connectrpc/connect name HeadersInit, which is the DOM's.
       lib: ["es2022", "dom", "esnext.disposable"],
-      module: resolution === "bundler" ? "esnext" : "nodenext",
-      moduleResolution: resolution,
       types: ["node"],
       typeRoots: [join(ROOT, "node_modules", "@types")],
-    };
-    await writeFile(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }));
-    await must(process.execPath, [join(ROOT, "node_modules", "typescript", "bin", "tsc"), "-p", project]);
+    });
   },
 );
 

@@ -1,8 +1,9 @@
 // The tests' own audit, independent of `millrace verify`: what is stored of one epoch against what was appended. Rows
 // and outcomes are read one by one; trace-checker.ts judges them.
+
+import type { RowTable } from "#lib/events/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
-import type { RowTable } from "../../services/consumer/stored.ts";
 import { type AckedRecord, checkTrace, type TraceOutcome, type TraceRow, type Verdict } from "./trace-checker.ts";
 
 export interface StoredAudit extends Verdict {

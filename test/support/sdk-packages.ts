@@ -41,6 +41,27 @@ export async function installSdk(
   return Object.fromEntries(tarballs.map((file) => [/millrace-(\w+)-[^/]*$/.exec(file)?.[1] ?? file, file]));
 }
 
+/** Type-checks the scripts in `project` as strictly as users may, with `own` options beside; rejects with what is wrong. */
+export async function typeCheck(
+  project: string,
+  moduleResolution: string,
+  own: Record<string, unknown>,
+): Promise<void> {
+  const compilerOptions = {
+    strict: true,
+    noUncheckedIndexedAccess: true,
+    exactOptionalPropertyTypes: true,
+    skipLibCheck: false,
+    noEmit: true,
+    target: "es2022",
+    module: moduleResolution === "bundler" ? "esnext" : "nodenext",
+    moduleResolution,
+    ...own,
+  };
+  await writeFile(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts", "*.tsx"] }));
+  await must(process.execPath, [join(ROOT, "node_modules", "typescript", "bin", "tsc"), "-p", project]);
+}
+
 /** Where the built package is. Not in sdk/, where tests that run at the same time would write the same files. */
 async function prepare(folder: string, name: keyof typeof BUILDS): Promise<string> {
   const source = join(ROOT, "sdk", name);
