@@ -21,6 +21,9 @@ export function isClamped(timeUs: number, receivedUs: number): boolean {
   return timeUs === EVENT_TIME_MIN_US || timeUs === receivedUs + EVENT_TIME_AHEAD_US;
 }
 
+/** No form of time is longer; longer texts are not looked at. */
+export const TIME_CHARS_MAX = 100;
+
 const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))$/;
 
 /**
@@ -28,7 +31,7 @@ const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[
  * month 13 and 30 February included. A leap second counts as the second after it.
  */
 export function parseRfc3339(text: string): number | undefined {
-  const m = RFC3339.exec(text);
+  const m = text.length > TIME_CHARS_MAX ? undefined : RFC3339.exec(text);
   if (!m) return undefined;
   const [year, month, day, hour, minute, second] = [m[1], m[2], m[3], m[4], m[5], m[6]].map(Number) as [
     number,
@@ -50,8 +53,8 @@ export function parseRfc3339(text: string): number | undefined {
   return ms * 1000 + micros;
 }
 
-/** A zone at the end of a time, or a word for one: V8 reads neither as local time. */
-const ZONED = /:\d.*[+-]\d|(?<![a-z])(?:z|utc?|gmt|[ecmp][sd]t)(?![a-z])/i;
+/** An offset at the end of a time, or a word for a zone: V8 reads neither as local time. */
+const ZONED = /:\d{1,2}(?:\.\d+)?(?: ?[ap]m)? ?[+-]\d|(?<![a-z])(?:z|utc?|gmt|[ecmp][sd]t)(?![a-z])/i;
 /** Dates of ISO 8601 without a time are UTC by themselves. */
 const ISO_DATE = /^(?:[+-]\d{6}|\d{4})(?:-\d\d){0,2}$/;
 
@@ -60,6 +63,7 @@ const ISO_DATE = /^(?:[+-]\d{6}|\d{4})(?:-\d\d){0,2}$/;
  * anything else. A text that names no zone is UTC, wherever the process runs.
  */
 export function parseDateText(text: string): number | undefined {
+  if (text.length > TIME_CHARS_MAX) return undefined;
   const ms = Date.parse(text);
   if (Number.isNaN(ms)) return undefined;
   if (text.endsWith("Z") || ISO_DATE.test(text) || ZONED.test(text)) return ms * 1000;

@@ -91,11 +91,16 @@ const REMEDIES = new Map([
 ]);
 
 /** ClickHouse says so at the end; text of a row that it quotes has a quotation mark after it. */
-const IN_VIEW = /: while pushing to view [^'"]+$/;
+const IN_VIEW = ": while pushing to view ";
+
+function failedInView(message: string): boolean {
+  const at = message.lastIndexOf(IN_VIEW);
+  return at >= 0 && /^[^'"]+$/.test(message.slice(at + IN_VIEW.length));
+}
 
 /** What a person can do about an exception that does not pass by itself; undefined for one that may. */
 export function remedyOf(code: number | undefined, message: string): string | undefined {
-  if (IN_VIEW.test(message)) return "repair or drop the materialized view";
+  if (failedInView(message)) return "repair or drop the materialized view";
   return code === undefined ? undefined : REMEDIES.get(code);
 }
 
@@ -113,7 +118,7 @@ export function classify(operation: Operation, code: number, message: string): W
   if (code === TOO_MANY_PARTS)
     return /partitions for single INSERT/i.test(message) ? "too_many_partitions" : "transient";
   // A view that fails does so after the table has taken the rows: sent again under another token they would be doubled.
-  if (operation === "insert" && IN_VIEW.test(message)) return "transient";
+  if (operation === "insert" && failedInView(message)) return "transient";
   const rejected = operation === "insert" ? REJECTED_ROWS : REJECTED_STATEMENT;
   return rejected.has(code) ? "rejected" : "transient";
 }

@@ -42,7 +42,7 @@ export function keyOf(request: HttpRequest): string {
   const direct = request.headers["x-api-key"];
   if (typeof direct === "string" && direct !== "") return headerText(direct);
   // All that follows the scheme: a key may have spaces in it.
-  const [, scheme = "", value = ""] = /^(\S+) +(.*)$/.exec(request.headers.authorization ?? "") ?? [];
+  const [, scheme = "", value = ""] = /^(\S+) +(.*)$/s.exec(request.headers.authorization ?? "") ?? [];
   if (scheme.toLowerCase() === "bearer") return headerText(value);
   if (scheme.toLowerCase() === "basic") return Buffer.from(value, "base64").toString().split(":", 1)[0] ?? "";
   return "";

@@ -68,7 +68,7 @@ function hopAddress(entry: string): string | undefined {
 export function storedAddress(address: string, mode: IpMode): string {
   if (mode === "full") return address;
   if (mode === "off") return "";
-  if (isIPv4(address)) return address.replace(/\d+$/, "0");
+  if (isIPv4(address)) return `${address.slice(0, address.lastIndexOf("."))}.0`;
   return isIP(address) === 6 ? networkOf(address, 3) : "";
 }
 

@@ -45,7 +45,7 @@ export function assertCredentials(headers: IncomingHttpHeaders, query: URLSearch
 function credentials(headers: IncomingHttpHeaders, query: URLSearchParams): [string, string] | undefined {
   const [user, key] = [headers["x-clickhouse-user"], headers["x-clickhouse-key"]];
   if (user !== undefined || key !== undefined) return [String(user ?? "default"), String(key ?? "")];
-  const basic = /^basic\s+(.+)$/i.exec(headers.authorization ?? "")?.[1];
+  const basic = /^basic\s+(.+)$/is.exec(headers.authorization ?? "")?.[1];
   if (basic !== undefined) {
     const text = Buffer.from(basic, "base64").toString("utf8");
     const colon = text.indexOf(":");

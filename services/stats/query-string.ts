@@ -3,7 +3,7 @@ import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
 export function queryOf({ url = "" }: HttpRequest): URLSearchParams {
   const at = url.indexOf("?");
-  return new URLSearchParams(at < 0 ? "" : url.slice(at + 1).replace(/#.*$/, ""));
+  return new URLSearchParams(at < 0 ? "" : url.slice(at + 1).replace(/#.*$/s, ""));
 }
 
 /** Undefined for a path whose escapes make no text. */
@@ -54,6 +54,6 @@ export function parseInfluxDuration(text: string): number | undefined {
 export function parseBackfill(text: string | null): number | undefined | "not finite" {
   if (text === null || text === "") return undefined;
   if (/^[+-]?(inf|infinity|nan)$/i.test(text)) return "not finite";
-  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return 0;
+  if (!/^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(text)) return 0;
   return Number.isFinite(Number(text)) ? Number(text) : "not finite";
 }

@@ -150,7 +150,7 @@ function readThreshold(threshold: number | string | undefined): number {
   if (threshold === undefined || threshold === "") throw new FaultFound("is missing; send a number, such as 80");
   const isNumeric =
     typeof threshold === "number" ||
-    (threshold.length <= NUMBER_CHARS_MAX && /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(threshold));
+    (threshold.length <= NUMBER_CHARS_MAX && /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i.test(threshold));
   if (!isNumeric) throw new FaultFound(`${shown(threshold)} is no number; send a decimal number, such as 80`);
   const value = Number(threshold);
   if (!Number.isFinite(value)) throw new FaultFound(`${shown(String(threshold))} is no finite number; send one`);

@@ -8,7 +8,7 @@ export const TOKEN_FIELD = "X-AUTH-TOKEN";
  * X-AUTH-TOKEN, because an EventSource cannot set headers. "" when there is none.
  */
 export function givenToken({ headers }: HttpRequest, query?: URLSearchParams): string {
-  const [, bearer] = /^bearer +(.*)$/i.exec(headers.authorization ?? "") ?? [];
+  const [, bearer] = /^bearer +(.*)$/is.exec(headers.authorization ?? "") ?? [];
   const given = bearer ?? headers["x-auth-token"];
   return typeof given === "string" && given !== "" ? given : (query?.get(TOKEN_FIELD) ?? "");
 }

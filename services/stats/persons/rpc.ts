@@ -90,6 +90,6 @@ function createKeyCheck(keys: readonly string[]): (given: string) => boolean {
 function givenKey({ headers }: HttpRequest): string {
   const direct = headers["x-api-key"];
   if (typeof direct === "string" && direct !== "") return direct;
-  const [, bearer = ""] = /^bearer +(.*)$/i.exec(headers.authorization ?? "") ?? [];
+  const [, bearer = ""] = /^bearer +(.*)$/is.exec(headers.authorization ?? "") ?? [];
   return bearer;
 }
