@@ -5,6 +5,7 @@ import http2 from "node:http2";
 import net from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
+import { type ConnectionLimits, limitConnections } from "./connection-limits.ts";
 import type { HttpRequest, HttpResponse } from "./http-message.ts";
 import { describeListenError } from "./listen-error.ts";
 import { createTlsServer } from "./tls.ts";
@@ -13,7 +14,10 @@ import { guardUnreadBody } from "./unread-body.ts";
 
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
-export interface HttpListenerOptions {
+/** Time for a peer to close a session that it has been told is over. */
+const GOAWAY_LINGER_MS = 1_000;
+
+export interface HttpListenerOptions extends ConnectionLimits {
   host: string;
   /** 0 picks a free one. */
   port: number;
@@ -21,12 +25,11 @@ export interface HttpListenerOptions {
   setting: string;
   /** Absent: plain HTTP. */
   tls?: TlsFiles | undefined;
-  maxConnections: number;
-  /** Time for a connection to show its protocol, and for a request's head to be complete. */
+  /** Time for a TLS handshake, for a connection to show its protocol, and for a request's head to be complete. */
   headersTimeoutMs: number;
   /** Time for a whole HTTP/1.1 request. */
   requestTimeoutMs: number;
-  /** Idle time after which a connection is closed. */
+  /** Time without a request after which a connection is closed. */
   idleTimeoutMs: number;
   handle(request: HttpRequest, response: HttpResponse): void;
   logger: Logger;
@@ -75,11 +78,17 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
   );
   const decide = (socket: net.Socket, isH2: boolean) => {
     undecided.delete(peerOf(socket));
-    (isH2 ? h2 : h1).emit("connection", socket);
+    if (!isH2) {
+      h1.emit("connection", socket);
+      return;
+    }
+    const onSession = (session: http2.ServerHttp2Session) => endWhenIdle(session, socket, options);
+    h2.once("session", onSession).emit("connection", socket);
+    h2.off("session", onSession);
   };
   const listener = await createListener(options);
   // Of a TLS server this is the raw socket, so that those in a handshake are known as well.
-  listener.on("connection", (socket: net.Socket) => {
+  limitConnections(listener, options, options, (socket) => {
     const peer = peerOf(socket);
     sockets.add(socket);
     undecided.set(peer, socket);
@@ -95,7 +104,6 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     socket.on("error", () => socket.destroy());
     decide(socket, socket.alpnProtocol === "h2");
   });
-  listener.maxConnections = options.maxConnections;
 
   try {
     await new Promise<void>((resolve, reject) => {
@@ -174,13 +182,39 @@ function createH2(
   server.on("session", (session) => {
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
-    session.setTimeout(options.idleTimeoutMs, () => session.close());
     // Garbage after the preface ends the session; Node has closed it already, and other sessions are not concerned.
     session.on("error", (err) => options.logger.debug({ err }, "http2 session failed"));
   });
   server.on("sessionError", (err) => options.logger.debug({ err }, "http2 session failed"));
   server.on("stream", (stream) => stream.on("error", (err) => options.logger.debug({ err }, "http2 stream failed")));
   return server;
+}
+
+/**
+ * Ends a session without requests, whatever else the peer sends: its first one has the time of a request's head. Node
+ * leaves the socket open until the peer closes it as well, which a hostile one never does.
+ */
+function endWhenIdle(
+  session: http2.ServerHttp2Session,
+  socket: net.Socket,
+  { headersTimeoutMs, idleTimeoutMs }: HttpListenerOptions,
+): void {
+  let openStreams = 0;
+  const endAfter = (ms: number) =>
+    setTimeout(() => {
+      session.close();
+      timer = setTimeout(() => socket.destroy(), GOAWAY_LINGER_MS);
+    }, ms);
+  let timer = endAfter(headersTimeoutMs);
+  session.on("stream", (stream) => {
+    openStreams++;
+    clearTimeout(timer);
+    stream.once("close", () => {
+      openStreams--;
+      if (openStreams === 0 && !socket.destroyed) timer = endAfter(idleTimeoutMs);
+    });
+  });
+  socket.once("close", () => clearTimeout(timer));
 }
 
 /** Reads until the bytes differ from the preface or complete it, puts them back and says which protocol it is. */

@@ -10,6 +10,7 @@ export interface TlsServerOptions {
   files: TlsFiles;
   /** Protocols offered by ALPN, the preferred one first; none: ALPN is not spoken. */
   protocols?: string[];
+  /** Time for a whole handshake, however its bytes come; then the connection is closed. */
   handshakeTimeoutMs: number;
   /** How often the files are looked at. Default 10,000. */
   recheckMs?: number;
@@ -34,8 +35,12 @@ export async function createTlsServer(options: TlsServerOptions): Promise<tls.Se
     keepAlive: true,
     ...(protocols && { ALPNProtocols: protocols }),
   });
-  // A handshake that fails is the peer's affair: a scanner, a client that does not trust us.
-  server.on("tlsClientError", (err) => logger.debug({ err }, "tls handshake failed"));
+  // A handshake that fails is the peer's affair: a scanner, a client that does not trust us. Node says that one has taken
+  // too long and closes nothing.
+  server.on("tlsClientError", (err, socket) => {
+    socket.destroy();
+    logger.debug({ err }, "tls handshake failed");
+  });
   server.once("listening", () => followFiles(server, first, options));
   return server;
 }

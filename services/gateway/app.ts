@@ -25,7 +25,7 @@ import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
 import { createOrigins } from "./origins.ts";
 import { createRateLimit } from "./rate-limit.ts";
 import { createRoutes } from "./routes.ts";
-import { createTrustedProxies } from "./trusted-proxies.ts";
+import { createTrustedProxies, type TrustedProxies } from "./trusted-proxies.ts";
 
 /** Group commit: a request waits this long for company when nothing is in flight. */
 const LINGER_MS = 2;
@@ -71,7 +71,8 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   const ingest = createIngest(groupCommit, limits, metrics, eventNames);
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
   const health = createHealth({ checks, registry });
-  const edge = { ...createEdge(config, admission, metrics, logger), ingest, metrics, nowMs, logger };
+  const proxies = createTrustedProxies(config.trustedProxies);
+  const edge = { ...createEdge(config, proxies, admission, metrics, logger), ingest, metrics, nowMs, logger };
   const stopping = new AbortController();
   const rpc = createRpcHandler({
     maxMessageBytes: config.maxBatchBytes,
@@ -94,6 +95,8 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     setting: "PORT",
     tls: tlsFiles(config.tlsCert, config.tlsKey, "TLS"),
     maxConnections: config.maxConnections,
+    maxPerAddress: config.maxConnectionsPerAddress,
+    isShared: proxies.has,
     headersTimeoutMs: config.headersTimeout,
     requestTimeoutMs: config.requestTimeout,
     idleTimeoutMs: HTTP_IDLE_MS,
@@ -119,7 +122,13 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
 }
 
 /** Who may come in, and how much. */
-function createEdge(config: IngressConfig, admission: Admission, metrics: GatewayMetrics, logger: Logger) {
+function createEdge(
+  config: IngressConfig,
+  proxies: TrustedProxies,
+  admission: Admission,
+  metrics: GatewayMetrics,
+  logger: Logger,
+) {
   const origins = createOrigins(config.allowedOrigins);
   if (origins.unmatchable.length > 0) {
     logger.warn({ origins: origins.unmatchable }, "entries of ALLOWED_ORIGINS that no browser's Origin equals");
@@ -133,7 +142,7 @@ function createEdge(config: IngressConfig, admission: Admission, metrics: Gatewa
       burst: config.rateLimitBurst,
       onRefused: (dialect, events) => metrics.rateLimited.inc({ dialect }, events),
     }),
-    callerOf: createCallerOf(createTrustedProxies(config.trustedProxies), config.ipMode),
+    callerOf: createCallerOf(proxies, config.ipMode),
     maxBodyBytes: config.maxBatchBytes,
     /** A body declared beyond the limit is let in, to be told that it is too large rather than to come again. */
     admit(request: HttpRequest) {

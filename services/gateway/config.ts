@@ -25,6 +25,9 @@ export const ingressSettings = {
     "Body bytes of unanswered requests; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
   ),
   maxConnections: count(10_000, { min: 1 }).describe("Most open connections."),
+  maxConnectionsPerAddress: count(0).describe(
+    "Most of them from one IPv4 address or IPv6 /64, but not from TRUSTED_PROXIES; 0: a quarter, at least 16.",
+  ),
   publicApiKeys: csv([], { secret: true }).describe("Keys that may write, comma-separated."),
   secretApiKeys: csv([], { secret: true }).describe("Keys that may write and administer, comma-separated."),
   allowedOrigins: csv([]).describe("Web origins whose pages may call, like https://app.example, comma-separated."),

@@ -1,6 +1,6 @@
 // Events a second by key, or by address where there is no key.
 import { isIP } from "node:net";
-import { networkOf } from "./trusted-proxies.ts";
+import { networkOf } from "#lib/runtime/addresses.ts";
 
 export interface RateLimitOptions {
   /** 0: no limit. */

@@ -1,5 +1,6 @@
 // Whose X-Forwarded-For is believed, and how much of an address is kept.
 import { BlockList, isIP, isIPv4 } from "node:net";
+import { networkOf, plainAddress } from "#lib/runtime/addresses.ts";
 
 export const IP_MODES = ["full", "truncate", "off"] as const;
 export type IpMode = (typeof IP_MODES)[number];
@@ -10,6 +11,8 @@ export interface TrustedProxies {
    * trusted proxy. An entry that is no address ends the search: what is left of it was not written by one of ours.
    */
   clientOf(socketAddress: string, forwardedFor: string | undefined): string;
+  /** `address` is one of them. */
+  has(address: string): boolean;
 }
 
 const LOOPBACK = ["127.0.0.0/8", "::1/128"];
@@ -27,19 +30,20 @@ export function proxyFault(entry: string): string | undefined {
 
 /** `list` holds addresses, CIDR ranges and `loopback`, each without a `proxyFault`. */
 export function createTrustedProxies(list: readonly string[]): TrustedProxies {
-  if (list.length === 0) return { clientOf: (socketAddress) => plainAddress(socketAddress) };
+  if (list.length === 0) return { clientOf: plainAddress, has: () => false };
   const trusted = new BlockList();
   for (const entry of list.flatMap((each) => (each.toLowerCase() === "loopback" ? LOOPBACK : [each]))) {
     const [address = "", prefix] = entry.split("/", 2);
     const family = isIPv4(address) ? "ipv4" : "ipv6";
     trusted.addSubnet(address, prefix === undefined ? (family === "ipv4" ? 32 : 128) : Number(prefix), family);
   }
-  const isTrusted = (address: string) => trusted.check(address, isIPv4(address) ? "ipv4" : "ipv6");
+  const has = (address: string) => isIP(address) !== 0 && trusted.check(address, isIPv4(address) ? "ipv4" : "ipv6");
   return {
+    has,
     clientOf(socketAddress, forwardedFor) {
       let client = plainAddress(socketAddress);
       const hops = (forwardedFor ?? "").split(",");
-      while (isIP(client) !== 0 && isTrusted(client)) {
+      while (has(client)) {
         const hop = hopAddress(hops.pop() ?? "");
         if (hop === undefined) break;
         client = hop;
@@ -47,12 +51,6 @@ export function createTrustedProxies(list: readonly string[]): TrustedProxies {
       return client;
     },
   };
-}
-
-/** Without what a dual-stack socket puts before an IPv4 address, and without an interface name. */
-function plainAddress(address: string): string {
-  const [plain = ""] = address.split("%", 1);
-  return plain.startsWith("::ffff:") && isIPv4(plain.slice(7)) ? plain.slice(7) : plain;
 }
 
 /** Some proxies add the port: 203.0.113.7:4711, [2001:db8::1]:4711. */
@@ -70,17 +68,4 @@ export function storedAddress(address: string, mode: IpMode): string {
   if (mode === "off") return "";
   if (isIPv4(address)) return `${address.slice(0, address.lastIndexOf("."))}.0`;
   return isIP(address) === 6 ? networkOf(address, 3) : "";
-}
-
-/** The first `groups` of an IPv6 address' eight groups, all others zero. */
-export function networkOf(address: string, groups: number): string {
-  const [head = ""] = address.toLowerCase().split("::", 1);
-  const first = head === "" ? [] : head.split(":");
-  // Groups after "::" count from the end: an address that is abbreviated early may have none among the first.
-  const [, tail = ""] = address.toLowerCase().split("::", 2);
-  const last = tail === "" ? [] : tail.split(":");
-  const all = [...first, ...Array<string>(Math.max(0, 8 - first.length - last.length)).fill("0"), ...last];
-  const kept = all.slice(0, groups).map((group) => group.replace(/^0+(?=.)/, ""));
-  while (kept.at(-1) === "0") kept.pop();
-  return `${kept.join(":")}::`;
 }

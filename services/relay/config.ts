@@ -25,6 +25,9 @@ export const relaySettings = {
   relayMaxConnections: count(10_000, { min: 1 }).describe(
     "Most relays connected at once; further ones are hung up on.",
   ),
+  relayMaxConnectionsPerAddress: count(0).describe(
+    "Most of them from one IPv4 address or IPv6 /64; 0: a quarter, at least 16.",
+  ),
   relayMaxLineBytes: bytes("64KiB", { min: 1_024, max: 1_048_576 }).describe(
     "Longest line from a relay; a longer one ends its connection.",
   ),

@@ -79,7 +79,7 @@ class SocketConnection implements RelayConnection {
     const take = (line: string) => this.#take(line);
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => {
-      if (this.#known) this.#silence.refresh();
+      if (this.#known && !this.#isEnding) this.#silence.refresh();
       this.lastSeenMs = this.#options.nowMs();
       // One packet for the answers to all lines of a chunk.
       socket.cork();

@@ -1,13 +1,17 @@
 import net from "node:net";
 import type { Logger } from "pino";
+import { limitConnections } from "#lib/runtime/connection-limits.ts";
 import { describeListenError } from "#lib/runtime/listen-error.ts";
 import { createTlsServer } from "#lib/runtime/tls.ts";
 import { tlsFiles } from "#lib/runtime/tls-settings.ts";
 import type { RelayConfig } from "./config.ts";
-import type { RelayMetrics } from "./metrics.ts";
+import type { DropReason, RelayMetrics } from "./metrics.ts";
 
 export interface ListenerOptions {
-  config: Pick<RelayConfig, "host" | "relayPort" | "relayMaxConnections" | "relayTlsCert" | "relayTlsKey">;
+  config: Pick<
+    RelayConfig,
+    "host" | "relayPort" | "relayMaxConnections" | "relayMaxConnectionsPerAddress" | "relayTlsCert" | "relayTlsKey"
+  >;
   onSocket(socket: net.Socket): void;
   metrics: Pick<RelayMetrics, "drops">;
   logger: Logger;
@@ -27,14 +31,15 @@ export async function listenForRelays({ config, onSocket, metrics, logger }: Lis
   const { host, relayPort: port } = config;
   const server = await createServer(config, logger);
   const sockets = new Set<net.Socket>();
-  server.maxConnections = config.relayMaxConnections;
-  // Of a TLS server this is the raw socket, so that those in a handshake are known as well.
-  server.on("connection", (socket: net.Socket) => {
+  const limits = { maxConnections: config.relayMaxConnections, maxPerAddress: config.relayMaxConnectionsPerAddress };
+  const onRefused = (reason: DropReason) => metrics.drops.inc({ reason });
+  // Of a TLS server these are the raw sockets, so that those in a handshake are known as well.
+  limitConnections(server, limits, { setting: "RELAY_PORT", logger, onRefused }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
+    if (config.relayTlsCert === undefined) onSocket(socket);
   });
-  server.on(config.relayTlsCert === undefined ? "connection" : "secureConnection", onSocket);
-  server.on("drop", () => metrics.drops.inc({ reason: "over_limit" }));
+  server.on("secureConnection", onSocket);
   server.on("tlsClientError", () => metrics.drops.inc({ reason: "tls" }));
   try {
     await new Promise<void>((resolve, reject) => {

@@ -5,6 +5,7 @@ import { startAtZero } from "#lib/runtime/metrics.ts";
 /** Why a connection ended before the relay wanted it to, or was not let in. */
 export type DropReason =
   | "over_limit"
+  | "over_address_limit"
   | "not_identified"
   | "wrong_token"
   | "bad_id"

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { promisify } from "node:util";
 import { brotliCompress, constants, deflate, gzip, zstdCompress } from "node:zlib";
+import { limitConnections } from "#lib/runtime/connection-limits.ts";
 import { type AccessOptions, assertCredentials, assertLocalRequest } from "./clickhouse-auth.ts";
 import { type ClickHouseError, endpointError, engineError } from "./clickhouse-errors.ts";
 import { type BodyBudget, readRequest } from "./clickhouse-request.ts";
@@ -15,6 +16,7 @@ interface HttpOptions extends AccessOptions {
 }
 
 const CONNECTIONS_MAX = 512;
+const HEADERS_MS_MAX = 10_000;
 const BODIES_IN_FLIGHT_MAX = 4;
 /** Longer than any client's idle_socket_ttl, so that the client is the one who closes an idle connection. */
 const KEEP_ALIVE_MS = 30_000;
@@ -32,14 +34,15 @@ export function createClickHouseServer(engine: Engine, options: HttpOptions): Se
     maxBodyBytes: options.maxBodyBytes,
     freeBytes: options.maxBodyBytes * BODIES_IN_FLIGHT_MAX,
   };
-  const server = createServer({ maxHeaderSize: 1024 * 1024, requestTimeout: 300_000 }, (request, response) => {
+  const limits = { maxHeaderSize: 1024 * 1024, headersTimeout: HEADERS_MS_MAX, requestTimeout: 300_000 };
+  const server = createServer({ ...limits, connectionsCheckingInterval: 1_000 }, (request, response) => {
     const queryId = randomUUID();
     answer(engine, options, budget, request, response, queryId).catch((error: unknown) => {
       fail(request, response, engineError(error), queryId);
     });
   });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  server.maxConnections = CONNECTIONS_MAX;
+  limitConnections(server, { maxConnections: CONNECTIONS_MAX }, { setting: "CLICKHOUSE_HTTP_PORT" });
   return server;
 }
 

@@ -27,7 +27,8 @@ import { createStatsQueries } from "./queries/queries.ts";
 import { createRoutes } from "./routes.ts";
 import { createStatsRpc } from "./rpc/rpc.ts";
 
-const CONNECTIONS_MAX = 1_000;
+/** Beside one for each watcher: a proxy that is everybody's brings them all from one address. */
+const CONNECTIONS_PER_ADDRESS_MAX = 100;
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 60_000;
 const IDLE_MS_MAX = 72_000;
@@ -98,10 +99,12 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
     ...{ queries, access, compat, nowMs, logger },
     ...{ aggregateMs: config.aggregateInterval, timeZone: config.timeZone },
   });
+  const maxPerAddress = config.statsMaxWatchers + CONNECTIONS_PER_ADDRESS_MAX;
   const listener = await listenHttp({
     ...{ host: config.host, port: config.statsPort, setting: "STATS_PORT", logger },
     tls: tlsFiles(config.tlsCert, config.tlsKey, "TLS"),
-    maxConnections: CONNECTIONS_MAX,
+    maxConnections: 4 * maxPerAddress,
+    maxPerAddress,
     headersTimeoutMs: HEADERS_MS_MAX,
     requestTimeoutMs: REQUEST_MS_MAX,
     idleTimeoutMs: IDLE_MS_MAX,

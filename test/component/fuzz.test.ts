@@ -9,6 +9,7 @@ import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
 import { parseItem } from "#lib/relay-protocol/items.ts";
 import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
 import { parseOverride } from "#lib/relay-protocol/override.ts";
+import { networkOf } from "#lib/runtime/addresses.ts";
 import { parseConfig } from "#lib/runtime/config.ts";
 import { DecodedTooLargeError, decode, encode, UndecodableError } from "#lib/runtime/encodings.ts";
 import * as kinds from "#lib/runtime/settings.ts";
@@ -16,7 +17,7 @@ import { parseBody, readEnvelope } from "../../services/gateway/dialects/batch-b
 import { readEvents } from "../../services/gateway/dialects/batch-events.ts";
 import { HttpError } from "../../services/gateway/http-request.ts";
 import { createOrigins } from "../../services/gateway/origins.ts";
-import { createTrustedProxies, networkOf, proxyFault, storedAddress } from "../../services/gateway/trusted-proxies.ts";
+import { createTrustedProxies, proxyFault, storedAddress } from "../../services/gateway/trusted-proxies.ts";
 import { createBoundaries } from "../../services/import/boundaries.ts";
 import { createRowParser } from "../../services/import/parse.ts";
 import { InputError, splitRows } from "../../services/import/records.ts";
