@@ -1,3 +1,4 @@
+// Default settings of the benched services, read from their schemas.
 import { z } from "zod";
 import { parseConfig } from "#lib/runtime/config.ts";
 

@@ -1,3 +1,4 @@
+// Runs the load generator as a process of its own and collects what it reports.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";

@@ -1,3 +1,4 @@
+// Runs the cases one after another; one that fails does not stop the others.
 import type { Case, Result, Setting } from "./result.ts";
 
 export interface Failure {

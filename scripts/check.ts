@@ -68,6 +68,7 @@ const STEPS: Record<string, () => Promise<Result>> = {
   "buf lint": () => run("buf", ["lint"]),
   "buf breaking": bufBreaking,
   "gen:check": () => run(process.execPath, ["scripts/gen-check.ts"]),
+  "file map": () => run(process.execPath, ["scripts/file-map.ts", "--check"]),
 };
 
 const results = await Promise.all(

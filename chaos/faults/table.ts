@@ -1,3 +1,4 @@
+// Every kind of fault and the code that causes it.
 import type { FaultKind } from "../kinds.ts";
 import { clockConsumer, clockGateway } from "./clocks.ts";
 import type { Fault } from "./fault.ts";

@@ -1,3 +1,4 @@
+// Settings of every command that connects to Kafka.
 import type { Logger } from "pino";
 import type { z } from "zod";
 import { count, csv, duration, flag, oneOf, secret, text } from "#lib/runtime/settings.ts";

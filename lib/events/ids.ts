@@ -1,3 +1,4 @@
+// UUIDs: parsing, formatting, version 7, and the person id derived from a distinct id.
 import { hash, randomFillSync } from "node:crypto";
 
 const NIL_UUID = "00000000-0000-0000-0000-000000000000";

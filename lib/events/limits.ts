@@ -1,3 +1,5 @@
+// Upper bounds on one event.
+
 /** Bounds on one event. Byte counts are UTF-8. The gateway's settings may lower `eventBytes`, nothing raises the others. */
 export interface EventLimits {
   eventNameBytes: number;

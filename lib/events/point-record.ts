@@ -1,3 +1,4 @@
+// PointRecord: encoding and decoding.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type PointRecord, PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { PoisonRecordError } from "./record.ts";

@@ -1,3 +1,4 @@
+// A point record as a row of `points`.
 import type { PointRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "./ids.ts";
 import { pointId } from "./point-record.ts";

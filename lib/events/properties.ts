@@ -1,3 +1,4 @@
+// Checks an event's properties, once, against the limits.
 import type { EventLimits } from "./limits.ts";
 import { fault, type RuleFault } from "./rule-fault.ts";
 

@@ -1,3 +1,5 @@
+// Whether bytes are exactly one JSON object on one line.
+
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 const OPEN_BRACKET = 0x5b;

@@ -1,3 +1,4 @@
+// EventRecord: encoding and decoding, the plain path.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type EventRecord, EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { isOneObject } from "./record-json.ts";

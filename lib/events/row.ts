@@ -1,3 +1,4 @@
+// An event record as a row of `events_raw`, the plain path.
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid, personIdOf } from "./ids.ts";
 import { createTimeFormatter } from "./time.ts";

@@ -1,3 +1,5 @@
+// A broken rule: code, field and message.
+
 /** Why an event was refused, in the terms of RejectionCode; never retryable. */
 export type RuleCode = "missing" | "invalid" | "too_large" | "too_complex";
 

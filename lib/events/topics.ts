@@ -1,3 +1,5 @@
+// Names of the topics and consumer groups.
+
 /** Topic of EventRecord values, keyed by routing key. */
 export const EVENTS_TOPIC = "millrace.events";
 

@@ -1,3 +1,4 @@
+// An agent's own timers while an `override` command is in force.
 import type { Override } from "./override.ts";
 
 export interface Overrides {

@@ -1,3 +1,5 @@
+// Where a command writes its results and its progress.
+
 /** Where a command writes to: results, and what a person is told beside them. */
 export interface Terminal {
   out(text: string): void;

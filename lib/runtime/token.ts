@@ -1,3 +1,4 @@
+// Compares tokens in constant time.
 import { hash, timingSafeEqual } from "node:crypto";
 
 /** True for the token. Compares digests in constant time: neither length nor beginning shows in the time taken. */

@@ -1,3 +1,4 @@
+// The version in package.json.
 import { readFileSync } from "node:fs";
 
 /** Version of this package, from package.json. */

@@ -1,3 +1,4 @@
+// Settings of every command that connects to ClickHouse.
 import { z } from "zod";
 import { httpUrl, identifier, type Setting, secret, settingInfo, text } from "#lib/runtime/settings.ts";
 import { authorities, readAuthorities } from "#lib/runtime/tls-settings.ts";

@@ -1,3 +1,4 @@
+// The agent: a relay-protocol client with the host's collectors.
 import { readFile } from "node:fs/promises";
 import type { Logger } from "pino";
 import { createRelayClient } from "../../sdk/node/src/index.ts";

@@ -1,3 +1,4 @@
+// A collector that runs a shell command and takes the number it prints.
 import { spawn } from "node:child_process";
 import type { Collector } from "../../sdk/node/src/index.ts";
 

@@ -1,3 +1,4 @@
+// `millrace agent`: measures this host and answers the relay's polls.
 import { runService } from "#lib/runtime/lifecycle.ts";
 import { createLogger } from "#lib/runtime/log.ts";
 import { startAgent } from "./app.ts";

@@ -1,3 +1,4 @@
+// Settings of `millrace consumer`: batches, id window, retries.
 import { z } from "zod";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";

@@ -1,3 +1,5 @@
+// Errors that make a partition halt or wait.
+
 /** The partition cannot go on without somebody's decision; the message ends with the remedy. */
 export class PartitionHaltedError extends Error {
   override readonly name = "PartitionHaltedError";

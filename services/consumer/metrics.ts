@@ -1,3 +1,4 @@
+// Metrics of the consumer.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { startAtZero } from "#lib/runtime/metrics.ts";
 import type { Fate } from "./stored.ts";

@@ -1,3 +1,4 @@
+// Settings and arguments of `millrace doctor`.
 import { z } from "zod";
 import { kafkaSettings } from "#lib/eventlog/kafka-settings.ts";
 import { argument, duration, httpUrl, secret, text } from "#lib/runtime/settings.ts";

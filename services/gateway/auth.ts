@@ -1,3 +1,4 @@
+// API keys: which header they come in, and whether they are known.
 import { isUtf8 } from "node:buffer";
 import { hash, timingSafeEqual } from "node:crypto";
 import type { HttpRequest } from "#lib/runtime/http-message.ts";

@@ -1,3 +1,4 @@
+// Settings of `millrace gateway`; refuses an open port without keys.
 import { z } from "zod";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";

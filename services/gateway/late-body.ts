@@ -1,3 +1,4 @@
+// Cancels HTTP/2 requests whose body never ends.
 import { constants } from "node:http2";
 import type { HttpRequest } from "#lib/runtime/http-message.ts";
 

@@ -1,3 +1,4 @@
+// Metrics of the gateway.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { startAtZero } from "#lib/runtime/metrics.ts";
 import type { Verdict } from "./ingest.ts";

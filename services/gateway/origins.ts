@@ -1,3 +1,4 @@
+// The web origins whose pages may call.
 import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
 export interface Origins {

@@ -1,3 +1,4 @@
+// `millrace migrate`: creates or updates tables, topics and epochs.
 import { z } from "zod";
 import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";

@@ -1,3 +1,4 @@
+// `millrace pulse`: pulse's command line and log lines around its server.
 import { runService } from "#lib/runtime/lifecycle.ts";
 import { createLogger } from "#lib/runtime/log.ts";
 import { type Pulse, startPulse } from "./app.ts";

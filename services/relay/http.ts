@@ -1,3 +1,4 @@
+// The relay's HTTP port: routes, health, metrics.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import type { Health } from "#lib/runtime/health.ts";

@@ -1,3 +1,4 @@
+// The first line of a connection: id and token.
 import { createTokenCheck } from "#lib/runtime/token.ts";
 import type { Identity } from "./connection.ts";
 

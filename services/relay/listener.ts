@@ -1,3 +1,4 @@
+// Accepts agents over TCP or TLS, up to a limit.
 import net from "node:net";
 import type { Logger } from "pino";
 import { limitConnections } from "#lib/runtime/connection-limits.ts";

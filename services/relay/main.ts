@@ -1,3 +1,4 @@
+// `millrace relay`: settings, Kafka, metrics.
 import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
 import { parseConfig } from "#lib/runtime/config.ts";

@@ -1,3 +1,4 @@
+// Metrics of the relay.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { ItemFault } from "#lib/relay-protocol/items.ts";
 import { startAtZero } from "#lib/runtime/metrics.ts";

@@ -1,3 +1,4 @@
+// The connected agents as a table.
 import { printable } from "#lib/runtime/printable.ts";
 import type { ConnectedRelay } from "./client.ts";
 

@@ -1,3 +1,4 @@
+// `millrace clickhouse`: the standalone's ClickHouse endpoint alone.
 import { parseConfig } from "#lib/runtime/config.ts";
 import { runService } from "#lib/runtime/lifecycle.ts";
 import { createLogger } from "#lib/runtime/log.ts";

@@ -1,3 +1,4 @@
+// Settings of `millrace start`.
 import { z } from "zod";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";
 import { duration, flag, identifier, oneOf, port, secret, text } from "#lib/runtime/settings.ts";

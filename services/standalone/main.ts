@@ -1,3 +1,4 @@
+// `millrace start`: everything in one process, and its banner.
 import { parseConfig } from "#lib/runtime/config.ts";
 import { runService } from "#lib/runtime/lifecycle.ts";
 import { createLogger } from "#lib/runtime/log.ts";

@@ -1,3 +1,4 @@
+// Settings of `millrace stats`; refuses an open port without a token.
 import { z } from "zod";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
 import { LOG_LEVELS } from "#lib/runtime/log.ts";

@@ -1,3 +1,4 @@
+// `millrace stats`: settings, Kafka, ClickHouse.
 import { createKafkaLog } from "#lib/eventlog/kafka.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
 import { readKafkaRetention } from "#lib/eventlog/retention.ts";

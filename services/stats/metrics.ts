@@ -1,3 +1,4 @@
+// Metrics of the stats service.
 import { Counter, Histogram, type Registry } from "prom-client";
 
 export interface StatsMetrics {

@@ -1,3 +1,4 @@
+// Settings and arguments of `millrace verify`.
 import { z } from "zod";
 import { kafkaSettings } from "#lib/eventlog/kafka-settings.ts";
 import { argument, text } from "#lib/runtime/settings.ts";

@@ -40,21 +40,6 @@ const sourceFiles = () =>
 /** Anything in a document that reads like a file of this tree: `lib/events/record.ts`, proto/…/events.proto, test/e2e/. */
 const PATH = /(?<![\w/.:@-])(?:bench|bin|chaos|docs|gen|lib|migrations|proto|scripts|services|test)\/[\w./-]*[\w/]/g;
 
-describe("docs/design.md", () => {
-  it("has every source file of services and lib in its file map", () => {
-    const design = read("docs/design.md");
-    const map = design.slice(design.indexOf("## File map"));
-    const named = new Set([...map.matchAll(/^\| `([^`]+)` +\|/gm)].map(([, path]) => path));
-    expect(sourceFiles().filter((path) => !named.has(path))).toEqual([]);
-  });
-
-  it("names no source file twice in its file map", () => {
-    const design = read("docs/design.md");
-    const named = [...design.matchAll(/^\| `([^`]+)` +\|/gm)].map(([, path]) => path);
-    expect(named.filter((path, index) => named.indexOf(path) !== index)).toEqual([]);
-  });
-});
-
 describe.each(DOCUMENTS)("%s", (document) => {
   it("names only paths that exist", () => {
     const paths = [...read(document).matchAll(PATH)].map(([path]) => path);

@@ -1,3 +1,4 @@
+// Arbitrary log events for property tests.
 import fc from "fast-check";
 import type { LogEvent } from "#lib/events/record.ts";
 

@@ -1,3 +1,4 @@
+// Every quoted word in the code: the possible values of a metric's label.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

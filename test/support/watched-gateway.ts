@@ -1,3 +1,4 @@
+// A gateway that each test of a file must leave healthy.
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { startTestGateway, type TestGateway } from "./gateway.ts";
 import { connectH1, type OneConnection } from "./http-calls.ts";

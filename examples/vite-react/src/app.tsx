@@ -1,3 +1,4 @@
+// A page with pricing plans that captures choices, sign-ups, and small print that was seen.
 import { AnalyticsCaptureOnViewed, useAnalytics } from "@millrace/react";
 import { type FormEvent, useState } from "react";
 

@@ -1,3 +1,4 @@
+// Starts the page with an analytics provider around it.
 import { AnalyticsProvider } from "@millrace/react";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";

@@ -1,3 +1,4 @@
+// How long to wait before the next attempt to send.
 import { native } from "./native.ts";
 
 const RETRY_MS = 3000;

@@ -1,3 +1,4 @@
+// Hands unsent events over when a page closes.
 import { native } from "./native.ts";
 import type { Item, Pending } from "./pending.ts";
 import type { QueueStore } from "./queue-store.ts";

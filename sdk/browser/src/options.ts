@@ -1,3 +1,4 @@
+// Options of `init`, checked and filled in with defaults.
 import type { AutocaptureConfig, BeforeSend, InitOptions } from "./types.ts";
 
 /** As given, with the defaults. */

@@ -1,3 +1,4 @@
+// Page views and page leaves, including those of single-page apps.
 import type { InitOptions, Properties } from "./types.ts";
 
 export interface PagesOptions {

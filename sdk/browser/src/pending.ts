@@ -1,3 +1,4 @@
+// Events captured before the queue is ready.
 import { native } from "./native.ts";
 import type { Row } from "./queue-store.ts";
 import type { AnalyticsEvent, Counters } from "./types.ts";

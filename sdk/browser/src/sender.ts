@@ -1,3 +1,4 @@
+// One request: a batch of events as its body, by fetch or as the page closes.
 import { native } from "./native.ts";
 import type { Row } from "./queue-store.ts";
 import { beacon, post } from "./transport.ts";

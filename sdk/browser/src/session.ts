@@ -1,3 +1,4 @@
+// Session and window ids: one session for all tabs, one window id for each.
 import { claim } from "./database.ts";
 import type { Agreement } from "./identity.ts";
 import type { KeyValue } from "./key-value.ts";

@@ -1,3 +1,4 @@
+// HTTP from a page: fetch and beacon.
 import { native } from "./native.ts";
 
 export const VERSION = "0.1.0";

@@ -1,3 +1,5 @@
+// The types that callers of the package see.
+
 export type Properties = Record<string, unknown>;
 
 export interface AnalyticsEvent {

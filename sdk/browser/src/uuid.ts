@@ -1,3 +1,4 @@
+// UUIDs of version 7 that sort in the order in which a page made them.
 import { native } from "./native.ts";
 
 /** When it was made, by the clock of then: milliseconds since 1970. */

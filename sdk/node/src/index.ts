@@ -1,5 +1,7 @@
 // biome-ignore-all lint/performance/noBarrelFile: the package's entry point is made of names alone
 
+// @millrace/client: everything that callers can import.
+
 export * from "../../../gen/millrace/events/v1/events_pb.ts";
 export * from "../../../gen/millrace/stats/v1/alerts_pb.ts";
 export * from "../../../gen/millrace/stats/v1/stats_pb.ts";

@@ -1,3 +1,4 @@
+// A component that captures an event when it scrolls into view.
 import type { Properties } from "@millrace/browser";
 import {
   Children,

@@ -1,3 +1,4 @@
+// The React context of the client, and the hook that reads it.
 import type { Millrace } from "@millrace/browser";
 import { type Context, createContext, useContext } from "react";
 

@@ -1,4 +1,6 @@
 // biome-ignore-all lint/performance/noBarrelFile: the package's entry point is made of names alone
+
+// @millrace/react: everything that callers can import.
 "use client";
 
 export { AnalyticsCaptureOnViewed, type AnalyticsCaptureOnViewedProps } from "./capture-on-viewed.ts";

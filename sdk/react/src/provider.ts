@@ -1,3 +1,4 @@
+// Makes a client available to the components below it.
 import { createClient, type InitOptions, type Millrace } from "@millrace/browser";
 import { createElement, type ReactElement, type ReactNode, useEffect, useRef, useState } from "react";
 import { AnalyticsContext } from "./context.ts";

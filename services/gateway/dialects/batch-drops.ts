@@ -1,3 +1,4 @@
+// Logs events that POST /batch/ dropped because they exceed a limit.
 import type { Logger } from "pino";
 import type { Rejection } from "../ingest.ts";
 

@@ -1,3 +1,4 @@
+// What the HTTP edge passes on to an RPC.
 import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import { type Lease, RETRY_AFTER_SECONDS } from "../admission.ts";
 

@@ -1,3 +1,4 @@
+// Metrics of alerts.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { startAtZero } from "#lib/runtime/metrics.ts";
 

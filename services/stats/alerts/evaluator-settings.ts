@@ -1,3 +1,4 @@
+// Settings of alert evaluation and webhooks.
 import type { z } from "zod";
 import { duration, flag, secret } from "#lib/runtime/settings.ts";
 

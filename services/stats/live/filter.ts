@@ -1,3 +1,4 @@
+// Which live points a watcher asked for.
 import type { LiveOrigin, LivePoint } from "./point.ts";
 
 export interface LiveFilter {

@@ -1,3 +1,4 @@
+// The token a request carries.
 import type { HttpRequest } from "#lib/runtime/http-message.ts";
 
 /** Name of the header, in lower case, and of the query field as the old API spells it. */
