@@ -1,8 +1,9 @@
 // What the engine itself is told to allow. chdb starts as ClickHouse's local tool does, with every right; a configuration
 // with users takes them away, so that a query the guard misreads still meets an engine that may not open files or sockets.
-import { mkdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { join } from "node:path";
+import { DATABASE_ENGINES, TABLE_ENGINES } from "./clickhouse-allowed.ts";
 
 /** Longest a query may run, whatever it asks for. */
 export const MAX_EXECUTION_SECONDS = 600;
@@ -14,13 +15,6 @@ const MAX_RESULT_BYTES = 256 * 1024 * 1024;
 const RIGHTS =
   "CHECK, SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE ARBITRARY TEMPORARY TABLE, " +
   "CREATE TEMPORARY VIEW, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, dictGet";
-
-const ENGINES = [
-  ...["", "Replacing", "Summing", "Aggregating", "Collapsing", "VersionedCollapsing", "Graphite", "Coalescing"].map(
-    (kind) => `${kind}MergeTree`,
-  ),
-  ...["Memory", "Null", "Log", "TinyLog", "StripeLog", "Set", "Join", "Buffer", "Merge", "GenerateRandom", "Atomic"],
-];
 
 /** Settings that name files, switch to another language or hold SQL in a string. */
 const FIXED_SETTINGS = [
@@ -64,18 +58,23 @@ export function writeAccessConfig(directory: string): string[] {
  * The scalar function file() knows no grant, and the local tool's rule is that every path is allowed. It resolves the
  * working directory first, though, so in a process whose working directory is gone it fails before it opens anything.
  * This covers SQL that hides in strings: a column default in a table function's structure, an expression in VALUES data.
+ *
+ * The engine does not start without a working directory, so it starts in one that is empty; the function returned removes
+ * that. What runs while the engine opens its tables was looked at before (clickhouse-boundary.ts, assertDefinitions).
  */
-export function leaveFileSystem(directory: string): void {
-  const gone = join(directory, `gone-${process.pid}`);
-  mkdirSync(gone, { recursive: true });
-  process.chdir(gone);
-  rmdirSync(gone);
+export function leaveFileSystem(directory: string): () => void {
+  const empty = join(directory, "empty");
+  rmSync(empty, { recursive: true, force: true });
+  mkdirSync(empty, { mode: 0o700 });
+  process.chdir(empty);
+  return () => rmdirSync(empty);
 }
 
 function usersXml(): string {
   const memory = Math.floor(totalmem() / 2);
   const fixed = FIXED_SETTINGS.map((name) => `<${name}><readonly/></${name}>`).join("");
-  const grants = [`GRANT ${RIGHTS} ON *.*`, ...ENGINES.map((engine) => `GRANT TABLE ENGINE ON ${engine}`)];
+  const engines = new Set([...TABLE_ENGINES, ...DATABASE_ENGINES]);
+  const grants = [`GRANT ${RIGHTS} ON *.*`, ...[...engines].map((engine) => `GRANT TABLE ENGINE ON ${engine}`)];
   return `<clickhouse>
   <profiles><default>
     <max_query_size>${MAX_SQL_BYTES}</max_query_size>

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { leaveFileSystem, writeAccessConfig } from "./clickhouse-access.ts";
+import { assertDefinitions } from "./clickhouse-boundary.ts";
 import { createClickHouseServer } from "./clickhouse-http.ts";
 import { createEngine, type Engine } from "./clickhouse-sessions.ts";
 
@@ -36,9 +37,12 @@ async function start(options: ChildOptions): Promise<void> {
   // SQLite's file lock is held by the kernel and ends with the process, however it ends; a pid file would not.
   const lock = takeLock(join(directory, "owner.lock"));
   const connectionArgs = writeAccessConfig(join(directory, "access"));
-  const engine = openEngine(join(directory, "data"), connectionArgs);
-  // After the first session: opening it is the one thing that needs a working directory.
-  leaveFileSystem(directory);
+  const data = join(directory, "data");
+  assertDefinitions(data);
+  const removeWorkingDirectory = leaveFileSystem(directory);
+  const opening = openEngine(data, connectionArgs);
+  removeWorkingDirectory();
+  const engine = await opening;
   const server = createClickHouseServer(engine, options);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(new StartError(listenFault(error, options), { cause: error })));
@@ -84,9 +88,9 @@ function takeLock(path: string): DatabaseSync {
   return database;
 }
 
-function openEngine(path: string, connectionArgs: readonly string[]): Engine {
+async function openEngine(path: string, connectionArgs: readonly string[]): Promise<Engine> {
   try {
-    return createEngine(path, connectionArgs);
+    return await createEngine(path, connectionArgs);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     const missing = (error as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND" || reason.includes("@chdb/");

@@ -42,6 +42,39 @@ describe("the guard refuses", () => {
     "CREATE USER u",
     "CREATE FUNCTION f AS (x) -> x",
     "GRANT ALL ON *.* TO default",
+    "CREATE TABLE t (query String) ENGINE QueryRunner",
+    "CREATE TABLE t (query String) ORDER BY query ENGINE QueryRunner",
+    "CREATE TABLE t (query String) ENGINE /* = */ `QueryRunner`",
+    "CREATE TABLE t (query String) ENGINE = QueryRunner",
+    "CREATE TABLE t ENGINE Alias('d', 't')",
+    "CREATE TABLE t (a String) ENGINE Executable('x.sh', TSV)",
+    "CREATE TABLE t (a String) ENGINE ExecutablePool('x.sh', TSV)",
+    "CREATE TABLE t (k String) ENGINE EmbeddedRocksDB(0, '/tmp/x') PRIMARY KEY k",
+    "CREATE TABLE t (a String) ENGINE FuzzJSON('{}')",
+    "CREATE TABLE t ENGINE TimeSeries",
+    "CREATE TABLE t (a String) ENGINE NoSuchEngineYet",
+    "CREATE TABLE t (a String) ENGINE Memory ENGINE QueryRunner",
+    "CREATE TABLE t (a String) ENGINE = {e:Identifier}",
+    "CREATE TEMPORARY TABLE t (a String) ENGINE QueryRunner",
+    "CREATE OR REPLACE TABLE t (a String) ENGINE QueryRunner",
+    "CREATE MATERIALIZED VIEW v ENGINE QueryRunner AS SELECT '' AS query",
+    "CREATE DATABASE d ENGINE Filesystem('/')",
+    "CREATE DATABASE d ENGINE S3('http://127.0.0.1/')",
+    "CREATE DATABASE d ENGINE MergeTree",
+    "CREATE TABLE t (a Int8) ENGINE MergeTree ORDER BY a SETTINGS disk = disk(type = web, endpoint = 'http://x/')",
+    "ALTER TABLE t MODIFY SETTING disk = disk(type = local_blob_storage, path = '/tmp')",
+    "DROP TABLE IF EXISTS t PARALLEL WITH CREATE TABLE u (query String) ENGINE QueryRunner",
+    "WITH 1 AS x INSERT INTO t SELECT x PARALLEL WITH CREATE TABLE u (query String) ENGINE = QueryRunner",
+    "ATTACH MATERIALIZED VIEW v UUID '26bdd0f2-5264-42e2-a1a0-a95a7d25228c' REFRESH EVERY 1 SECOND TO t AS SELECT 1",
+    "ATTACH TABLE t (a Int8)",
+    "ATTACH DATABASE d ENGINE = Atomic",
+    "ATTACH DICTIONARY d",
+    "CREATE WINDOW VIEW v AS SELECT 1",
+    "CREATE NAMED COLLECTION c AS a = 1",
+    "CREATE WORKLOAD w",
+    "CREATE RESOURCE r (READ ANY DISK)",
+    "CREATE SOMETHING NEW",
+    "ALTER USER default",
   ])("%s", (sql) => {
     expect(() => check(sql)).toThrow(/^Code: 497\. .*(refuses)/);
   });
@@ -50,9 +83,12 @@ describe("the guard refuses", () => {
     expect(() => check("SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", [["f", "file"]])).toThrow("Code: 497");
   });
 
-  it.each(["SELECT 1; SELECT 2", "SELECT 'a"])("what is no single statement: %s", (sql) => {
-    expect(() => check(sql)).toThrow("Code: 62");
-  });
+  it.each(["SELECT 1; SELECT 2", "SELECT 'a", "REPLACE TABLE t (a String) ENGINE QueryRunner", "PARALLEL"])(
+    "what is no single statement: %s",
+    (sql) => {
+      expect(() => check(sql)).toThrow("Code: 62");
+    },
+  );
 });
 
 describe("the guard allows", () => {
@@ -67,6 +103,19 @@ describe("the guard allows", () => {
     "CREATE TABLE url (engine String, role String) ENGINE = MergeTree ORDER BY engine",
     "CREATE MATERIALIZED VIEW v ENGINE = SummingMergeTree ORDER BY a AS SELECT a FROM t",
     "ALTER TABLE t ADD COLUMN user String",
+    "CREATE TABLE t (a Int8, engine Enum8('QueryRunner' = 1)) ENGINE MergeTree ORDER BY a",
+    "CREATE TABLE t ENGINE = Memory AS SELECT name, engine FROM system.tables ORDER BY engine DESC",
+    "CREATE VIEW v AS SELECT engine FROM t GROUP BY engine HAVING engine IN ('QueryRunner')",
+    "CREATE TABLE t AS u ENGINE Null",
+    "CREATE OR REPLACE VIEW v AS SELECT 1",
+    "CREATE MATERIALIZED VIEW v REFRESH EVERY 1 HOUR APPEND TO t AS SELECT 1",
+    "CREATE TEMPORARY TABLE t (a Int8)",
+    "CREATE DATABASE d ENGINE = Atomic",
+    "CREATE UNIQUE INDEX i ON t (a) TYPE minmax",
+    "ALTER TABLE t ADD COLUMN engine String",
+    "ALTER TABLE t ATTACH PARTITION 1",
+    "ATTACH TABLE IF NOT EXISTS d.t",
+    "SELECT count() FROM t GROUP BY parallel WITH TOTALS",
     "SELECT 1;",
     "SELECT $$ file( $$",
   ])("%s", (sql) => {

@@ -1,8 +1,9 @@
 // What the endpoint refuses before the engine sees it. The engine's own grants (clickhouse-access.ts) refuse nearly all of
 // this again; the guard is there for what they do not know (INTO OUTFILE, the scalar function file) and says why in words.
 import type { SqlToken } from "#lib/warehouse/sql.ts";
+import { DATABASE_ENGINES, isAmong, TABLE_ENGINES } from "./clickhouse-allowed.ts";
 import { endpointError } from "./clickhouse-errors.ts";
-import { isKeyword, type Statement } from "./clickhouse-statement.ts";
+import { isKeyword, isSymbol, READ_KEYWORDS, type Statement } from "./clickhouse-statement.ts";
 
 /** Functions, table functions and dictionary sources that reach files, the network or other programs. */
 const REFUSED_FUNCTION =
@@ -11,29 +12,44 @@ const REFUSED_FUNCTION =
 /** Functions that end in "cluster" and stay inside. */
 const ALLOWED_FUNCTION = new Set(["h3polygontocellswithcontainment"]);
 
-const ENGINE =
-  /^((Replacing|Summing|Aggregating|Collapsing|VersionedCollapsing|Graphite|Coalescing)?MergeTree|Memory|Null|Log|TinyLog|StripeLog|Set|Join|Buffer|Merge|View|MaterializedView|GenerateRandom|Atomic)$/i;
+/** Statements that are run; what begins with another word is no SQL of this endpoint. */
+const STATEMENTS = new Set([
+  ...READ_KEYWORDS,
+  ...["INSERT", "CREATE", "ALTER", "ATTACH", "DETACH", "DROP", "UNDROP", "TRUNCATE", "RENAME", "EXCHANGE"],
+  ...["OPTIMIZE", "CHECK", "KILL", "SET", "DELETE", "UPDATE"],
+]);
 
+/** Refused by name; every other word gets a syntax error. */
 const REFUSED_STATEMENTS = new Set(["SYSTEM", "BACKUP", "RESTORE", "GRANT", "REVOKE", "EXECUTE", "USE", "COPY"]);
-const REFUSED_OBJECTS = [
-  "USER",
-  "ROLE",
-  "QUOTA",
-  "PROFILE",
-  "POLICY",
-  "DICTIONARY",
-  "FUNCTION",
-  "COLLECTION",
-  "WORKLOAD",
-];
 
-/** Throws a ClickHouseError (ACCESS_DENIED) naming what is refused in the statement. */
-export function assertAllowed(statement: Statement, params: ReadonlyMap<string, string>): void {
+/** What a CREATE, ATTACH or ALTER may be about. */
+const OBJECTS =
+  /^(CREATE( OR REPLACE)?( TEMPORARY)?( TABLE| VIEW| MATERIALIZED VIEW| DATABASE| INDEX| UNIQUE INDEX)|ATTACH (TABLE|VIEW|MATERIALIZED VIEW|DATABASE)|ALTER( TEMPORARY)? (TABLE|DATABASE))\b/;
+
+/** Words that follow an expression: after one of them, `engine` was a column. None is the name of an engine to refuse. */
+const AFTER_EXPRESSION = new Set([
+  ...["AS", "FROM", "PREWHERE", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH"],
+  ...["SETTINGS", "UNION", "EXCEPT", "INTERSECT", "COMMENT", "WITH", "ASC", "DESC", "NULLS", "AND", "OR", "NOT", "IN"],
+  ...["IS", "LIKE", "ILIKE", "BETWEEN", "ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "GLOBAL"],
+]);
+
+/**
+ * Throws a ClickHouseError (ACCESS_DENIED) naming what is refused in the statement. `foreign` are names of functions to
+ * refuse beside those known here, in lower case.
+ */
+export function assertAllowed(
+  statement: Pick<Statement, "tokens" | "keyword">,
+  params: ReadonlyMap<string, string>,
+  foreign: ReadonlySet<string> = new Set(),
+): void {
   const { tokens, keyword } = statement;
   if (REFUSED_STATEMENTS.has(keyword)) throw refused(`${keyword} statements`);
-  if (["CREATE", "ALTER", "ATTACH"].includes(keyword)) assertObject(tokens);
+  if (!STATEMENTS.has(keyword)) throw endpointError(62, `Syntax error: ${keyword} begins no statement.`);
+  if (["CREATE", "ALTER", "ATTACH"].includes(keyword)) assertObject(tokens, keyword);
+  if (keyword === "ATTACH") assertShort(tokens);
+  assertEngines(tokens, keyword);
   for (let at = 0; at < tokens.length; at++) {
-    assertWord(tokens, at);
+    assertWord(tokens, at, foreign);
     assertClause(keyword, tokens, at);
   }
   // A bound {name:Identifier} becomes a name in the SQL, so it is held to the rules for names.
@@ -42,18 +58,33 @@ export function assertAllowed(statement: Statement, params: ReadonlyMap<string, 
   }
 }
 
-function assertWord(tokens: readonly SqlToken[], at: number): void {
+/** For the text of a stored definition, as the engine writes it: every function and engine in it must be allowed. */
+export function assertDefinition(tokens: readonly SqlToken[], foreign: ReadonlySet<string>): void {
+  assertObject(tokens, "ATTACH");
+  assertEngines(tokens, "ATTACH");
+  for (let at = 0; at < tokens.length; at++) {
+    // Quoted names that are not called are columns here.
+    if (tokens[at]?.kind === "word" || isCalled(tokens, at)) assertWord(tokens, at, foreign);
+  }
+}
+
+function assertWord(tokens: readonly SqlToken[], at: number, foreign: ReadonlySet<string>): void {
   const token = tokens[at];
   if (token?.kind !== "word" && token?.kind !== "quoted") return;
   const name = nameOf(token.text);
-  const called = tokens[at + 1]?.kind === "symbol" && tokens[at + 1]?.text === "(";
-  if (called && REFUSED_FUNCTION.test(name) && !ALLOWED_FUNCTION.has(name) && !opensColumnList(tokens, at)) {
+  const called = isCalled(tokens, at);
+  const known = REFUSED_FUNCTION.test(name) && !ALLOWED_FUNCTION.has(name);
+  if (called && (known || foreign.has(name)) && !opensColumnList(tokens, at)) {
     throw refused(`the function ${token.text}`);
   }
   // arrayMap(file, …) and APPLY(file) call it without a parenthesis of its own.
   if (name === "file" && !called && !namesSomething(tokens[at - 1])) {
     throw refused("a bare file (a column of that name can be written as table.file)");
   }
+}
+
+function isCalled(tokens: readonly SqlToken[], at: number): boolean {
+  return isSymbol(tokens[at + 1], "(");
 }
 
 /** INSERT INTO url (a, b) and CREATE TABLE url (…): a table that is named like a function. */
@@ -76,34 +107,58 @@ function assertClause(keyword: string, tokens: readonly SqlToken[], at: number):
   const [token, next] = [tokens[at], tokens[at + 1]];
   if (isKeyword(token, "INTO") && isKeyword(next, "OUTFILE")) throw refused("INTO OUTFILE");
   if (isKeyword(token, "FROM") && isKeyword(next, "INFILE")) throw refused("FROM INFILE");
-  if (keyword === "ATTACH" && isKeyword(token, "FROM") && next?.kind === "string")
-    throw refused("ATTACH … FROM a path");
   if (keyword === "INSERT" && isKeyword(token, "FUNCTION") && at < 4) throw refused("INSERT INTO FUNCTION");
-  if (keyword === "CREATE" || keyword === "ATTACH") assertEngine(tokens, at);
-}
-
-function assertEngine(tokens: readonly SqlToken[], at: number): void {
-  if (!isKeyword(tokens[at], "ENGINE")) return;
-  const assigned = tokens[at + 1]?.text === "=";
-  const engine = tokens[at + (assigned ? 2 : 1)];
-  // A column may be called engine: only a name can follow the keyword, and a type never is one of the known engines.
-  if (engine === undefined || engine.kind === "symbol") return;
-  if (assigned ? !ENGINE.test(engine.text) : REFUSED_ENGINE.test(engine.text))
-    throw refused(`the engine ${engine.text}`);
-}
-
-const REFUSED_ENGINE =
-  /^(File|FileLog|URL|S3\w*|GCS|OSS|COSN|HDFS|Azure\w*|Kafka|NATS|RabbitMQ|MySQL|Materialized\w*SQL|PostgreSQL|MongoDB|Redis|ODBC|JDBC|SQLite|Hive|Executable\w*|EmbeddedRocksDB|Distributed|Remote\w*|Dictionary|Filesystem|Backup|DataLakeCatalog|Iceberg\w*|DeltaLake\w*|Hudi|Paimon\w*|YTsaurus|KeeperMap)$/i;
-
-/** CREATE [OR REPLACE] USER and the like: the object's name comes before the object's kind is known to be harmless. */
-function assertObject(tokens: readonly SqlToken[]): void {
-  const object = tokens.slice(1, 5).find((token) => REFUSED_OBJECTS.some((word) => isKeyword(token, word)));
-  const harmless = tokens
-    .slice(1, 5)
-    .findIndex((token) => ["TABLE", "VIEW", "DATABASE"].some((word) => isKeyword(token, word)));
-  if (object !== undefined && (harmless < 0 || tokens.indexOf(object) <= harmless)) {
-    throw refused(`${tokens[0]?.text} ${object.text}`);
+  // Several statements in one: each would have to be judged by its own first word.
+  if (isKeyword(token, "PARALLEL") && isKeyword(next, "WITH") && !isModifier(tokens[at + 2])) {
+    throw refused("PARALLEL WITH");
   }
+}
+
+/** ORDER BY parallel WITH FILL: a column of that name. */
+function isModifier(token: SqlToken | undefined): boolean {
+  return ["FILL", "TIES", "TOTALS", "ROLLUP", "CUBE"].some((word) => isKeyword(token, word));
+}
+
+/**
+ * ENGINE = name and ENGINE name, wherever they stand: the name must be on the list. Without `=`, a column may be called
+ * engine, but only within parentheses or before a word that continues an expression.
+ */
+function assertEngines(tokens: readonly SqlToken[], keyword: string): void {
+  if (keyword !== "CREATE" && keyword !== "ATTACH") return;
+  const engines = tokens.slice(0, 4).some((token) => isKeyword(token, "DATABASE")) ? DATABASE_ENGINES : TABLE_ENGINES;
+  let depth = 0;
+  for (const [at, token] of tokens.entries()) {
+    if (isSymbol(token, "(")) depth++;
+    if (isSymbol(token, ")")) depth--;
+    if (!isKeyword(token, "ENGINE")) continue;
+    const assigned = isSymbol(tokens[at + 1], "=");
+    const engine = tokens[at + (assigned ? 2 : 1)];
+    // A string is compared with a column: it cannot name an engine.
+    if (engine === undefined || engine.kind === "string" || (!assigned && isColumn(engine, depth))) continue;
+    if ((engine.kind !== "word" && engine.kind !== "quoted") || !isAmong(engines, engine.text)) {
+      throw refused(`the engine ${engine.text || "without a name"}`);
+    }
+  }
+}
+
+function isColumn(next: SqlToken, depth: number): boolean {
+  if (depth > 0 || next.kind === "symbol") return true;
+  return next.kind === "word" && AFTER_EXPRESSION.has(next.text.toUpperCase());
+}
+
+/** CREATE, ATTACH and ALTER are for tables, views and databases; users, functions, dictionaries and the like are not. */
+function assertObject(tokens: readonly SqlToken[], keyword: string): void {
+  const head = tokens.slice(0, 6).map((token) => (token.kind === "word" ? token.text.toUpperCase() : "?"));
+  if (OBJECTS.test(head.join(" "))) return;
+  const object = head.slice(1).find((word) => !["OR", "REPLACE", "TEMPORARY"].includes(word));
+  throw refused(`${keyword} ${object === undefined || object === "?" ? "of this kind" : object}`);
+}
+
+/** ATTACH takes back what was detached; with a definition it would make a thing whose SELECT nobody analysed. */
+function assertShort(tokens: readonly SqlToken[]): void {
+  const defines = (token: SqlToken) =>
+    isSymbol(token, "(") || ["AS", "ENGINE", "FROM", "TO", "UUID", "REFRESH"].some((word) => isKeyword(token, word));
+  if (tokens.slice(2).some(defines)) throw refused("ATTACH with a definition");
 }
 
 function nameOf(text: string): string {

@@ -5,8 +5,8 @@ import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import type { Session } from "chdb";
 import { MAX_EXECUTION_SECONDS } from "./clickhouse-access.ts";
+import { createBoundary } from "./clickhouse-boundary.ts";
 import { endpointError, engineError } from "./clickhouse-errors.ts";
-import { assertAllowed } from "./clickhouse-guard.ts";
 import { isRead, type Statement } from "./clickhouse-statement.ts";
 
 interface StatementRequest {
@@ -45,19 +45,20 @@ const DEFAULT_READ_SECONDS = 60;
 const KILL_INTERVAL_MS = 200;
 
 /** Opens the data directory. Throws what chdb throws when it cannot. */
-export function createEngine(path: string, connectionArgs: readonly string[]): Engine {
+export async function createEngine(path: string, connectionArgs: readonly string[]): Promise<Engine> {
   // chdb is optional and CommonJS; loading it here keeps its 500 MB out of every other process.
   const chdb: typeof import("chdb") = createRequire(import.meta.url)("chdb");
   const open = () => new chdb.Session(path, { connectionArgs });
   // One session stays open, so that the engine does not shut down between two requests. It also stops queries.
   const keeper = open();
+  const boundary = await createBoundary((sql) => keeper.queryAsync(sql, { format: "JSON" }));
   const lanes = { read: createLane(READ_SLOTS), write: createLane(WRITE_SLOTS) };
   const running = new Set<Promise<unknown>>();
   const closing = new AbortController();
 
   async function run(request: StatementRequest): Promise<StatementResult> {
     if (closing.signal.aborted) throw endpointError(210, "The engine is shutting down. Try again shortly.");
-    assertAllowed(request.statement, request.params);
+    await boundary.assertAllowed(request.statement, request.params);
     const read = isRead(request.statement);
     const release = await (read ? lanes.read : lanes.write).take(request.signal);
     const session = open();
@@ -69,6 +70,7 @@ export function createEngine(path: string, connectionArgs: readonly string[]): E
         return await execute(session, request);
       } finally {
         stop?.();
+        await boundary.assertStorages(request.statement);
       }
     } catch (error) {
       throw engineError(error);

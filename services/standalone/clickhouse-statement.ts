@@ -190,3 +190,7 @@ function keywordOf(token: SqlToken): string {
 export function isKeyword(token: SqlToken | undefined, word: string): boolean {
   return token?.kind === "word" && token.text.toUpperCase() === word;
 }
+
+export function isSymbol(token: SqlToken | undefined, symbol: string): boolean {
+  return token?.kind === "symbol" && token.text === symbol;
+}

@@ -116,8 +116,7 @@ async function launch(options: ChildOptions, signal?: AbortSignal): Promise<Runn
   const child = fork(new URL("./clickhouse-child.ts", import.meta.url), {
     // Not the parent's: a test runner's loader or a debugger's port are not meant for the child.
     execArgv: [],
-    // Each running statement holds one thread of the pool; the rest are for files and compression.
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(READ_SLOTS + WRITE_SLOTS + 4) },
+    env: childEnvironment(process.env),
     stdio: ["ignore", "ignore", "pipe", "ipc"],
   });
   let stderr = "";
@@ -146,6 +145,14 @@ async function launch(options: ChildOptions, signal?: AbortSignal): Promise<Runn
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** What Node and the engine need; keys, tokens and passwords of the other parts stay out of the process that runs SQL. */
+function childEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const kept = ["PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NODE_V8_COVERAGE", "SYSTEMROOT"];
+  const entries = kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]));
+  // Each running statement holds one thread of the pool; the rest are for files and compression.
+  return { ...Object.fromEntries(entries), UV_THREADPOOL_SIZE: String(READ_SLOTS + WRITE_SLOTS + 4) };
 }
 
 async function end({ child, ended }: Running): Promise<void> {
