@@ -17,15 +17,26 @@ export class SqlSyntaxError extends Error {
   override readonly name = "SqlSyntaxError";
 }
 
+/** Each search for the end of a here-document may read the whole text. SQL that is meant has next to none that fail. */
+const OPEN_DOLLARS_MAX = 16;
+
 const WORD = /[A-Za-z0-9_$]+/y;
+const BLANK = /\s/;
+const OPENS_COMMENT = new Set(["-", "/", "#"]);
 const LINE_COMMENT = /(?:--|\/\/|#[ !])[^\n]*/y;
 const CLOSING_QUOTE: Record<string, string> = { "'": "'", '"': '"', "`": "`", "\u2018": "\u2019", "\u201c": "\u201d" };
 
 /** Tokens of `sql` from `start` on, without white space and comments. Throws SqlSyntaxError where it cannot be read. */
 export function* scanSql(sql: string, start = 0): Generator<SqlToken, void, undefined> {
   let position = skipBlank(sql, start);
+  let openDollars = 0;
   while (position < sql.length) {
     const token = readToken(sql, position);
+    if (token.kind !== "string" && sql.charAt(position) === "$" && ++openDollars > OPEN_DOLLARS_MAX) {
+      throw new SqlSyntaxError(
+        `more than ${OPEN_DOLLARS_MAX} names begin with $ (position ${position + 1}): quote them`,
+      );
+    }
     yield token;
     position = skipBlank(sql, token.end);
   }
@@ -69,7 +80,8 @@ function escaped(text: string): string {
 function skipBlank(sql: string, start: number): number {
   let position = start;
   for (;;) {
-    while (position < sql.length && /\s/.test(sql.charAt(position))) position++;
+    while (position < sql.length && BLANK.test(sql.charAt(position))) position++;
+    if (!OPENS_COMMENT.has(sql.charAt(position))) return position;
     LINE_COMMENT.lastIndex = position;
     if (LINE_COMMENT.test(sql)) {
       position = LINE_COMMENT.lastIndex;

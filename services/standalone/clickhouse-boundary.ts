@@ -30,7 +30,7 @@ export async function createBoundary(run: Run): Promise<Boundary> {
 
   return {
     async assertAllowed(statement, params) {
-      assertAllowed(statement, params, foreign);
+      await assertAllowed(statement, params, foreign);
       if (!MAKES.has(statement.keyword)) return;
       // The engine's own reading of the text, in the one spelling that it writes.
       const [formatted] = await rows<{ sql: string }>(
@@ -38,7 +38,7 @@ export async function createBoundary(run: Run): Promise<Boundary> {
       );
       // What it cannot read, it cannot run: the statement will fail with its own message.
       if (formatted?.sql == null) return;
-      assertAllowed({ tokens: [...scanSql(formatted.sql)], keyword: statement.keyword }, params, foreign);
+      await assertAllowed({ tokens: [...scanSql(formatted.sql)], keyword: statement.keyword }, params, foreign);
     },
 
     async assertStorages({ keyword }) {

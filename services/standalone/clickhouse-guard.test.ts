@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { excessGrowth, HOSTILE_SHAPES } from "../../test/support/growth.ts";
 import { assertAllowed } from "./clickhouse-guard.ts";
 import { readStatement } from "./clickhouse-statement.ts";
 
-const check = (sql: string, params: [string, string][] = []) =>
-  assertAllowed(readStatement(Buffer.from(sql)), new Map(params));
+const check = async (sql: string, params: [string, string][] = []) =>
+  assertAllowed(await readStatement(Buffer.from(sql)), new Map(params));
 
 describe("the guard refuses", () => {
   it.each([
@@ -75,18 +76,20 @@ describe("the guard refuses", () => {
     "CREATE RESOURCE r (READ ANY DISK)",
     "CREATE SOMETHING NEW",
     "ALTER USER default",
-  ])("%s", (sql) => {
-    expect(() => check(sql)).toThrow(/^Code: 497\. .*(refuses)/);
+  ])("%s", async (sql) => {
+    await expect(check(sql)).rejects.toThrow(/^Code: 497\. .*(refuses)/);
   });
 
-  it("the name file in a bound identifier", () => {
-    expect(() => check("SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", [["f", "file"]])).toThrow("Code: 497");
+  it("the name file in a bound identifier", async () => {
+    await expect(check("SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", [["f", "file"]])).rejects.toThrow(
+      "Code: 497",
+    );
   });
 
   it.each(["SELECT 1; SELECT 2", "SELECT 'a", "REPLACE TABLE t (a String) ENGINE QueryRunner", "PARALLEL"])(
     "what is no single statement: %s",
-    (sql) => {
-      expect(() => check(sql)).toThrow("Code: 62");
+    async (sql) => {
+      await expect(check(sql)).rejects.toThrow("Code: 62");
     },
   );
 });
@@ -118,14 +121,34 @@ describe("the guard allows", () => {
     "SELECT count() FROM t GROUP BY parallel WITH TOTALS",
     "SELECT 1;",
     "SELECT $$ file( $$",
-  ])("%s", (sql) => {
-    expect(() => check(sql)).not.toThrow();
+  ])("%s", async (sql) => {
+    await check(sql);
   });
 });
 
+/** Statements of about a given length that a reader of SQL could fall over. */
+const SHAPES: Record<string, (length: number) => string> = {
+  ...HOSTILE_SHAPES,
+  "dollar signs with digits": (n) => `SELECT ${Array.from({ length: n / 8 }, (_, at) => `$${at}`).join(" ")}`,
+  "here-documents": (n) => `SELECT ${"$a$ $a$ ".repeat(n / 8)}`,
+  "FORMAT within parentheses": (n) => `INSERT INTO t SELECT (${"FORMAT x ".repeat(n / 9)})`,
+  "FORMAT without rows": (n) => `SELECT ${"FORMAT x y ".repeat(n / 11)}`,
+  engines: (n) => `CREATE TABLE t (a Int8) ${"ENGINE Memory ".repeat(n / 14)}`,
+  "one long name": (n) => `SELECT ${"cluster".repeat(n / 7)}(1)`,
+  "names in quotes": (n) => `SELECT ${'"a\\x41""b", '.repeat(n / 13)} 1`,
+  "comments and line ends": (n) => `SELECT ${"/* */ -- x\n".repeat(n / 11)} 1`,
+};
+
+it.each(Object.entries(SHAPES))("reading and judging costs time in proportion to the text: %s", async (_, shape) => {
+  const run = (text: string) => check(text).catch(() => undefined);
+  for (const text of [shape, (length: number) => `SELECT ${shape(length)}`]) {
+    expect(await excessGrowth(run, text, 20_000)).toBeUndefined();
+  }
+});
+
 describe("rows of an INSERT", () => {
-  it("are never read as SQL", () => {
-    const statement = readStatement(
+  it("are never read as SQL", async () => {
+    const statement = await readStatement(
       Buffer.from("INSERT INTO m.t (a, `b`) SETTINGS max_threads = 1 FORMAT CSV\n1,\"file('\n"),
     );
     expect(statement.target).toEqual({
@@ -137,12 +160,14 @@ describe("rows of an INSERT", () => {
     expect(Buffer.from(statement.rows).toString()).toBe("1,\"file('\n");
   });
 
-  it("are refused with an empty line, behind which the engine reads SQL", () => {
+  it("are refused with an empty line, behind which the engine reads SQL", async () => {
     const sql = 'INSERT INTO t FORMAT JSONEachRow\n{"a":1}\n\nINSERT INTO t VALUES (2)';
-    expect(() => readStatement(Buffer.from(sql))).toThrow(/empty line/);
+    await expect(readStatement(Buffer.from(sql))).rejects.toThrow(/empty line/);
   });
 
-  it("are refused in a format that the engine takes no bytes of", () => {
-    expect(() => readStatement(Buffer.from("INSERT INTO t FORMAT Native\nxx"))).toThrow(/Code: 73\. .*JSONEachRow/);
+  it("are refused in a format that the engine takes no bytes of", async () => {
+    await expect(readStatement(Buffer.from("INSERT INTO t FORMAT Native\nxx"))).rejects.toThrow(
+      /Code: 73\. .*JSONEachRow/,
+    );
   });
 });

@@ -1,9 +1,10 @@
 // What the endpoint refuses before the engine sees it. The engine's own grants (clickhouse-access.ts) refuse nearly all of
 // this again; the guard is there for what they do not know (INTO OUTFILE, the scalar function file) and says why in words.
+import { setImmediate } from "node:timers/promises";
 import type { SqlToken } from "#lib/warehouse/sql.ts";
 import { DATABASE_ENGINES, isAmong, TABLE_ENGINES } from "./clickhouse-allowed.ts";
 import { endpointError } from "./clickhouse-errors.ts";
-import { isKeyword, isSymbol, READ_KEYWORDS, type Statement } from "./clickhouse-statement.ts";
+import { isKeyword, isSymbol, READ_KEYWORDS, type Statement, TOKENS_A_TURN } from "./clickhouse-statement.ts";
 
 /** Functions, table functions and dictionary sources that reach files, the network or other programs. */
 const REFUSED_FUNCTION =
@@ -37,11 +38,11 @@ const AFTER_EXPRESSION = new Set([
  * Throws a ClickHouseError (ACCESS_DENIED) naming what is refused in the statement. `foreign` are names of functions to
  * refuse beside those known here, in lower case.
  */
-export function assertAllowed(
+export async function assertAllowed(
   statement: Pick<Statement, "tokens" | "keyword">,
   params: ReadonlyMap<string, string>,
   foreign: ReadonlySet<string> = new Set(),
-): void {
+): Promise<void> {
   const { tokens, keyword } = statement;
   if (REFUSED_STATEMENTS.has(keyword)) throw refused(`${keyword} statements`);
   if (!STATEMENTS.has(keyword)) throw endpointError(62, `Syntax error: ${keyword} begins no statement.`);
@@ -49,6 +50,7 @@ export function assertAllowed(
   if (keyword === "ATTACH") assertShort(tokens);
   assertEngines(tokens, keyword);
   for (let at = 0; at < tokens.length; at++) {
+    if (at % TOKENS_A_TURN === TOKENS_A_TURN - 1) await setImmediate();
     assertWord(tokens, at, foreign);
     assertClause(keyword, tokens, at);
   }

@@ -70,7 +70,7 @@ async function answer(
     const queryId = read.queryId ?? generatedId;
     if (/[^\x20-\x7e]/.test(queryId)) throw endpointError(36, "A query_id must be printable ASCII.");
     response.setHeader("X-ClickHouse-Query-Id", queryId);
-    const statement = readStatement(read.query);
+    const statement = await readStatement(read.query);
     const readOnly = method !== "POST";
     if (readOnly && !READ_KEYWORDS.has(statement.keyword)) {
       throw endpointError(164, `Cannot execute ${statement.keyword} in readonly mode: GET only reads, use POST.`);

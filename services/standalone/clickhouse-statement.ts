@@ -1,4 +1,5 @@
 // What kind of statement a request carries, and where its SQL ends and the rows of an INSERT begin.
+import { setImmediate } from "node:timers/promises";
 import { SqlSyntaxError, type SqlToken, scanSql } from "#lib/warehouse/sql.ts";
 import { endpointError } from "./clickhouse-errors.ts";
 
@@ -24,6 +25,11 @@ export interface Statement {
   format: string | undefined;
 }
 
+/** Read at one go, in about a millisecond. */
+export const TOKENS_A_TURN = 2_000;
+/** One costs some 100 bytes of memory while the statement runs. */
+const TOKENS_MAX = 2_000_000;
+
 /** Formats whose rows chdb takes as bytes. */
 const RAW_FORMATS = [
   "JSONEachRow",
@@ -45,27 +51,30 @@ export function isRead(statement: Statement): boolean {
 }
 
 /** Reads one statement from `bytes`. Throws a ClickHouseError for several statements, or none, or text beyond reading. */
-export function readStatement(bytes: Buffer): Statement {
+export async function readStatement(bytes: Buffer): Promise<Statement> {
   try {
-    return parseStatement(bytes);
+    return await parseStatement(bytes);
   } catch (error) {
     if (error instanceof SqlSyntaxError) throw endpointError(62, `Syntax error: ${error.message}.`);
     throw error;
   }
 }
 
-function parseStatement(bytes: Buffer): Statement {
+async function parseStatement(bytes: Buffer): Promise<Statement> {
   const text = bytes.toString("utf8");
   const tokens: SqlToken[] = [];
   let ended = false;
+  let depth = 0;
   for (const token of scanSql(text)) {
     if (ended && token.text !== ";") {
       throw endpointError(62, "Syntax error: Multi-statements are not allowed. Send one statement a request.");
     }
     ended ||= token.kind === "symbol" && token.text === ";";
-    if (!ended) tokens.push(token);
+    if (!ended && tokens.push(token) % TOKENS_A_TURN === 0) await nextTurn(tokens);
+    if (isSymbol(token, "(")) depth++;
+    if (isSymbol(token, ")")) depth--;
     // Rows may hold anything, so nothing after FORMAT is read as SQL; VALUES are expressions, so all of them is.
-    if (opensRows(tokens)) return insertOfRows(bytes, text, tokens);
+    if (depth === 0 && opensRows(tokens)) return insertOfRows(bytes, text, tokens);
   }
   const first = tokens[0];
   if (first === undefined) throw endpointError(62, "Syntax error: Empty query.");
@@ -74,16 +83,21 @@ function parseStatement(bytes: Buffer): Statement {
   return { sql, tokens, keyword: keywordOf(first), rows: new Uint8Array(), format: trailingFormat(tokens) };
 }
 
+/** Other requests are served between two stretches of a long statement. */
+async function nextTurn(tokens: readonly SqlToken[]): Promise<void> {
+  if (tokens.length >= TOKENS_MAX) {
+    throw endpointError(
+      62,
+      `Syntax error: The statement has more than ${TOKENS_MAX} words and signs. Send rows as INSERT … FORMAT, not VALUES.`,
+    );
+  }
+  await setImmediate();
+}
+
 function opensRows(tokens: readonly SqlToken[]): boolean {
   const [first, last, before] = [tokens[0], tokens.at(-1), tokens.at(-2)];
   if (!isKeyword(first, "INSERT") || !isKeyword(before, "FORMAT") || last?.kind !== "word") return false;
-  return tokens.length > 3 && depthAt(tokens) === 0 && last.text.toUpperCase() !== "VALUES";
-}
-
-function depthAt(tokens: readonly SqlToken[]): number {
-  let depth = 0;
-  for (const { kind, text } of tokens) if (kind === "symbol") depth += text === "(" ? 1 : text === ")" ? -1 : 0;
-  return depth;
+  return tokens.length > 3 && last.text.toUpperCase() !== "VALUES";
 }
 
 function insertOfRows(bytes: Buffer, text: string, tokens: SqlToken[]): Statement {
@@ -188,7 +202,7 @@ function keywordOf(token: SqlToken): string {
 
 /** True for the bare word, whatever its case. */
 export function isKeyword(token: SqlToken | undefined, word: string): boolean {
-  return token?.kind === "word" && token.text.toUpperCase() === word;
+  return token?.kind === "word" && token.text.length === word.length && token.text.toUpperCase() === word;
 }
 
 export function isSymbol(token: SqlToken | undefined, symbol: string): boolean {

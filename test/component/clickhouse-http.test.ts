@@ -211,6 +211,22 @@ describe("limits", () => {
     expect((await sql("SELECT 1")).status).toBe(200);
   });
 
+  it("let nobody wait while a long statement is read", async () => {
+    let read = false;
+    const long = sql(`SELECT ${"t.a,".repeat(300_000)} 1 FROM nowhere`).then(({ text }) => {
+      read = true;
+      return text;
+    });
+    for (let ping = 0; ping < 20; ping++) expect((await call({ method: "GET", path: "/ping" })).status).toBe(200);
+    expect(read).toBe(false);
+    expect(await long).toContain("Code: ");
+  });
+
+  it("refuse a statement of too many words, naming the remedy", async () => {
+    const { status, text } = await sql(`INSERT INTO lanes VALUES ${"(1),".repeat(500_000)}(1)`);
+    expect([status, text]).toEqual([400, expect.stringContaining("Send rows as INSERT … FORMAT, not VALUES")]);
+  });
+
   it("stop a query whose caller has gone", async () => {
     const controller = new AbortController();
     const marker = "SELECT 'abandoned', count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))";
