@@ -16,7 +16,15 @@ import {
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { DecodedTooLargeError, decode, ENCODING_NAMES, encode, UndecodableError } from "#lib/runtime/encodings.ts";
+import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks } from "#lib/runtime/body-chunks.ts";
+import {
+  collectUpTo,
+  DecodedTooLargeError,
+  decodeTo,
+  ENCODING_NAMES,
+  encode,
+  UndecodableError,
+} from "#lib/runtime/encodings.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
 import { correctParseErrors } from "./parse-errors.ts";
 
@@ -36,6 +44,8 @@ export interface RpcHandlerOptions<Call extends { lease: RpcLease | undefined }>
   gate(context: HandlerContext): void;
   tooBusy(): ConnectError;
   maxMessageBytes: number;
+  /** How long a body may take; BODY_PATIENCE when absent. */
+  patience?: BodyPatience;
   /** Whether a call ends at the deadline that its caller sets. */
   keepsDeadlines: boolean;
   shutdownSignal: AbortSignal;
@@ -70,6 +80,8 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
     readMaxBytes: options.maxMessageBytes,
     // An unknown field is a caller's mistake that a 200 would hide.
     jsonOptions: { ignoreUnknownFields: false },
+    // Nobody reads them, and kept they take a hundred bytes for one that was sent.
+    binaryOptions: { readUnknownFields: false },
     shutdownSignal: options.shutdownSignal,
     interceptors: [createFailureLog(logger)],
     requestGate: (context) => options.gate(context),
@@ -78,19 +90,24 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   return {
     serves: (path) => handlers.has(path),
-    streams: (path) => (handlers.get(path)?.method.methodKind ?? "unary") !== "unary",
+    streams: (path) => isStream(handlers.get(path)),
     changes: (path) => handlers.get(path)?.method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
     async handle(request, response, path, call) {
       const handler = handlers.get(path);
       if (!handler) throw new Error(`no RPC at ${path}`);
-      const universal = readHead(request, response, call);
+      const universal = readHead(request, response, call, isStream(handler));
       if (!universal) return refuseHost(response);
       return leases.run(call.lease, () => answer(handler, universal, response, call));
     },
   };
 
   /** Undefined when the request's host or path make no URL: HTTP/1.0 needs no Host, and a Host can be anything. */
-  function readHead(request: HttpRequest, response: HttpResponse, call: Call): UniversalServerRequest | undefined {
+  function readHead(
+    request: HttpRequest,
+    response: HttpResponse,
+    call: Call,
+    streams: boolean,
+  ): UniversalServerRequest | undefined {
     const values = createContextValues();
     values.set(callKey, call);
     try {
@@ -99,7 +116,8 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
         universal.header.delete("connect-timeout-ms");
         universal.header.delete("grpc-timeout");
       }
-      return { ...universal, body: metered(request, call.lease, tooBusy) };
+      const chunks = bodyChunks(request, options.patience ?? BODY_PATIENCE, streams);
+      return { ...universal, body: metered(chunks, call.lease, tooBusy) };
     } catch {
       // It throws for nothing else, and what exactly is wrong with the host would help nobody.
       return undefined;
@@ -202,15 +220,23 @@ function statusOf(answer: { status: number; trailer?: Headers }): string {
   return grpc ? `grpc_${grpc}` : String(answer.status);
 }
 
-/** The body as it arrives. Giving up on it leaves the connection open, so that the answer that says why still gets out. */
+function isStream(handler: UniversalHandler | undefined): boolean {
+  return (handler?.method.methodKind ?? "unary") !== "unary";
+}
+
 async function* metered(
-  request: HttpRequest,
+  chunks: AsyncIterable<Buffer>,
   lease: RpcLease | undefined,
   tooBusy: () => ConnectError,
 ): AsyncIterable<Uint8Array> {
-  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    if (lease?.grow(chunk.length) === false) throw tooBusy();
-    yield chunk;
+  try {
+    for await (const chunk of chunks) {
+      if (lease?.grow(chunk.length) === false) throw tooBusy();
+      yield chunk;
+    }
+  } catch (error) {
+    if (error instanceof BodyStalledError) throw toConnectError(error, Code.Unavailable);
+    throw error;
   }
 }
 
@@ -219,21 +245,25 @@ function createCompressions(tooBusy: () => ConnectError): Exclude<Compressions, 
     name,
     compress: async (bytes: Uint8Array) => ownBuffer(await encode(name, bytes)),
     async decompress(bytes: Uint8Array, readMaxBytes: number) {
+      const lease = leases.getStore();
+      const collector = collectUpTo(readMaxBytes);
       try {
-        const decoded = await decode(name, bytes, readMaxBytes);
-        if (leases.getStore()?.grow(decoded.length) === false) throw tooBusy();
-        return ownBuffer(decoded);
+        await decodeTo(name, [bytes], (piece) => {
+          collector.add(piece);
+          if (lease?.grow(piece.length) === false) throw tooBusy();
+        });
       } catch (error) {
-        if (error instanceof DecodedTooLargeError) {
-          throw new ConnectError(`message ${error.message}`, Code.ResourceExhausted, undefined, undefined, error);
-        }
-        if (error instanceof UndecodableError) {
-          throw new ConnectError(`message ${error.message}`, Code.InvalidArgument, undefined, undefined, error);
-        }
+        if (error instanceof DecodedTooLargeError) throw toConnectError(error, Code.ResourceExhausted);
+        if (error instanceof UndecodableError) throw toConnectError(error, Code.InvalidArgument);
         throw error;
       }
+      return ownBuffer(collector.bytes());
     },
   }));
+}
+
+function toConnectError(cause: Error, code: Code): ConnectError {
+  return new ConnectError(`message ${cause.message}`, code, undefined, undefined, cause);
 }
 
 /** Node's zlib never answers with shared memory, which is all that the type asks for. */

@@ -1,4 +1,5 @@
-// Content encodings of request bodies and RPC messages: gzip, deflate, br, zstd, all with a bound on the decoded size.
+// Content encodings of request bodies and RPC messages: gzip, deflate, br, zstd. Whoever decodes is shown each piece as it
+// comes out and may stop there, so that a few bytes which unpack to many never take more memory than there is room for.
 import { promisify } from "node:util";
 import zlib from "node:zlib";
 
@@ -12,25 +13,33 @@ export class UndecodableError extends Error {
   override readonly name = "UndecodableError";
 }
 
-type Transform = (bytes: Uint8Array, options?: { maxOutputLength: number }) => Promise<Buffer>;
+type Decoder = zlib.Gunzip | zlib.Inflate | zlib.InflateRaw | zlib.BrotliDecompress | zlib.ZstdDecompress;
 
 interface Encoding {
-  encode: Transform;
-  decode: Transform;
+  encode(bytes: Uint8Array): Promise<Buffer>;
+  /** `first` is the first byte of what is to be decoded. */
+  createDecoder(first: number): Decoder;
 }
 
-const inflate: Transform = promisify(zlib.inflate);
-const inflateRaw: Transform = promisify(zlib.inflateRaw);
+/** The largest window that a decoder for HTTP has to have (RFC 9659); a frame may ask for 2 GB. */
+const ZSTD_WINDOW_LOG_MAX = 23;
 
 const ENCODINGS: Record<string, Encoding> = {
-  gzip: { encode: promisify(zlib.gzip), decode: promisify(zlib.gunzip) },
+  gzip: { encode: promisify<Uint8Array, Buffer>(zlib.gzip), createDecoder: () => zlib.createGunzip() },
   // "deflate" means the zlib format, but raw deflate is common in the wild; the low nibble of zlib's first byte is 8.
   deflate: {
-    encode: promisify(zlib.deflate),
-    decode: (bytes, options) => ((bytes[0] ?? 0) % 16 === 8 ? inflate : inflateRaw)(bytes, options),
+    encode: promisify<Uint8Array, Buffer>(zlib.deflate),
+    createDecoder: (first) => (first % 16 === 8 ? zlib.createInflate() : zlib.createInflateRaw()),
   },
-  br: { encode: promisify(zlib.brotliCompress), decode: promisify(zlib.brotliDecompress) },
-  zstd: { encode: promisify(zlib.zstdCompress), decode: promisify(zlib.zstdDecompress) },
+  br: {
+    encode: promisify<Uint8Array, Buffer>(zlib.brotliCompress),
+    createDecoder: () => zlib.createBrotliDecompress(),
+  },
+  zstd: {
+    encode: promisify<Uint8Array, Buffer>(zlib.zstdCompress),
+    createDecoder: () =>
+      zlib.createZstdDecompress({ params: { [zlib.constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX } }),
+  },
 };
 
 export const ENCODING_NAMES = Object.keys(ENCODINGS);
@@ -39,20 +48,96 @@ export function isEncoding(name: string): boolean {
   return Object.hasOwn(ENCODINGS, name);
 }
 
-/** Empty in, empty out. Throws DecodedTooLargeError or UndecodableError. */
-export async function decode(name: string, bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
+/**
+ * Decodes what `source` yields and hands each piece to `take` as it comes out; nothing comes of nothing. What `take` or
+ * `source` throws ends it at once. Throws UndecodableError.
+ */
+export async function decodeTo(
+  name: string,
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  take: (piece: Buffer) => void,
+): Promise<void> {
   const encoding = ENCODINGS[name];
   if (!encoding) throw new UndecodableError(`unknown content encoding ${name}`);
-  if (bytes.length === 0) return bytes;
+  let decoding: Decoding | undefined;
   try {
-    return await encoding.decode(bytes, { maxOutputLength: maxBytes });
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ERR_BUFFER_TOO_LARGE") {
-      throw new DecodedTooLargeError(`decodes to more than ${maxBytes} bytes`, { cause: error });
+    for await (const chunk of source) {
+      if (chunk.length === 0) continue;
+      decoding ??= startDecoding(name, encoding.createDecoder(chunk[0] as number), take);
+      await decoding.write(chunk);
     }
-    throw new UndecodableError(`is no complete ${name} data: ${message}`, { cause: error });
+    await decoding?.end();
+  } finally {
+    decoding?.stop();
   }
+}
+
+interface Decoding {
+  /** Resolves when everything that the chunk decodes to was taken. */
+  write(chunk: Uint8Array): Promise<void>;
+  end(): Promise<void>;
+  stop(): void;
+}
+
+function startDecoding(name: string, decoder: Decoder, take: (piece: Buffer) => void): Decoding {
+  let failure: { error: unknown } | undefined;
+  const fail = (error: unknown) => {
+    failure ??= { error };
+    decoder.destroy();
+  };
+  const ended = new Promise<void>((resolve) => decoder.once("end", resolve).once("close", resolve));
+  decoder.on("error", (cause) => {
+    fail(new UndecodableError(`is no complete ${name} data: ${cause.message}`, { cause }));
+  });
+  decoder.on("data", (piece: Buffer) => {
+    if (failure) return;
+    try {
+      take(piece);
+    } catch (error) {
+      fail(error);
+    }
+  });
+  const check = () => {
+    if (failure) throw failure.error;
+  };
+  return {
+    async write(chunk) {
+      await Promise.race([new Promise<void>((resolve) => decoder.write(chunk, () => resolve())), ended]);
+      check();
+    },
+    async end() {
+      decoder.end();
+      await ended;
+      check();
+    },
+    stop: () => decoder.destroy(),
+  };
+}
+
+export interface Collector {
+  /** Throws DecodedTooLargeError for the piece that takes it over its bound. */
+  add(piece: Buffer): void;
+  bytes(): Buffer;
+}
+
+export function collectUpTo(maxBytes: number): Collector {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  return {
+    add(piece) {
+      length += piece.length;
+      if (length > maxBytes) throw new DecodedTooLargeError(`decodes to more than ${maxBytes} bytes`);
+      pieces.push(piece);
+    },
+    bytes: () => (pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, length)),
+  };
+}
+
+/** All of it in one piece. Throws DecodedTooLargeError or UndecodableError. */
+export async function decode(name: string, bytes: Uint8Array, maxBytes: number): Promise<Uint8Array> {
+  const collector = collectUpTo(maxBytes);
+  await decodeTo(name, [bytes], (piece) => collector.add(piece));
+  return collector.bytes();
 }
 
 export async function encode(name: string, bytes: Uint8Array): Promise<Uint8Array> {

@@ -6,9 +6,9 @@ import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createHealth, type HealthCheck } from "#lib/runtime/health.ts";
 import { listenHttp } from "#lib/runtime/http-listener.ts";
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
 import { tlsFiles } from "#lib/runtime/tls-settings.ts";
 import { type Admission, createAdmission } from "./admission.ts";
+import { createAdmit } from "./admit.ts";
 import { createKeys } from "./auth.ts";
 import type { IngressConfig } from "./config.ts";
 import { createCors } from "./cors.ts";
@@ -19,7 +19,7 @@ import { createReplayDialect } from "./dialects/replay.ts";
 import { createRpcHandler } from "./dialects/rpc-handler.ts";
 import { createEventNames } from "./event-names.ts";
 import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
-import { createCallerOf, declaredLength } from "./http-request.ts";
+import { createCallerOf } from "./http-request.ts";
 import { createIngest } from "./ingest.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
 import { createOrigins } from "./origins.ts";
@@ -76,6 +76,7 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   const stopping = new AbortController();
   const rpc = createRpcHandler({
     maxMessageBytes: config.maxBatchBytes,
+    patience: edge.patience,
     shutdownSignal: stopping.signal,
     logger,
     routes(router) {
@@ -144,11 +145,8 @@ function createEdge(
     }),
     callerOf: createCallerOf(proxies, config.ipMode),
     maxBodyBytes: config.maxBatchBytes,
-    /** A body declared beyond the limit is let in, to be told that it is too large rather than to come again. */
-    admit(request: HttpRequest) {
-      const declared = declaredLength(request);
-      return admission.open(declared > config.maxBatchBytes ? 0 : declared);
-    },
+    patience: { idleMs: config.bodyIdleTimeout, messageMs: config.requestTimeout },
+    admit: createAdmit(admission),
   };
 }
 

@@ -23,7 +23,7 @@ export const ingressSettings = {
     "Different event names from one key before a warning is logged; the events are stored all the same.",
   ),
   maxBytesInFlight: bytes("16MiB", { min: 65_536 }).describe(
-    "Body bytes of unanswered requests; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
+    "Body bytes of unanswered requests with a key; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
   ),
   maxConnections: count(10_000, { min: 1 }).describe("Most open connections."),
   maxConnectionsPerAddress: count(0).describe(
@@ -42,7 +42,10 @@ export const ingressSettings = {
   rateLimitBurst: count(0).describe("Events at once under RATE_LIMIT_EVENTS; 0: those of one second."),
   allowAnonymous: flag(false).describe("Listen beyond loopback without any key."),
   headersTimeout: duration("10s", { min: 100 }).describe("Time for a request's head to arrive."),
-  requestTimeout: duration("60s", { min: 100 }).describe("Time for a whole HTTP/1.1 request to arrive."),
+  requestTimeout: duration("60s", { min: 100 }).describe(
+    "Time for a whole request, or one message of a stream, to arrive.",
+  ),
+  bodyIdleTimeout: duration("10s", { min: 100 }).describe("Time for the next bytes of a body or message to arrive."),
   stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to end when the process is told to stop."),
 };
 

@@ -1,6 +1,7 @@
 // What plain HTTP dialects share: reading a bounded body, answering JSON.
 import type { ServerResponse } from "node:http";
-import { DecodedTooLargeError, decode, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/runtime/encodings.ts";
+import { type BodyPatience, BodyStalledError, bodyChunks } from "#lib/runtime/body-chunks.ts";
+import { decodeTo, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/runtime/encodings.ts";
 import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
 import { type Lease, RETRY_AFTER_SECONDS } from "./admission.ts";
 import { type IpMode, storedAddress, type TrustedProxies } from "./trusted-proxies.ts";
@@ -130,40 +131,76 @@ export function encodingOf(request: HttpRequest): string {
   });
 }
 
-/** The decoded body. Throws HttpError 413, 415, 400 or 503. The lease counts what is read and what it decodes to. */
-export async function readBody(request: HttpRequest, maxBytes: number, lease: Lease): Promise<Uint8Array> {
+export interface BodyBounds {
+  maxBytes: number;
+  lease: Lease;
+  patience: BodyPatience;
+  /** For a caller who is not known yet. */
+  stranger?: {
+    maxBytes: number;
+    /** Shown the first bytes of a body as soon as they have come: true when they tell who sends it. */
+    isKnownBy(beginning: Buffer): boolean;
+  };
+}
+
+/** What of a body has to come before it is asked who sends it. */
+const BEGINNING_BYTES = 1024;
+
+/** The decoded body. Throws HttpError 408, 413, 415, 400 or 503. The lease counts what is read and what it decodes to. */
+export async function readBody(request: HttpRequest, bounds: BodyBounds): Promise<Uint8Array> {
   const encoding = encodingOf(request);
-  if (declaredLength(request) > maxBytes) throw tooLarge(maxBytes);
-  const bytes = await collect(request, maxBytes, lease);
-  if (encoding === "identity") return bytes;
+  const declared = declaredLength(request);
+  if (declared > bounds.maxBytes) throw tooLarge(bounds.maxBytes);
+  const body = createBody(bounds, encoding === "identity" ? declared : 0);
   try {
-    const decoded = await decode(encoding, bytes, maxBytes);
-    if (!lease.grow(decoded.length)) throw busyError("too many bytes in flight; try again");
-    return decoded;
+    if (encoding === "identity") for await (const chunk of bodyChunks(request, bounds.patience)) body.add(chunk);
+    else await decodeTo(encoding, counted(request, bounds), (piece) => body.add(piece));
+    return body.bytes();
   } catch (error) {
-    if (error instanceof DecodedTooLargeError) throw tooLarge(maxBytes);
     if (error instanceof UndecodableError) throw new HttpError(400, `body: ${error.message}`, { cause: error });
+    if (error instanceof BodyStalledError) throw new HttpError(408, error.message, { cause: error });
     throw error;
   }
 }
 
-async function collect(request: HttpRequest, maxBytes: number, lease: Lease): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
+function createBody({ maxBytes, lease, stranger }: BodyBounds, declared: number) {
+  const pieces: Buffer[] = [];
   let length = 0;
-  for await (const chunk of bodyChunks(request)) {
+  let isStranger = stranger !== undefined;
+  let isAsked = false;
+  return {
+    add(piece: Buffer): void {
+      pieces.push(piece);
+      length += piece.length;
+      if (stranger && !isAsked && length >= BEGINNING_BYTES) {
+        isAsked = true;
+        isStranger = !stranger.isKnownBy(Buffer.concat(pieces).subarray(0, BEGINNING_BYTES));
+      }
+      if (stranger && isStranger && isAsked && Math.max(length, declared) > stranger.maxBytes) {
+        throw new HttpError(413, tooLargeForStranger(stranger.maxBytes));
+      }
+      if (length > maxBytes) throw tooLarge(maxBytes);
+      if (!lease.grow(piece.length)) throw busyError("too many bytes in flight; try again");
+    },
+    bytes: () => (pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, length)),
+  };
+}
+
+/** The body as it comes, before it is decoded. */
+async function* counted(request: HttpRequest, { maxBytes, lease, patience }: BodyBounds): AsyncGenerator<Buffer> {
+  let length = 0;
+  for await (const chunk of bodyChunks(request, patience)) {
     length += chunk.length;
     if (length > maxBytes) throw tooLarge(maxBytes);
     if (!lease.grow(chunk.length)) throw busyError("too many bytes in flight; try again");
-    chunks.push(chunk);
+    yield chunk;
   }
-  return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, length);
 }
 
-/** The body as it arrives. Giving up on it leaves the connection open, so that the answer that says why still gets out. */
-export function bodyChunks(request: HttpRequest): AsyncIterable<Buffer> {
-  return request.iterator({ destroyOnReturn: false });
-}
-
-function tooLarge(maxBytes: number): HttpError {
+export function tooLarge(maxBytes: number): HttpError {
   return new HttpError(413, `body: is larger than MAX_BATCH_BYTES (${maxBytes})`);
+}
+
+function tooLargeForStranger(maxBytes: number): string {
+  return `body: is larger than ${maxBytes} bytes, the most that is taken before the api key is known; send the key in a header (authorization: Bearer KEY), or "api_key" as the first field of the body`;
 }

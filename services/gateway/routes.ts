@@ -1,9 +1,10 @@
 // Path → dialect. Everything a caller can reach is listed here.
 import type { Logger } from "pino";
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
+import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
 import type { Health } from "#lib/runtime/health.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
-import type { Lease } from "./admission.ts";
+import { type Admit, holderOf } from "./admit.ts";
 import { type Grant, type Keys, keyOf } from "./auth.ts";
 import { type Cors, RPC_CORS } from "./cors.ts";
 import type { BatchDialect } from "./dialects/batch.ts";
@@ -42,8 +43,8 @@ export interface RoutesOptions {
   /** Serves every path that is not another dialect's. */
   batch: BatchDialect;
   replay: ReplayDialect;
-  /** Room for the request's body; undefined: there is none. */
-  admit(request: HttpRequest): Lease | undefined;
+  admit: Admit;
+  patience: BodyPatience;
   keys: Keys;
   cors: Cors;
   rateLimit: RateLimit;
@@ -105,7 +106,8 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
       return status === undefined ? options.batch.handle(request, response, target, undefined) : String(status);
     }
     const grant = keys.authorise(keyOf(request));
-    const lease = grant && options.admit(request);
+    const caller = options.callerOf(request);
+    const lease = grant && options.admit(request, holderOf(grant, caller.address), options.maxBodyBytes);
     try {
       return await inRequestSpan(request, { path, rpc: dialect }, (traceparent) =>
         rpc.handle(request, response, path, {
@@ -113,7 +115,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
           lease,
           apiKey: grant?.key ?? "",
           trusted: isTrusted(request, grant),
-          ...options.callerOf(request),
+          ...caller,
           dialect,
           traceparent,
         }),
@@ -147,10 +149,11 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
       throw new HttpError(415, `content-type: must be application/json, not "${mediaType(request).slice(0, 80)}"`);
     }
     const { address, ip, userAgent } = options.callerOf(request);
-    const lease = options.admit(request);
+    const { maxBodyBytes: maxBytes, patience } = options;
+    const lease = options.admit(request, holderOf(grant, address), maxBytes);
     if (!lease) throw busyError("too many bytes in flight; try again");
     try {
-      const body = await readBody(request, options.maxBodyBytes, lease);
+      const body = await readBody(request, { maxBytes, lease, patience });
       const waitSeconds = options.rateLimit.take({ key: grant.key, address, dialect: "events" }, 1);
       if (waitSeconds > 0) throw rateLimitedError(waitSeconds);
       const facts = {

@@ -1,7 +1,7 @@
 // One HTTP request, read the way ClickHouse's HTTP interface reads it: SQL from the URL and the body joined, settings and
 // parameters from the URL or a form, bodies in several encodings. Bounded in bytes before and after decompression.
 import type { IncomingMessage } from "node:http";
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
+import { decodeTo, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/runtime/encodings.ts";
 import { endpointError } from "./clickhouse-errors.ts";
 
 interface ClickHouseRequest {
@@ -20,14 +20,6 @@ export interface BodyBudget {
   maxBodyBytes: number;
   freeBytes: number;
 }
-
-const DECODERS: Record<string, () => NodeJS.ReadWriteStream> = {
-  gzip: createGunzip,
-  "x-gzip": createGunzip,
-  deflate: createInflate,
-  br: createBrotliDecompress,
-  zstd: createZstdDecompress,
-};
 
 // Known to ClickHouse's HTTP interface and no settings. Sessions are not kept: each request stands alone, and drivers send
 // a session id they do not depend on. The credentials were read before.
@@ -106,12 +98,7 @@ function interpret(
 }
 
 async function readBody(request: IncomingMessage, budget: BodyBudget): Promise<{ body: Buffer; release: () => void }> {
-  const encoding = (request.headers["content-encoding"] ?? "identity").trim().toLowerCase();
-  const decoder = DECODERS[encoding];
-  if (decoder === undefined && encoding !== "identity") {
-    const known = Object.keys(DECODERS).join(", ");
-    throw endpointError(48, `Content-Encoding ${encoding} is not implemented. Use one of: ${known}.`, 415);
-  }
+  const encoding = encodingOf(request);
   if (Number(request.headers["content-length"] ?? 0) > budget.maxBodyBytes) throw tooLarge(budget);
   let taken = 0;
   const release = () => {
@@ -119,26 +106,31 @@ async function readBody(request: IncomingMessage, budget: BodyBudget): Promise<{
     taken = 0;
   };
   const chunks: Buffer[] = [];
-  const stream = decoder === undefined ? request : request.pipe(decoder());
-  const onError = (error: Error) => (stream as NodeJS.ReadWriteStream).emit("error", error);
-  if (stream !== request) request.once("error", onError);
+  const take = (chunk: Buffer) => {
+    if (taken + chunk.length > budget.maxBodyBytes) throw tooLarge(budget);
+    if (chunk.length > budget.freeBytes) throw endpointError(202, "Too many bytes in requests. Try again shortly.");
+    budget.freeBytes -= chunk.length;
+    taken += chunk.length;
+    chunks.push(chunk);
+  };
+  // A refusal has to reach the caller, so giving up on the body leaves the connection open.
+  const source: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
   try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      if (taken + chunk.length > budget.maxBodyBytes) throw tooLarge(budget);
-      if (chunk.length > budget.freeBytes) throw endpointError(202, "Too many bytes in requests. Try again shortly.");
-      budget.freeBytes -= chunk.length;
-      taken += chunk.length;
-      chunks.push(chunk);
-    }
+    if (encoding === "identity") for await (const chunk of source) take(chunk);
+    else await decodeTo(encoding, source, take);
   } catch (error) {
     release();
-    throw decoder === undefined || !isZlibError(error)
-      ? error
-      : endpointError(354, `The body is not valid ${encoding}.`, 400);
-  } finally {
-    request.off("error", onError);
+    throw error instanceof UndecodableError ? endpointError(354, `The body is not valid ${encoding}.`, 400) : error;
   }
   return { body: Buffer.concat(chunks), release };
+}
+
+function encodingOf({ headers }: IncomingMessage): string {
+  const given = (headers["content-encoding"] ?? "identity").trim().toLowerCase();
+  const encoding = given === "x-gzip" ? "gzip" : given;
+  if (encoding === "identity" || isEncoding(encoding)) return encoding;
+  const known = ENCODING_NAMES.join(", ");
+  throw endpointError(48, `Content-Encoding ${given} is not implemented. Use one of: ${known}.`, 415);
 }
 
 async function readForm(body: Buffer, type: string): Promise<[string, string][]> {
@@ -156,13 +148,6 @@ async function readForm(body: Buffer, type: string): Promise<[string, string][]>
 
 function tooLarge(budget: BodyBudget) {
   return endpointError(307, `The request body is larger than ${budget.maxBodyBytes} bytes. Send smaller inserts.`);
-}
-
-function isZlibError(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    /^(Z_|ERR_(BROTLI|ZSTD|_?ZSTD|ZLIB)|ZSTD_)/.test((error as NodeJS.ErrnoException).code ?? "")
-  );
 }
 
 function header(value: string | string[] | undefined): string | undefined {

@@ -70,13 +70,15 @@ describe("another path or method is 404, never 405", () => {
   });
 
   it.each([
-    ["an unknown content type", { headers: { "content-type": "text/x" }, body: "x" }, 415],
-    ["too many bytes", { body: TOO_LARGE }, 413],
-    ["broken JSON", { body: "{" }, 400],
-    ["no body at all", { headers: {}, body: "" }, 404],
-    ["text", { headers: { "content-type": "text/plain" }, body: "x" }, 404],
-  ])("but after what is wrong with the body: %s", async (_case, call, status) => {
-    expect((await post(call, "/capture")).status).toBe(status);
+    ["an unknown content type", { headers: { "content-type": "text/x" }, body: "x" }],
+    ["an unknown encoding", { headers: { ...JSON_TYPE, "content-encoding": "x" }, body: "x" }],
+    ["too many bytes", { body: TOO_LARGE }],
+    ["broken JSON", { body: "{" }],
+    ["no body at all", { headers: {}, body: "" }],
+    ["text", { headers: { "content-type": "text/plain" }, body: "x" }],
+  ])("whatever is wrong with the body: %s", async (_case, call) => {
+    expect((await post(call, "/capture")).status).toBe(404);
+    expect((await post(call, "/batch/?compression=x")).status).toBe(415);
   });
 
   it("and an escaped path is the path it spells", async () => {

@@ -102,14 +102,20 @@ function mayReachPrototype(text: string): boolean {
 function refusePrototypes(root: unknown): void {
   const open: unknown[] = [root];
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
-    if (typeof value !== "object" || value === null) continue;
-    const object = value as PropertyObject;
-    if (Object.hasOwn(object, "__proto__")) throw new HttpError(400, "__proto__: is not allowed as a key");
-    const maker: unknown = Object.hasOwn(object, "constructor") ? object.constructor : undefined;
-    if (isObject(maker) && Object.hasOwn(maker, "prototype")) {
-      throw new HttpError(400, "constructor.prototype: is not allowed as a key");
+    if (Array.isArray(value)) {
+      for (const inner of value) if (isObject(inner)) open.push(inner);
+    } else if (isObject(value)) {
+      const object = value as PropertyObject;
+      for (const key of Object.keys(object)) {
+        const inner = object[key];
+        if (key === "__proto__") throw new HttpError(400, "__proto__: is not allowed as a key");
+        if (!isObject(inner)) continue;
+        if (key === "constructor" && Object.hasOwn(inner, "prototype")) {
+          throw new HttpError(400, "constructor.prototype: is not allowed as a key");
+        }
+        open.push(inner);
+      }
     }
-    for (const inner of Object.values(object)) if (isObject(inner)) open.push(inner);
   }
 }
 

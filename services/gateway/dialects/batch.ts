@@ -1,16 +1,19 @@
-// POST /batch/ and GET /health as product-analytics clients know them, and every path that is nobody else's. The order of
-// the checks is part of the contract: of several faults the caller hears of the first.
+// POST /batch/ and GET /health as product-analytics clients know them, and every path that is nobody else's. Of several
+// faults the caller hears of the first; nothing is read for a path that is not there.
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { FieldNames, RequestFacts } from "#lib/events/validate.ts";
+import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
-import type { Lease } from "../admission.ts";
-import { type Keys, keyOf } from "../auth.ts";
+import type { Holder, Lease } from "../admission.ts";
+import { type Admit, holderOf } from "../admit.ts";
+import { type Grant, type Keys, keyOf } from "../auth.ts";
 import { BATCH_CORS, type Cors } from "../cors.ts";
 import {
   busyError,
   type Caller,
   type CallerOf,
+  declaredLength,
   encodingOf,
   HttpError,
   mediaType,
@@ -18,6 +21,7 @@ import {
   readBody,
   sendJson,
   type Target,
+  tooLarge,
 } from "../http-request.ts";
 import { type Ingest, IngestUnavailableError, type Verdict } from "../ingest.ts";
 import { type Origins, originOf } from "../origins.ts";
@@ -25,6 +29,7 @@ import type { RateLimit } from "../rate-limit.ts";
 import { type Envelope, parseBody, readEnvelope } from "./batch-body.ts";
 import { createDropLog } from "./batch-drops.ts";
 import { readEvents } from "./batch-events.ts";
+import { BODY_BYTES_MAX, keyAtStart, refuseCostly } from "./batch-stranger.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "uuid",
@@ -41,7 +46,8 @@ const HEALTHY = { ok: true };
 
 export interface BatchOptions {
   ingest: Ingest;
-  admit(request: HttpRequest): Lease | undefined;
+  admit: Admit;
+  patience: BodyPatience;
   keys: Keys;
   origins: Origins;
   cors: Cors;
@@ -111,45 +117,76 @@ export function createBatchDialect(options: BatchOptions): BatchDialect {
   async function answer(request: HttpRequest, { path, query }: Target, traceparent: string | undefined) {
     // Asked for before the first await.
     const caller = options.callerOf(request);
+    const { method = "" } = request;
+    const isHealth = path === "/health" && (method === "GET" || method === "HEAD");
+    if (!isHealth && (path !== "/batch/" || method !== "POST" || isRpc(request))) throw notFound();
     if (query.includes("compression") && new URLSearchParams(query).has("compression")) {
       throw new HttpError(415, "compression: is not supported in the query; use the header content-encoding: gzip");
     }
     encodingOf(request);
-    const { method = "" } = request;
-    if (path === "/health" && (method === "GET" || method === "HEAD")) return HEALTHY;
-    if (method === "GET" || method === "HEAD" || isRpc(request)) throw notFound();
+    if (isHealth) return HEALTHY;
     const type = bodyTypeOf(request);
-    const lease = options.admit(request);
+    if (declaredLength(request) > maxBodyBytes) throw endsConnection(request, tooLarge(maxBodyBytes));
+    if (type !== "json") throw new HttpError(415, "content-type: must be application/json");
+    const holder = holderFor(request, caller.address);
+    const lease = options.admit(request, holder, maxBytesOf(holder));
     if (!lease) throw busyError("too many bytes in flight; send the request again");
     try {
-      const parsed = type === "none" ? undefined : await read(request, type, lease);
-      if (path !== "/batch/" || method !== "POST") throw notFound();
-      if (type !== "json") throw new HttpError(415, "content-type: must be application/json");
+      const parsed = await read(request, holder, lease);
       return await accept(readEnvelope(parsed), { request, caller, lease, traceparent });
     } finally {
       lease.release();
     }
   }
 
+  /** Whose bytes they are until a key is found among them. */
+  function holderFor(request: HttpRequest, address: string): Holder {
+    const origin = originOf(request);
+    const isForeign = origin !== "" && !origins.allows(origin);
+    const grant = isForeign ? undefined : keys.authorise(keyOf(request));
+    if (grant) return holderOf(grant, address);
+    return { kind: origin === "" || isForeign ? "stranger" : "origin", address };
+  }
+
+  function maxBytesOf({ kind }: Holder): number {
+    return kind === "key" ? maxBodyBytes : Math.min(maxBodyBytes, BODY_BYTES_MAX[kind]);
+  }
+
   /** What is wrong with the bytes ends the connection as well. */
-  async function read(request: HttpRequest, type: "json" | "text", lease: Lease): Promise<unknown> {
+  async function read(request: HttpRequest, holder: Holder, lease: Lease): Promise<unknown> {
+    let isKnown = holder.kind === "key";
+    const isKnownBy = (beginning: Buffer) => {
+      const grant = keys.find(keyAtStart(beginning));
+      if (grant) moveTo(lease, grant, holder.address);
+      isKnown = grant !== undefined;
+      return isKnown;
+    };
+    const stranger = isKnown ? undefined : { maxBytes: maxBytesOf(holder), isKnownBy };
     try {
-      const bytes = await readBody(request, maxBodyBytes, lease);
-      return type === "json" ? parseBody(bytes) : undefined;
+      const { patience } = options;
+      const bytes = await readBody(request, { maxBytes: maxBodyBytes, lease, patience, ...(stranger && { stranger }) });
+      if (!isKnown) refuseCostly(bytes);
+      return parseBody(bytes);
     } catch (error) {
-      if (!(error instanceof HttpError) || error.status >= 500 || request.httpVersionMajor !== 1) throw error;
-      const headers = { ...error.headers, connection: "close" };
-      throw new HttpError(error.status, error.message, { headers, cause: error });
+      throw error instanceof HttpError && error.status < 500 ? endsConnection(request, error) : error;
+    }
+  }
+
+  function moveTo(lease: Lease, grant: Grant, address: string | undefined): void {
+    if (!lease.moveTo(holderOf(grant, address ?? ""))) {
+      throw busyError("too many bytes in flight; send the request again");
     }
   }
 
   async function accept(envelope: Envelope, { request, caller, lease, traceparent }: Call) {
-    const access = authorise(request, envelope.key);
+    const { grant, trusted } = authorise(request, envelope.key);
+    if (grant) moveTo(lease, grant, caller.address);
+    const apiKey = grant?.key ?? "";
     const { length } = envelope.batch;
     if (length > maxEvents) {
       throw new HttpError(413, `batch: has ${length} events; one request may have MAX_EVENTS_PER_BATCH (${maxEvents})`);
     }
-    const limited = { key: access.apiKey, address: caller.address, dialect: DIALECT };
+    const limited = { key: apiKey, address: caller.address, dialect: DIALECT };
     const waitSeconds = rateLimit.take(limited, length);
     if (waitSeconds > 0) throw rateLimitedError(waitSeconds);
     const receivedUs = options.nowMs() * 1000;
@@ -159,14 +196,14 @@ export function createBatchDialect(options: BatchOptions): BatchDialect {
     }
     if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
     const { ip, userAgent } = caller;
-    const facts: RequestFacts = { receivedUs, ...access, ip, userAgent, checkStored: envelope.checkStored };
+    const facts: RequestFacts = { receivedUs, apiKey, trusted, ip, userAgent, checkStored: envelope.checkStored };
     const verdict = await publish({ events: inputs, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent });
     if (verdict.rejected.length > 0) logDropped(verdict.rejected, indexes);
     return { status: "ok", ingested: verdict.accepted, dropped: dropped + verdict.rejected.length };
   }
 
   /** Browsers of a listed Origin need no key; a key that is given must be ours. No key set is no key accepted. */
-  function authorise(request: HttpRequest, bodyKey: string): { apiKey: string; trusted: boolean } {
+  function authorise(request: HttpRequest, bodyKey: string): { grant: Grant | undefined; trusted: boolean } {
     const origin = originOf(request);
     if (origin !== "" && !origins.allows(origin)) {
       throw new HttpError(
@@ -175,9 +212,9 @@ export function createBatchDialect(options: BatchOptions): BatchDialect {
       );
     }
     const given = bodyKey || keyOf(request);
-    if (given === "" && origin !== "") return { apiKey: "", trusted: false };
+    if (given === "" && origin !== "") return { grant: undefined, trusted: false };
     const grant = given === "" ? undefined : keys.find(given);
-    if (grant) return { apiKey: grant.key, trusted: grant.isSecret && origin === "" };
+    if (grant) return { grant, trusted: grant.isSecret && origin === "" };
     throw new HttpError(
       401,
       'api_key: is missing or unknown; send one of PUBLIC_API_KEYS or SECRET_API_KEYS as "api_key" beside "batch"',
@@ -213,6 +250,12 @@ function bodyTypeOf(request: HttpRequest): "json" | "text" | "none" {
   if (type === "application/json") return "json";
   if (type === "text/plain") return "text";
   throw new HttpError(415, `content-type: must be application/json, not "${type.slice(0, 80)}"`);
+}
+
+function endsConnection({ httpVersionMajor }: HttpRequest, error: HttpError): HttpError {
+  if (httpVersionMajor !== 1) return error;
+  const headers = { ...error.headers, connection: "close" };
+  return new HttpError(error.status, error.message, { headers, cause: error });
 }
 
 function isBodyless(request: HttpRequest): boolean {

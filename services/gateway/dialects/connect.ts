@@ -56,12 +56,13 @@ export function registerEventService(router: ConnectRouter, options: ConnectDial
       const call = callOf(context);
       for await (const request of untilStopped(requests, context)) {
         const verdict = await publishMessage(request, call, options);
+        // Before the answer: a caller who does not read it must not hold the message by that.
+        call.lease?.reset();
         yield create(PublishStreamResponseSchema, {
           sequence: request.sequence,
           accepted: verdict.accepted,
           rejected: verdict.rejected.map(toMessage),
         });
-        call.lease?.reset();
       }
     },
   });

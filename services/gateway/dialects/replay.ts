@@ -6,15 +6,18 @@ import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
 import { REPLAY_EXTRA_BYTES } from "#lib/events/replay-record.ts";
 import { decodeReplayRequest, type ReplayRequest } from "#lib/events/replay-request.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
-import type { Lease } from "../admission.ts";
+import { type Admit, holderOf } from "../admit.ts";
 import { type Grant, type Keys, keyOf } from "../auth.ts";
-import { busyError, HttpError, mediaType, readBody, sendJson } from "../http-request.ts";
+import { busyError, type CallerOf, HttpError, mediaType, readBody, sendJson } from "../http-request.ts";
 import { originOf } from "../origins.ts";
 
 export interface ReplayOptions {
   append(topic: string, records: readonly AppendRecord[]): Promise<Position[]>;
-  admit(request: HttpRequest): Lease | undefined;
+  admit: Admit;
+  callerOf: CallerOf;
+  patience: BodyPatience;
   keys: Keys;
   maxBodyBytes: number;
   maxEvents: number;
@@ -33,10 +36,11 @@ export function createReplayDialect(options: ReplayOptions): ReplayDialect {
     // Without keys a page in somebody's browser must not get here either.
     if (originOf(request) !== "") throw new HttpError(403, "a replay is not for web pages");
     if (mediaType(request) !== "application/json") throw new HttpError(415, "content-type: must be application/json");
-    const lease = options.admit(request);
+    const { maxBodyBytes: maxBytes, patience } = options;
+    const lease = options.admit(request, holderOf(grant, options.callerOf(request).address), maxBytes);
     if (!lease) throw busyError("too many bytes in flight; try again");
     try {
-      const body = await readBody(request, options.maxBodyBytes, lease);
+      const body = await readBody(request, { maxBytes, lease, patience });
       const { topic, records } = readRequest(body, grant);
       return await options.append(topic, records);
     } catch (error) {

@@ -2,11 +2,13 @@
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { createRpcHandler as createHandler, type RpcHandler as Handler } from "#lib/rpc/handler.ts";
+import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
 import { callOf, RPC_CALL, type RpcCall, tooBusy } from "./rpc-call.ts";
 
 export interface RpcHandlerOptions {
   routes(router: ConnectRouter): void;
   maxMessageBytes: number;
+  patience?: BodyPatience;
   shutdownSignal: AbortSignal;
   logger: Logger;
 }
