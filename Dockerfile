@@ -17,6 +17,7 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./
 COPY bin bin
 COPY gen gen
+COPY commands commands
 COPY lib lib
 COPY migrations migrations
 COPY services services

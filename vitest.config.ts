@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { createCiReporter } from "./test/support/ci-reporter.ts";
+import { createCiReporter } from "./test/kit/ci-reporter.ts";
 
 /** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
 const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
@@ -18,7 +18,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "parts",
-          include: ["{chaos,lib,sdk,services}/**/*.test.ts", "test/component/**/*.test.ts"],
+          include: ["{chaos,commands,lib,sdk,services}/**/*.test.ts", "test/{component,kit}/**/*.test.ts"],
           exclude: ["chaos/standalone.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,

@@ -1,7 +1,7 @@
 // Process under test: a consumer from the Kafka broker of its first argument to the ClickHouse of its second.
 import { pino } from "pino";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
-import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
+import { createMetricsRegistry } from "#lib/process/metrics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { startConsumer } from "../services/consumer/app.ts";
 import { batchSettings } from "../services/consumer/config.ts";

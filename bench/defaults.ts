@@ -1,6 +1,6 @@
 // Default settings of the benched services, read from their schemas.
 import { z } from "zod";
-import { parseConfig } from "#lib/runtime/config.ts";
+import { parseConfig } from "#lib/config/parse.ts";
 
 /** A service's settings as they are when nobody sets anything. */
 export function defaultsOf<Shape extends z.ZodRawShape>(settings: Shape): z.output<z.ZodObject<Shape>> {

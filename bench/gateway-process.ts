@@ -1,10 +1,10 @@
 // Process under test: a gateway over the log named by its argument, "sqlite:FILE" or "kafka:HOST:PORT"; open, unless a
 // second argument is the key it asks for.
 import { pino } from "pino";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
+import { createMetricsRegistry } from "#lib/process/metrics.ts";
 import { startGateway } from "../services/gateway/app.ts";
 import { ingressSettings } from "../services/gateway/config.ts";
 import { defaultsOf } from "./defaults.ts";

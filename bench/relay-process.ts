@@ -1,9 +1,9 @@
 // Process under test: a relay service over the SQLite log in the file of its first argument, polling every second
 // argument milliseconds.
 import { pino } from "pino";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
-import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
+import { createMetricsRegistry } from "#lib/process/metrics.ts";
 import { startRelay } from "../services/relay/app.ts";
 import { relaySettings } from "../services/relay/config.ts";
 import { defaultsOf } from "./defaults.ts";

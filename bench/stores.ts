@@ -4,14 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../test/support/clickhouse.ts";
-import { kafkaForTests } from "../test/support/kafka.ts";
-import { spawnMillrace } from "../test/support/processes.ts";
+import { startTestClickHouse, type TestClickHouse } from "../test/kit/clickhouse.ts";
+import { kafkaForTests } from "../test/kit/kafka.ts";
+import { spawnMillrace } from "../test/kit/processes.ts";
 import { CaseFailedError, type Setting } from "./result.ts";
 
 export interface LogTarget extends AsyncDisposable {

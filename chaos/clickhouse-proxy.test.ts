@@ -5,7 +5,7 @@ import { createClient } from "@clickhouse/client";
 import { afterAll, afterEach, beforeAll, expect, it, vi } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../test/support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../test/kit/clickhouse.ts";
 import { type ClickHouseFault, type ClickHouseProxy, startClickHouseProxy } from "./clickhouse-proxy.ts";
 
 let clickhouse: TestClickHouse;

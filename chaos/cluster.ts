@@ -4,20 +4,20 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { freePort } from "../test/support/free-port.ts";
-import { kafkaForTests, type TestBroker } from "../test/support/kafka.ts";
-import { spawnMillrace } from "../test/support/processes.ts";
+import { clockEnvironment } from "../test/kit/clock.ts";
+import { freePort } from "../test/kit/free-port.ts";
+import { kafkaForTests, type TestBroker } from "../test/kit/kafka.ts";
+import { spawnMillrace } from "../test/kit/processes.ts";
+import { createService, type Service } from "../test/kit/service.ts";
+import { startTcpProxy, type TcpProxy } from "../test/kit/tcp-proxy.ts";
 import { type ClickHouseProxy, startClickHouseProxy } from "./clickhouse-proxy.ts";
-import { clockEnvironment } from "./clock.ts";
 import { API_KEYS } from "./event-source.ts";
 import { CONSUMERS, GATEWAYS } from "./kinds.ts";
 import { onlyChildOf } from "./os-processes.ts";
-import { createService, type Service } from "./service.ts";
-import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
 
 export interface Cluster extends AsyncDisposable {
   broker: TestBroker;

@@ -1,7 +1,7 @@
 // Events to send, at a steady rate: new ones, and now and then one that was acknowledged before.
 import { randomUUID } from "node:crypto";
+import { createRandom } from "../test/kit/random.ts";
 import { createIdentityTraffic } from "./identity-traffic.ts";
-import { createRandom } from "./random.ts";
 
 /** The gateways' keys. */
 export const API_KEYS = { public: "chaos-public-key", secret: "chaos-secret-key" } as const;

@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
 import { factsOf, type IdentityFacts } from "#lib/identity/facts.ts";
 import { peopleOf } from "#lib/identity/people.ts";
+import { createRandom } from "../test/kit/random.ts";
 import { createIdentityTraffic, householdOf, type Said } from "./identity-traffic.ts";
-import { createRandom } from "./random.ts";
 
 const EVENTS = 60_000;
 

@@ -1,7 +1,7 @@
 // What the load says about people: households of users and browsers whose events identify, claim and merge them, again and
 // again, each time with another event time. Who is who in the end is for lib/identity to say.
 import { IDENTITY_EVENTS } from "#lib/identity/facts.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../test/kit/random.ts";
 
 /** The part of an event that its dialect has no say in. */
 export interface Said {

@@ -1,9 +1,9 @@
 // Runs a plan: each fault at its time, or as soon after it as those it must not overlap with have ended.
 import { setTimeout as sleep } from "node:timers/promises";
+import { createRandom } from "../test/kit/random.ts";
 import type { FaultContext } from "./faults/fault.ts";
 import { FAULTS } from "./faults/table.ts";
 import { KINDS, type Lane } from "./kinds.ts";
-import { createRandom } from "./random.ts";
 import type { PlannedFault } from "./schedule.ts";
 import type { StandaloneReport } from "./standalone.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { createRandom } from "../test/kit/random.ts";
 import { ALL_KINDS, type FaultKind, KINDS } from "./kinds.ts";
-import { createRandom } from "./random.ts";
 import { type PlannedFault, planFaults } from "./schedule.ts";
 
 const SEEDS = Array.from({ length: 300 }, (_, seed) => seed);

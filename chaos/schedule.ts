@@ -1,6 +1,7 @@
 // Which faults, when, on what: decided by the seed alone, before anything is started.
+
+import { createRandom, type Random } from "../test/kit/random.ts";
 import { ALL_KINDS, type FaultKind, KINDS, type KindSpec, type Lane } from "./kinds.ts";
-import { createRandom, type Random } from "./random.ts";
 
 export interface PlannedFault {
   /** Since the load began. */

@@ -1,8 +1,8 @@
 // `millrace start` as the faults see it: killed, frozen, and started again where it was, as a service manager would.
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { FREE_PORTS, type Spawned, spawnMillrace } from "../test/support/processes.ts";
-import { killWithUs } from "./guard.ts";
+import { killWithUs } from "../test/kit/guard.ts";
+import { FREE_PORTS, type Spawned, spawnMillrace } from "../test/kit/processes.ts";
 
 export interface StandaloneProcess extends AsyncDisposable {
   readonly url: string;

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { createRandom } from "./random.ts";
+import { createRandom } from "../test/kit/random.ts";
 import { runStandaloneChaos } from "./standalone.ts";
 
 /** Two kills and a full disk are its first faults; another seed takes longer, and holds as well. */

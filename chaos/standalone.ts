@@ -1,6 +1,6 @@
 // `millrace start`, with its SQLite log, under kills, freezes and full disks while a client writes; then the audit.
 import { setTimeout as sleep } from "node:timers/promises";
-import { spawnMillrace } from "../test/support/processes.ts";
+import { spawnMillrace } from "../test/kit/processes.ts";
 import { compare, type StoredRow } from "./audit.ts";
 import { contentText, createStandaloneClient, type StandaloneClient } from "./standalone-client.ts";
 import { createDisk, type Disk } from "./standalone-disk.ts";

@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { interpolate, type Query, queriesOf, readDashboards, type TimeRange } from "../test/support/dashboards.ts";
-import { prometheusForTests } from "../test/support/prometheus.ts";
-import { parseExpression } from "../test/support/promql.ts";
+import { interpolate, type Query, queriesOf, readDashboards, type TimeRange } from "../test/kit/dashboards.ts";
+import { prometheusForTests } from "../test/kit/prometheus.ts";
+import { parseExpression } from "../test/kit/promql.ts";
 import { runLoad } from "./dashboards/load.ts";
 import { type Millrace, SCRAPE_SECONDS, startAgent, startMillrace, startPrometheus } from "./dashboards/stack.ts";
 

@@ -64,6 +64,7 @@ const STEPS: Record<string, () => Promise<Result>> = {
   "types sdk/react": () => run("tsc", ["-p", "sdk/react", "--noEmit"]),
   "types test/browser": () => run("tsc", ["-p", "test/browser"]),
   biome: () => run("biome", ["check", "--error-on-warnings", "--max-diagnostics=100"]),
+  imports: () => run(process.execPath, ["scripts/import-rules.ts"]),
   knip: () => run("knip", ["--no-progress"]),
   "buf lint": () => run("buf", ["lint"]),
   "buf breaking": bufBreaking,

@@ -1,6 +1,6 @@
 // `npm run kills`: the kill test of test/integrity at full length, with its report.
 import { parseArgs } from "node:util";
-import { runConsumerKills } from "../test/integrity/consumer-kills.ts";
+import { runConsumerKills } from "../test/kit/consumer-kills.ts";
 
 const { values } = parseArgs({
   options: {

@@ -2,11 +2,11 @@
 // answer about them compared with what is known. test/component/queries.test.ts is its short form.
 import { inspect, isDeepStrictEqual, parseArgs } from "node:util";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse } from "../test/support/clickhouse.ts";
-import { createStage } from "../test/support/consumer.ts";
-import { resolved } from "../test/support/identity.ts";
-import { type Asked, KNOWN_ANSWERS } from "../test/support/known-answers.ts";
-import { knownPeople } from "../test/support/known-people.ts";
+import { startTestClickHouse } from "../test/kit/clickhouse.ts";
+import { createStage } from "../test/kit/consumer.ts";
+import { resolved } from "../test/kit/identity.ts";
+import { type Asked, KNOWN_ANSWERS } from "../test/kit/known-answers.ts";
+import { knownPeople } from "../test/kit/known-people.ts";
 
 const DATABASE = "people";
 const PARTITIONS = 4;

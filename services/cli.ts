@@ -1,7 +1,8 @@
 // `millrace <command>`: looks up the command and hands its arguments on. Only the wanted service is loaded.
-import { exitWith } from "#lib/runtime/lifecycle.ts";
-import { didYouMean } from "#lib/runtime/suggest.ts";
-import { packageVersion } from "#lib/runtime/version.ts";
+
+import { didYouMean } from "#lib/config/suggest.ts";
+import { exitWith } from "#lib/process/lifecycle.ts";
+import { packageVersion } from "#lib/process/version.ts";
 
 /** What each service's main.ts exports: arguments after the command and the environment to an exit code. */
 interface CommandModule {
@@ -37,7 +38,7 @@ const COMMANDS: Record<string, Command> = {
   },
   relays: {
     summary: "shows which agents are connected, has them send now or more often",
-    load: () => import("./relays/main.ts"),
+    load: () => import("../commands/relays/main.ts"),
   },
   pulse: {
     summary: "pulse's server under pulse's flags: history, relays, alerts in one process",
@@ -45,27 +46,30 @@ const COMMANDS: Record<string, Command> = {
   },
   clickhouse: {
     summary: "the standalone's ClickHouse endpoint alone, for development",
-    load: () => import("./standalone/clickhouse-main.ts"),
+    load: () => import("./clickhouse/main.ts"),
   },
-  migrate: { summary: "brings tables and topics up to date", load: () => import("./migrate/main.ts") },
+  migrate: { summary: "brings tables and topics up to date", load: () => import("../commands/migrate/main.ts") },
   doctor: {
     summary: "checks every part and follows an event through all of them; says what to do",
-    load: () => import("./doctor/main.ts"),
+    load: () => import("../commands/doctor/main.ts"),
   },
-  verify: { summary: "proves that nothing on the log was lost or doubled", load: () => import("./verify/main.ts") },
+  verify: {
+    summary: "proves that nothing on the log was lost or doubled",
+    load: () => import("../commands/verify/main.ts"),
+  },
   "dead-letters": {
     summary: "lists what could not be stored, and puts it on the log again",
-    load: () => import("./dead-letters/main.ts"),
+    load: () => import("../commands/dead-letters/main.ts"),
   },
   properties: {
     summary: "shows which properties events have, and makes columns of them",
-    load: () => import("./properties/main.ts"),
+    load: () => import("../commands/properties/main.ts"),
   },
   persons: {
     summary: "deletes a person from everything that is stored",
-    load: () => import("./persons/main.ts"),
+    load: () => import("../commands/persons/main.ts"),
   },
-  import: { summary: "sends the rows of a file as events", load: () => import("./import/main.ts") },
+  import: { summary: "sends the rows of a file as events", load: () => import("../commands/import/main.ts") },
 };
 
 function usage(): string {

@@ -1,5 +1,5 @@
 // Gateway, consumer, broker, ClickHouse and load on one machine, at a given rate: from a socket to a row.
-import { spawnMillrace } from "../../test/support/processes.ts";
+import { spawnMillrace } from "../../test/kit/processes.ts";
 import type { LoadOrder } from "../load.ts";
 import { startMeasured } from "../meter.ts";
 import { type Latencies, probe } from "../probe.ts";

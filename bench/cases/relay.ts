@@ -3,7 +3,7 @@ import { once } from "node:events";
 import net from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
 import { startMeasured } from "../meter.ts";

@@ -1,6 +1,6 @@
 // `millrace start` as a user runs it: one command, from a socket to a row.
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { FREE_PORTS, spawnMillrace } from "../../test/support/processes.ts";
+import { FREE_PORTS, spawnMillrace } from "../../test/kit/processes.ts";
 import type { LoadOrder } from "../load.ts";
 import { expectCounted, type Result, type Setting } from "../result.ts";
 import { runLoad } from "../run-load.ts";

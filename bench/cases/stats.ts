@@ -1,14 +1,14 @@
 // How fast the history API answers over a week of points: a million and a half a day, rolled up as the consumer does it.
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { noteNextSlot } from "#lib/points/progress.ts";
 import { computeSlots, slotOf } from "#lib/points/slots.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { type ClickHouseEndpoint, startClickHouse } from "../../services/standalone/clickhouse.ts";
+import { type ClickHouseEndpoint, startClickHouse } from "../../services/clickhouse/app.ts";
 import { startStats } from "../../services/stats/app.ts";
 import { statsSettings } from "../../services/stats/config.ts";
 import { defaultsOf } from "../defaults.ts";

@@ -1,5 +1,5 @@
 // The clock that people set jumps: minutes back, hours forward, back to the truth.
-import { setClock } from "../clock.ts";
+import { setClock } from "../../test/kit/clock.ts";
 import { drained } from "../watch.ts";
 import { type Fault, type FaultContext, hold, logged, serviceOf, until } from "./fault.ts";
 

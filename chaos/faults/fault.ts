@@ -1,10 +1,10 @@
 // What a fault is, and what several of them need.
 import { setTimeout as sleep } from "node:timers/promises";
-import type { LogLine, Spawned } from "../../test/support/processes.ts";
+import type { LogLine, Spawned } from "../../test/kit/processes.ts";
+import type { Random } from "../../test/kit/random.ts";
+import type { Service } from "../../test/kit/service.ts";
 import type { Cluster } from "../cluster.ts";
 import type { Load } from "../load.ts";
-import type { Random } from "../random.ts";
-import type { Service } from "../service.ts";
 import type { StandaloneReport } from "../standalone.ts";
 
 export interface FaultContext {

@@ -1,7 +1,7 @@
 // What happens between processes: slow, reset, and ClickHouse answering as it does on a bad day.
-import { askMetadata } from "../../test/support/kafka.ts";
+import { askMetadata } from "../../test/kit/kafka.ts";
+import type { TcpProxy } from "../../test/kit/tcp-proxy.ts";
 import type { ClickHouseFault } from "../clickhouse-proxy.ts";
-import type { TcpProxy } from "../tcp-proxy.ts";
 import { type Fault, type FaultContext, hold, serviceOf, until } from "./fault.ts";
 
 /** A fault on a way that nobody uses now, because another fault is at work behind it, waits for somebody to use it. */

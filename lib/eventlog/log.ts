@@ -1,5 +1,5 @@
 // The event log as the services see it: an append-only, partitioned log that is durable before it says yes.
-// Adapters: kafka.ts (Kafka, Redpanda) and sqlite.ts (one process). test/support/eventlog-contract.ts holds both to this page.
+// Adapters: kafka.ts (Kafka, Redpanda) and sqlite.ts (one process). test/kit/eventlog-contract.ts holds both to this page.
 
 /** A record on its way to the log. The adapter chooses the partition by `key` (murmur2, as Kafka's Java client does). */
 export interface AppendRecord {

@@ -1,10 +1,10 @@
 // The log as a command finds it that stands beside the services: on Kafka when brokers are named, else the standalone's.
 import { join } from "node:path";
-import { createLogger } from "#lib/runtime/log.ts";
-import { createKafkaLog } from "./kafka.ts";
-import { type KafkaConfig, kafkaOptions } from "./kafka-settings.ts";
+import { createLogger } from "#lib/process/log.ts";
+import { createKafkaLog } from "./kafka/log.ts";
+import { type KafkaConfig, kafkaOptions } from "./kafka/settings.ts";
 import type { EventLog } from "./log.ts";
-import { createSqliteLog } from "./sqlite.ts";
+import { createSqliteLog } from "./sqlite/log.ts";
 
 /** `command` is the name that brokers see. Rejects with LogUnavailableError when there is no log in `dataDir`. */
 export async function openLogForReading(config: KafkaConfig & { dataDir: string }, command: string): Promise<EventLog> {

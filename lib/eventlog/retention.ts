@@ -1,6 +1,6 @@
 // How long a log keeps a record, for those who have to say when it will be gone.
-import type { KafkaConnection } from "./kafka-client.ts";
-import { createKafkaInspection } from "./kafka-inspection.ts";
+import type { KafkaConnection } from "./kafka/client.ts";
+import { createKafkaInspection } from "./kafka/inspection.ts";
 import { LogUnavailableError } from "./log.ts";
 
 export interface LogRetention {

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import { createLogger } from "#lib/runtime/log.ts";
-import { startTelemetry } from "#lib/runtime/telemetry.ts";
-import { SPAN_KINDS, startTraceReceiver } from "../../test/support/otlp.ts";
+import { createLogger } from "#lib/process/log.ts";
+import { startTelemetry } from "#lib/process/telemetry.ts";
+import { SPAN_KINDS, startTraceReceiver } from "../../test/kit/otlp.ts";
 import { processTraced, sendTraced } from "./traces.ts";
 
 const parentOf = (digit: string) => ({ traceparent: `00-${digit.repeat(32)}-${digit.repeat(16)}-01` });

@@ -1,5 +1,5 @@
 // Spans around records on their way to and from the log, with the messaging attributes of OpenTelemetry.
-import { contextFrom, linksTo, telemetryEnabled, withSpan } from "#lib/runtime/telemetry.ts";
+import { contextFrom, linksTo, telemetryEnabled, withSpan } from "#lib/process/telemetry.ts";
 
 type Traced = { readonly traceparent?: string | undefined };
 

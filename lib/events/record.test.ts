@@ -2,7 +2,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
-import { anyLogEvent } from "../../test/support/event-arbitrary.ts";
+import { anyLogEvent } from "../../test/kit/event-arbitrary.ts";
 import { createRecordEncoder, decodeRecord, encodeRecordPlain, type LogEvent, PoisonRecordError } from "./record.ts";
 
 // Any UTF-16 at all, unpaired surrogates included, and long enough to need length prefixes of one and two bytes.

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { anyLogEvent } from "../../test/support/event-arbitrary.ts";
+import { anyLogEvent } from "../../test/kit/event-arbitrary.ts";
 import { createRecordEncoder, decodeRecord, type LogEvent, PoisonRecordError } from "./record.ts";
 import { createRecordScanner } from "./record-scanner.ts";
 import { createEventRows } from "./row.ts";

@@ -1,7 +1,7 @@
 // Settings of every command that connects to ClickHouse.
 import { z } from "zod";
-import { httpUrl, identifier, type Setting, secret, settingInfo, text } from "#lib/runtime/settings.ts";
-import { authorities, readAuthorities } from "#lib/runtime/tls-settings.ts";
+import { httpUrl, identifier, type Setting, secret, settingInfo, text } from "#lib/config/settings.ts";
+import { authorities, readAuthorities } from "#lib/config/tls-settings.ts";
 import type { ClickHouseOptions } from "./clickhouse.ts";
 
 /** Settings of every service that speaks to ClickHouse. */

@@ -1,8 +1,8 @@
 // The warehouse over ClickHouse's HTTP interface; the only importer of @clickhouse/client.
 import { Readable } from "node:stream";
 import { ClickHouseError, type ClickHouseSettings, createClient } from "@clickhouse/client";
-import { withSpan } from "#lib/runtime/telemetry.ts";
-import { type ClusterOptions, createClusterWarehouse } from "./cluster.ts";
+import { withSpan } from "#lib/process/telemetry.ts";
+import { type ClusterOptions, createClusterWarehouse } from "./cluster/cluster.ts";
 import { type InsertOptions, type QueryOptions, type Warehouse, WarehouseError } from "./warehouse.ts";
 import { classify, type Operation } from "./warehouse-errors.ts";
 

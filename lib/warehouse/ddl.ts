@@ -1,7 +1,7 @@
 // A migration's statements as a server of a certain kind needs them. The files are written for one server; for a cluster
 // and for ClickHouse Cloud engine, names and deduplication window are put in as they are sent, so that a file and its
 // checksum are the same everywhere.
-import { isViewOfAShard, placementOf, shardDatabase } from "./placement.ts";
+import { isViewOfAShard, placementOf, shardDatabase } from "./cluster/placement.ts";
 import { quoteText, type SqlToken, scanSql } from "./sql.ts";
 
 /**
@@ -125,7 +125,7 @@ function insertInto({ statement, tokens, database, target }: Parts): RenderedSta
 function placeOf(table: string) {
   const placement = placementOf(table);
   if (!placement)
-    throw new DdlError(`table ${table} has no place in a cluster: give it one in lib/warehouse/placement.ts`);
+    throw new DdlError(`table ${table} has no place in a cluster: give it one in lib/warehouse/cluster/placement.ts`);
   return placement;
 }
 

@@ -5,9 +5,9 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { BaseLogger } from "pino";
 import { type ClickHouseOptions, createClickHouseWarehouse } from "./clickhouse.ts";
-import type { ClusterOptions } from "./cluster.ts";
+import type { ClusterOptions } from "./cluster/cluster.ts";
+import { shardCountFault, shardOrderFault } from "./cluster/shards.ts";
 import { type DdlMode, renderDatabases, renderStatement } from "./ddl.ts";
-import { shardCountFault, shardOrderFault } from "./shards.ts";
 import { splitStatements } from "./sql.ts";
 import { shardsOf, type Warehouse } from "./warehouse.ts";
 

@@ -2,7 +2,7 @@
 // their checksums, because they may change any day.
 import type { BaseLogger } from "pino";
 import { z } from "zod";
-import { type DurationBounds, duration, type Setting, settingInfo } from "#lib/runtime/settings.ts";
+import { type DurationBounds, duration, type Setting, settingInfo } from "#lib/config/settings.ts";
 import { quoteText } from "./sql.ts";
 import { shardsOf, type Warehouse } from "./warehouse.ts";
 

@@ -6,9 +6,9 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { FREE_PORTS, type Spawned, spawnMillrace } from "../../test/support/processes.ts";
+import { FREE_PORTS, type Spawned, spawnMillrace } from "../../test/kit/processes.ts";
 
 export const KEY = "load";
 /** Of a caller who meets the limit. */

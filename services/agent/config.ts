@@ -1,10 +1,10 @@
 // Settings of `millrace agent`. Environment variables carry the prefix MILLRACE_, because ID, TOKEN or COMMAND mean other
 // things in a shell.
 import { z } from "zod";
+import { parseConfig } from "#lib/config/parse.ts";
+import { duration, flag, oneOf, secret, text } from "#lib/config/settings.ts";
+import { LOG_LEVELS } from "#lib/process/log.ts";
 import { nameFault } from "#lib/relay-protocol/client-collectors.ts";
-import { parseConfig } from "#lib/runtime/config.ts";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { duration, flag, oneOf, secret, text } from "#lib/runtime/settings.ts";
 import { BUILT_IN_NAMES } from "./collectors.ts";
 
 const COMMAND = "millrace agent";

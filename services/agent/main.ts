@@ -1,6 +1,6 @@
 // `millrace agent`: measures this host and answers the relay's polls.
-import { runService } from "#lib/runtime/lifecycle.ts";
-import { createLogger } from "#lib/runtime/log.ts";
+import { runService } from "#lib/process/lifecycle.ts";
+import { createLogger } from "#lib/process/log.ts";
 import { startAgent } from "./app.ts";
 import { parseAgentConfig } from "./config.ts";
 

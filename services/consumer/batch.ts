@@ -1,6 +1,6 @@
 // Gathers consecutive records of one partition until there are enough of them, or the oldest has waited long enough.
 import type { Assignment, StoredRecord } from "#lib/eventlog/log.ts";
-import type { Clock } from "#lib/runtime/clock.ts";
+import type { Clock } from "#lib/process/clock.ts";
 
 export interface BatchBounds {
   recordsMax: number;

@@ -1,7 +1,7 @@
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { afterEach, expect, it } from "vitest";
-import type { Clock } from "#lib/runtime/clock.ts";
+import type { Clock } from "#lib/process/clock.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { type Breaker, BreakerOpenError, createBreaker } from "./breaker.ts";
 import { createConsumerMetrics } from "./metrics.ts";

@@ -1,8 +1,8 @@
 // Settings of `millrace consumer`: batches, id window, retries.
 import { z } from "zod";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { bytes, count, duration, flag, oneOf, port, text } from "#lib/runtime/settings.ts";
+import { bytes, count, duration, flag, oneOf, port, text } from "#lib/config/settings.ts";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { LOG_LEVELS } from "#lib/process/log.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
 /** One insert must stay one block (docs/design.md, "Exactly once"). */

@@ -1,16 +1,16 @@
 // Consecutive records of a partition into ClickHouse, exactly once: marker, insert under a token, commit. What ClickHouse
 // refuses is cut in halves until the record is found that cannot be stored; refusals.ts says when it may be given up.
 import type { StoredRecord } from "#lib/eventlog/log.ts";
+import type { IdWindow } from "#lib/ledger/id-window.ts";
+import type { Marker } from "#lib/ledger/marker.ts";
+import type { Fate, Fates } from "#lib/ledger/stored.ts";
 import type { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { PartitionHaltedError } from "./halted.ts";
-import type { IdWindow } from "./id-window.ts";
 import type { FactWriter } from "./identity/fact-writer.ts";
 import { createInserter, INSERT_DEADLINE_MS, type InsertDeps, REPAIR_ROUNDS_MAX } from "./insert.ts";
-import type { Marker } from "./marker.ts";
 import type { Prepared, Preparer, Refusal } from "./prepare.ts";
 import { createSuspects, type Suspects, tableRefuses } from "./refusals.ts";
 import type { PartitionSlots } from "./rollup/roller.ts";
-import type { Fate, Fates } from "./stored.ts";
 
 /** One insert must stay one block (docs/design.md, "Exactly once"). Escapes can make rows longer than their records. */
 const INSERT_BYTES_MAX = 8_000_000;

@@ -3,18 +3,18 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Assignment } from "#lib/eventlog/log.ts";
-import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/events/outcome-rows.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
-import type { RowTable } from "#lib/events/stored-topics.ts";
-import type { Clock } from "#lib/runtime/clock.ts";
+import type { Marker, MarkerKeeper } from "#lib/ledger/marker.ts";
+import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/ledger/outcome-rows.ts";
+import type { StoredOffsets } from "#lib/ledger/stored.ts";
+import type { RowTable } from "#lib/ledger/stored-topics.ts";
+import type { Clock } from "#lib/process/clock.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { BreakerOpenError } from "./breaker.ts";
 import { PartitionHaltedError } from "./halted.ts";
-import type { Marker, MarkerKeeper } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { askPatiently, insertPatiently } from "./patience.ts";
 import type { DeadLetter, Prepared } from "./prepare.ts";
-import type { StoredOffsets } from "./stored.ts";
 
 /** An insert begins at most this long after its marker was acknowledged. */
 export const INSERT_DEADLINE_MS = 10_000;

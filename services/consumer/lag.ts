@@ -1,7 +1,7 @@
 // How far a partition is behind its log. Measured beside the work, not by it: it matters most while the work is stuck.
 import { setTimeout as pause } from "node:timers/promises";
 import type { Assignment } from "#lib/eventlog/log.ts";
-import type { Clock } from "#lib/runtime/clock.ts";
+import type { Clock } from "#lib/process/clock.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 
 /** Disposing ends the measuring and takes the partition's values away, which are another process' to report from now on. */

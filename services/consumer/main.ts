@@ -1,12 +1,13 @@
 // `millrace consumer`: settings, Kafka, ClickHouse, health port.
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
-import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
-import { parseConfig } from "#lib/runtime/config.ts";
-import { createHealth, serveHealth } from "#lib/runtime/health.ts";
-import { runService } from "#lib/runtime/lifecycle.ts";
-import { createLogger } from "#lib/runtime/log.ts";
-import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
-import { startTelemetry } from "#lib/runtime/telemetry.ts";
+
+import { parseConfig } from "#lib/config/parse.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
+import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
+import { createHealth, serveHealth } from "#lib/http/health.ts";
+import { runService } from "#lib/process/lifecycle.ts";
+import { createLogger } from "#lib/process/log.ts";
+import { createMetricsRegistry } from "#lib/process/metrics.ts";
+import { startTelemetry } from "#lib/process/telemetry.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";

@@ -1,7 +1,7 @@
 // Metrics of the consumer.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import { startAtZero } from "#lib/runtime/metrics.ts";
-import type { Fate } from "./stored.ts";
+import type { Fate } from "#lib/ledger/stored.ts";
+import { startAtZero } from "#lib/process/metrics.ts";
 
 export interface ConsumerMetrics {
   insertSeconds: Histogram;

@@ -4,21 +4,27 @@ import type { Logger } from "pino";
 import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
 import { processTraced } from "#lib/eventlog/traces.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
-import type { Clock } from "#lib/runtime/clock.ts";
-import { sleepUnless } from "#lib/runtime/retry.ts";
+import {
+  APPEND_TIME_MARGIN_MS,
+  createIdWindow,
+  type IdWindow,
+  type IdWindowBounds,
+  windowId,
+} from "#lib/ledger/id-window.ts";
+import { createMarkerKeeper, decodeCommit, type Marker } from "#lib/ledger/marker.ts";
+import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
+import type { Clock } from "#lib/process/clock.ts";
+import { sleepUnless } from "#lib/process/retry.ts";
 import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";
 import { createFlusher, type Flusher } from "./flush.ts";
 import { PartitionHaltedError, TableRefusesError } from "./halted.ts";
-import { APPEND_TIME_MARGIN_MS, createIdWindow, type IdWindow, type IdWindowBounds, windowId } from "./id-window.ts";
 import type { Identity } from "./identity/resolver.ts";
 import type { TopicKind } from "./kinds.ts";
 import { type LagWatch, watchLag } from "./lag.ts";
-import { createMarkerKeeper, decodeCommit, type Marker } from "./marker.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { askPatiently } from "./patience.ts";
 import type { PartitionSlots, Rollup } from "./rollup/roller.ts";
-import { createStoredOffsets, type StoredOffsets } from "./stored.ts";
 
 export interface PartitionDeps {
   kind: TopicKind;

@@ -1,6 +1,6 @@
 // Waiting for ClickHouse: every call of a partition goes through here.
 import type { Logger } from "pino";
-import { retryForever } from "#lib/runtime/retry.ts";
+import { retryForever } from "#lib/process/retry.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { BreakerOpenError } from "./breaker.ts";
 

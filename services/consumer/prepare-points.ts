@@ -6,8 +6,9 @@ import { formatUuid } from "#lib/events/ids.ts";
 import { decodePoint, pointId } from "#lib/events/point-record.ts";
 import { createPointRows } from "#lib/events/point-row.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
-import { createFirstPositions, type Positions } from "./first-position.ts";
-import { type IdWindow, windowId } from "./id-window.ts";
+import { createFirstPositions, type Positions } from "#lib/ledger/first-position.ts";
+import { type IdWindow, windowId } from "#lib/ledger/id-window.ts";
+import type { StoredOffsets } from "#lib/ledger/stored.ts";
 import {
   addDeadLetter,
   type Known,
@@ -18,7 +19,6 @@ import {
   poisonOf,
   type Refusal,
 } from "./prepare.ts";
-import type { StoredOffsets } from "./stored.ts";
 
 export function createPointPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
   const rowOf = createPointRows(origin);

@@ -5,10 +5,10 @@ import { PoisonRecordError } from "#lib/events/record.ts";
 import { createRecordScanner, FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { createRowWriter } from "#lib/events/row-writer.ts";
-import { createFirstPositions, type Positions } from "./first-position.ts";
-import { type IdWindow, type Moment, windowId } from "./id-window.ts";
+import { createFirstPositions, type Positions } from "#lib/ledger/first-position.ts";
+import { type IdWindow, type Moment, windowId } from "#lib/ledger/id-window.ts";
+import type { Fate, StoredOffsets } from "#lib/ledger/stored.ts";
 import { isIdentityEvent } from "./identity/record-facts.ts";
-import type { Fate, StoredOffsets } from "./stored.ts";
 
 /** Why an offset is no row. */
 export interface Outcome {

@@ -8,10 +8,10 @@
 // a replay, which finds the same outcomes in ClickHouse, decides the same.
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import { REFUSED_CLASS } from "#lib/ledger/stored.ts";
 import type { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { TableRefusesError } from "./halted.ts";
 import type { Refusal } from "./prepare.ts";
-import { REFUSED_CLASS } from "./stored.ts";
 
 /** So many refused in a row, with not one accepted, are no coincidence. */
 export const REFUSED_MAX = 16;

@@ -1,9 +1,9 @@
 // The watchdog of one partition's way from the log. Membership of a group, heartbeats and fetching can each look well
 // while no record comes; what is looked at here is only whether the partition gets what the log says it has.
 import type { Assignment } from "#lib/eventlog/log.ts";
-import type { Clock } from "#lib/runtime/clock.ts";
+import type { Clock } from "#lib/process/clock.ts";
 
-/** The adapter repairs by itself what it knows of in less (lib/eventlog/kafka-consumer.ts: 20 s). */
+/** The adapter repairs by itself what it knows of in less (lib/eventlog/kafka/consumer.ts: 20 s). */
 const STALL_MS = 30_000;
 const INTERVAL_MS = 2000;
 /** A reader that got nothing asks again within half a second (batch.ts), unless it has something else to do. */

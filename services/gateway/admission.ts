@@ -1,7 +1,7 @@
 // Bytes in flight: everything a request holds from its first body byte until its answer is written. Each kind of caller
 // has a budget of its own, and within it no caller takes all of it: what one holds, another is not refused for.
 import { isIP } from "node:net";
-import { networkOf } from "#lib/runtime/addresses.ts";
+import { networkOf } from "#lib/http/addresses.ts";
 
 /** Who holds the bytes. A secret key (or no key set at all) is one caller, of a public one each address is. */
 export type Holder =

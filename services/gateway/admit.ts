@@ -1,5 +1,5 @@
 // Room for a request's body, by who sends it.
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 import type { Admission, Holder, Lease } from "./admission.ts";
 import type { Grant } from "./auth.ts";
 import { declaredLength } from "./http-request.ts";

@@ -1,12 +1,12 @@
 // Composition root of the gateway.
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import { tlsFiles } from "#lib/config/tls-settings.ts";
 import { type AppendRecord, type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { createHealth, type HealthCheck } from "#lib/runtime/health.ts";
-import { listenHttp } from "#lib/runtime/http-listener.ts";
-import { tlsFiles } from "#lib/runtime/tls-settings.ts";
+import { createHealth, type HealthCheck } from "#lib/http/health.ts";
+import { listenHttp } from "#lib/http/listener.ts";
 import { type Admission, createAdmission } from "./admission.ts";
 import { createAdmit } from "./admit.ts";
 import { createKeys } from "./auth.ts";

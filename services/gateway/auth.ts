@@ -1,7 +1,7 @@
 // API keys: which header they come in, and whether they are known.
 import { isUtf8 } from "node:buffer";
 import { hash, timingSafeEqual } from "node:crypto";
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 
 /** What a request was let in by. */
 export interface Grant {

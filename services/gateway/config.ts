@@ -1,11 +1,11 @@
 // Settings of `millrace gateway`; refuses an open port without keys.
 import { z } from "zod";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
+import { bytes, count, csv, duration, flag, oneOf, port, text } from "#lib/config/settings.ts";
+import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { isLoopback } from "#lib/runtime/loopback.ts";
-import { bytes, count, csv, duration, flag, oneOf, port, text } from "#lib/runtime/settings.ts";
-import { refuseHalfHttps, tlsSettings } from "#lib/runtime/tls-settings.ts";
+import { isLoopback } from "#lib/http/loopback.ts";
+import { LOG_LEVELS } from "#lib/process/log.ts";
 import { IP_MODES, proxyFault } from "./trusted-proxies.ts";
 
 /** What a gateway needs, whoever starts it. */

@@ -1,7 +1,7 @@
 // What browsers are told. The table of the plain paths is that of the product-analytics contract (section 1.6); RPC paths
 // add the headers that Connect and gRPC-Web document.
 import { cors as rpcHeaders } from "@connectrpc/connect";
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { sendEmpty, sendText } from "./http-request.ts";
 import { type Origins, originOf } from "./origins.ts";
 

@@ -1,8 +1,8 @@
 // What plain HTTP dialects share: reading a bounded body, answering JSON.
 import type { ServerResponse } from "node:http";
-import { type BodyPatience, BodyStalledError, bodyChunks } from "#lib/runtime/body-chunks.ts";
-import { decodeTo, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/runtime/encodings.ts";
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import { type BodyPatience, BodyStalledError, bodyChunks } from "#lib/http/body-chunks.ts";
+import { decodeTo, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/http/encodings.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { type Lease, RETRY_AFTER_SECONDS } from "./admission.ts";
 import { type IpMode, storedAddress, type TrustedProxies } from "./trusted-proxies.ts";
 

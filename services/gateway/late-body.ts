@@ -1,6 +1,6 @@
 // Cancels HTTP/2 requests whose body never ends.
 import { constants } from "node:http2";
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 
 /**
  * Node's `requestTimeout` knows HTTP/1.1 only: over HTTP/2 a body that never comes to its end would hold its share of the

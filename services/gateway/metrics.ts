@@ -1,6 +1,6 @@
 // Metrics of the gateway.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import { startAtZero } from "#lib/runtime/metrics.ts";
+import { startAtZero } from "#lib/process/metrics.ts";
 import type { Verdict } from "./ingest.ts";
 
 export interface GatewayMetrics {

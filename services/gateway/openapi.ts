@@ -1,8 +1,8 @@
 // GET /openapi.json: the routes that plain HTTP can reach. test/component/openapi.test.ts calls each of them and compares
 // the answers with this, and this with the routes that the code has.
 
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
-import { packageVersion } from "#lib/runtime/version.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
+import { packageVersion } from "#lib/process/version.ts";
 import { sendJson } from "./http-request.ts";
 import { SCHEMAS } from "./openapi-schemas.ts";
 

@@ -1,5 +1,5 @@
 // The web origins whose pages may call.
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 
 export interface Origins {
   /** True for an origin of the list, compared as text: no wildcard, no other case, no trailing slash. */

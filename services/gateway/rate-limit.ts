@@ -1,6 +1,6 @@
 // Events a second by key, or by address where there is no key.
 import { isIP } from "node:net";
-import { networkOf } from "#lib/runtime/addresses.ts";
+import { networkOf } from "#lib/http/addresses.ts";
 
 export interface RateLimitOptions {
   /** 0: no limit. */

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import { createLogger } from "#lib/runtime/log.ts";
-import { startTelemetry } from "#lib/runtime/telemetry.ts";
-import { FAILED, type ReceivedSpan, startTraceReceiver } from "../../test/support/otlp.ts";
+import { createLogger } from "#lib/process/log.ts";
+import { startTelemetry } from "#lib/process/telemetry.ts";
+import { FAILED, type ReceivedSpan, startTraceReceiver } from "../../test/kit/otlp.ts";
 import { inRequestSpan, type RequestSpan } from "./request-span.ts";
 
 type Request = Parameters<typeof inRequestSpan>[0];

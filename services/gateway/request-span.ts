@@ -1,8 +1,8 @@
 // One server span a request, with the HTTP or RPC attributes of OpenTelemetry. What a caller does wrong is no failure of
 // ours: only what the gateway is at fault for marks a span as failed.
 
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
-import { contextFrom, failSpan, telemetryEnabled, traceparentOf, withSpan } from "#lib/runtime/telemetry.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
+import { contextFrom, failSpan, telemetryEnabled, traceparentOf, withSpan } from "#lib/process/telemetry.ts";
 
 /** By number: the text of grpc-status that spans carry. */
 const GRPC_CODES = [

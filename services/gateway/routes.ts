@@ -1,9 +1,9 @@
 // Path → dialect. Everything a caller can reach is listed here.
 import type { Logger } from "pino";
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
-import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
-import type { Health } from "#lib/runtime/health.ts";
-import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
+import type { BodyPatience } from "#lib/http/body-chunks.ts";
+import type { Health } from "#lib/http/health.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import { type Admit, holderOf } from "./admit.ts";
 import { type Grant, type Keys, keyOf } from "./auth.ts";
 import { type Cors, RPC_CORS } from "./cors.ts";

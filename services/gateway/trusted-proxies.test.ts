@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { networkOf } from "#lib/runtime/addresses.ts";
+import { networkOf } from "#lib/http/addresses.ts";
 import { createTrustedProxies, proxyFault, storedAddress } from "./trusted-proxies.ts";
 
 const PROXIES = createTrustedProxies(["loopback", "10.0.0.0/8", "192.0.2.7", "2001:db8:1::/48"]);

@@ -1,6 +1,6 @@
 // Whose X-Forwarded-For is believed, and how much of an address is kept.
 import { BlockList, isIP, isIPv4 } from "node:net";
-import { networkOf, plainAddress } from "#lib/runtime/addresses.ts";
+import { networkOf, plainAddress } from "#lib/http/addresses.ts";
 
 export const IP_MODES = ["full", "truncate", "off"] as const;
 export type IpMode = (typeof IP_MODES)[number];

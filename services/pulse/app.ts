@@ -1,8 +1,8 @@
 // pulse's server as a composition of Millrace's parts: the standalone without its gateway.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
-import type { RunningService } from "#lib/runtime/lifecycle.ts";
-import { createTokenCheck } from "#lib/runtime/token.ts";
+import { createTokenCheck } from "#lib/http/token.ts";
+import type { RunningService } from "#lib/process/lifecycle.ts";
 import { type Relay, startRelay } from "../relay/app.ts";
 import { startCore } from "../standalone/core.ts";
 import { startStats } from "../stats/app.ts";

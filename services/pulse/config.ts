@@ -1,11 +1,11 @@
 // Settings of `millrace pulse`: pulse's names, defaults and corrections, as the settings of the standalone's parts.
 import { z } from "zod";
-import { parseConfig } from "#lib/runtime/config.ts";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { isLoopback } from "#lib/runtime/loopback.ts";
-import { flag, oneOf, port, type Setting, secret, settingInfo, text } from "#lib/runtime/settings.ts";
-import { tlsSettings } from "#lib/runtime/tls-settings.ts";
-import { packageVersion } from "#lib/runtime/version.ts";
+import { parseConfig } from "#lib/config/parse.ts";
+import { flag, oneOf, port, type Setting, secret, settingInfo, text } from "#lib/config/settings.ts";
+import { tlsSettings } from "#lib/config/tls-settings.ts";
+import { isLoopback } from "#lib/http/loopback.ts";
+import { LOG_LEVELS } from "#lib/process/log.ts";
+import { packageVersion } from "#lib/process/version.ts";
 import { type StandaloneConfig, standaloneSchema } from "../standalone/config.ts";
 import { letterOf, withLongNames } from "./arguments.ts";
 

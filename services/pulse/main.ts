@@ -1,6 +1,6 @@
 // `millrace pulse`: pulse's command line and log lines around its server.
-import { runService } from "#lib/runtime/lifecycle.ts";
-import { createLogger } from "#lib/runtime/log.ts";
+import { runService } from "#lib/process/lifecycle.ts";
+import { createLogger } from "#lib/process/log.ts";
 import { type Pulse, startPulse } from "./app.ts";
 import { type PulseConfig, parsePulse } from "./config.ts";
 

@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
-import { createHealth } from "#lib/runtime/health.ts";
+import { createHealth } from "#lib/http/health.ts";
 import type { RelayConfig } from "./config.ts";
 import { type RelayConnection, serveConnection } from "./connection.ts";
 import { serveHttp } from "./http.ts";

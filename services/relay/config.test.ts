@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseConfig } from "#lib/runtime/config.ts";
+import { parseConfig } from "#lib/config/parse.ts";
 import { relaySchema } from "./config.ts";
 
 function parse(env: Record<string, string>) {

@@ -1,10 +1,10 @@
 // Settings of `millrace relay`; refuses an open port without a token.
 import { z } from "zod";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { isLoopback } from "#lib/runtime/loopback.ts";
-import { bytes, count, duration, flag, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
-import { needsBoth } from "#lib/runtime/tls-settings.ts";
+import { bytes, count, duration, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
+import { needsBoth } from "#lib/config/tls-settings.ts";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { isLoopback } from "#lib/http/loopback.ts";
+import { LOG_LEVELS } from "#lib/process/log.ts";
 
 /** Shorter polls would be a load and no measurement. */
 const POLL_MS_MIN = 100;

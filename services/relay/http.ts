@@ -1,8 +1,8 @@
 // The relay's HTTP port: routes, health, metrics.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
-import type { Health } from "#lib/runtime/health.ts";
-import { listenHttp, SMALL_LISTENER } from "#lib/runtime/http-listener.ts";
+import type { Health } from "#lib/http/health.ts";
+import { listenHttp, SMALL_LISTENER } from "#lib/http/listener.ts";
 import type { RelayRoutes } from "./routes.ts";
 
 export interface HttpOptions {

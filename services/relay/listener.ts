@@ -1,10 +1,10 @@
 // Accepts agents over TCP or TLS, up to a limit.
 import net from "node:net";
 import type { Logger } from "pino";
-import { limitConnections } from "#lib/runtime/connection-limits.ts";
-import { describeListenError } from "#lib/runtime/listen-error.ts";
-import { createTlsServer } from "#lib/runtime/tls.ts";
-import { tlsFiles } from "#lib/runtime/tls-settings.ts";
+import { tlsFiles } from "#lib/config/tls-settings.ts";
+import { limitConnections } from "#lib/http/connection-limits.ts";
+import { describeListenError } from "#lib/http/listen-error.ts";
+import { createTlsServer } from "#lib/http/tls.ts";
 import type { RelayConfig } from "./config.ts";
 import type { DropReason, RelayMetrics } from "./metrics.ts";
 

@@ -1,11 +1,12 @@
 // `millrace relay`: settings, Kafka, metrics.
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
-import { kafkaOptions } from "#lib/eventlog/kafka-settings.ts";
-import { parseConfig } from "#lib/runtime/config.ts";
-import { runService } from "#lib/runtime/lifecycle.ts";
-import { createLogger } from "#lib/runtime/log.ts";
-import { createMetricsRegistry } from "#lib/runtime/metrics.ts";
-import { startTelemetry } from "#lib/runtime/telemetry.ts";
+
+import { parseConfig } from "#lib/config/parse.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
+import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
+import { runService } from "#lib/process/lifecycle.ts";
+import { createLogger } from "#lib/process/log.ts";
+import { createMetricsRegistry } from "#lib/process/metrics.ts";
+import { startTelemetry } from "#lib/process/telemetry.ts";
 import { startRelayService } from "./app.ts";
 import { relaySchema } from "./config.ts";
 

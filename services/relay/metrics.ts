@@ -1,7 +1,7 @@
 // Metrics of the relay.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { startAtZero } from "#lib/process/metrics.ts";
 import type { ItemFault } from "#lib/relay-protocol/items.ts";
-import { startAtZero } from "#lib/runtime/metrics.ts";
 
 /** Why a connection ended before the relay wanted it to, or was not let in. */
 export type DropReason =

@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import { type AppendRecord, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
-import { sleepUnless } from "#lib/runtime/retry.ts";
+import { sleepUnless } from "#lib/process/retry.ts";
 import type { PointDropReason, RelayMetrics } from "./metrics.ts";
 
 export interface PointLogOptions {

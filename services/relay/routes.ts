@@ -2,10 +2,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import { z } from "zod";
+import { duration } from "#lib/config/settings.ts";
+import { isLoopback } from "#lib/http/loopback.ts";
+import { createTokenCheck } from "#lib/http/token.ts";
 import { formatOverride, OVERRIDE_INTERVAL_SECONDS_MAX, OVERRIDE_SECONDS_MAX } from "#lib/relay-protocol/override.ts";
-import { isLoopback } from "#lib/runtime/loopback.ts";
-import { duration } from "#lib/runtime/settings.ts";
-import { createTokenCheck } from "#lib/runtime/token.ts";
 import type { RelayConnection } from "./connection.ts";
 
 export interface RoutesOptions {

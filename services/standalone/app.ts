@@ -1,7 +1,7 @@
 // The all-in-one composition root: gateway, relay and stats over what core.ts starts.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
-import type { RunningService } from "#lib/runtime/lifecycle.ts";
+import type { RunningService } from "#lib/process/lifecycle.ts";
 import { startGateway } from "../gateway/app.ts";
 import { startRelay } from "../relay/app.ts";
 import { startStats } from "../stats/app.ts";

@@ -1,25 +1,13 @@
 // Settings of `millrace start`.
 import { z } from "zod";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { duration, flag, identifier, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
-import { refuseHalfHttps } from "#lib/runtime/tls-settings.ts";
+import { duration, flag, identifier } from "#lib/config/settings.ts";
+import { refuseHalfHttps } from "#lib/config/tls-settings.ts";
 import { retentionSettings } from "#lib/warehouse/retention.ts";
+import { endpointSettings } from "../clickhouse/config.ts";
 import { batchSettings } from "../consumer/config.ts";
 import { ingressSettings, refuseOpenIngress } from "../gateway/config.ts";
 import { refuseHalfTls, refuseOpenRelay, relaySettings } from "../relay/config.ts";
 import { refuseOpenStats, statsSettings } from "../stats/config.ts";
-
-/** Settings of the ClickHouse endpoint, alone or within the standalone. */
-export const endpointSettings = {
-  host: text("127.0.0.1").describe("Address to listen on; beyond loopback keys and CLICKHOUSE_PASSWORD are asked for."),
-  clickhouseHttpPort: port(8123).describe("Port of ClickHouse's HTTP interface."),
-  clickhouseUser: text("default").describe("ClickHouse user."),
-  clickhousePassword: secret("").describe("ClickHouse password; without one it listens on loopback only."),
-  dataDir: text("./.millrace").describe("Directory of all data."),
-  logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
-};
-
-export const endpointSchema = z.object(endpointSettings);
 
 export const standaloneSchema = z
   .object({

@@ -1,8 +1,8 @@
 // `millrace start`: everything in one process, and its banner.
-import { parseConfig } from "#lib/runtime/config.ts";
-import { runService } from "#lib/runtime/lifecycle.ts";
-import { createLogger } from "#lib/runtime/log.ts";
-import { startTelemetry } from "#lib/runtime/telemetry.ts";
+import { parseConfig } from "#lib/config/parse.ts";
+import { runService } from "#lib/process/lifecycle.ts";
+import { createLogger } from "#lib/process/log.ts";
+import { startTelemetry } from "#lib/process/telemetry.ts";
 import { type Standalone, startStandalone } from "./app.ts";
 import { standaloneSchema } from "./config.ts";
 

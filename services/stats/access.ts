@@ -1,6 +1,6 @@
 // Who may ask for stats, and what browsers are told.
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
-import { createTokenCheck } from "#lib/runtime/token.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
+import { createTokenCheck } from "#lib/http/token.ts";
 import { queryOf } from "./query-string.ts";
 
 export interface Access {

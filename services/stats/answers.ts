@@ -1,6 +1,6 @@
 // Answers in pulse's form.
 import type { ServerResponse } from "node:http";
-import type { HttpResponse } from "#lib/runtime/http-message.ts";
+import type { HttpResponse } from "#lib/http/message.ts";
 
 /** Compact JSON as Go's encoder writes it, with a line break at the end. */
 export function goJson(value: unknown): string {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { parseConfig } from "#lib/runtime/config.ts";
+import { parseConfig } from "#lib/config/parse.ts";
 import { statsSchema } from "./config.ts";
 
 const parse = (env: Record<string, string>) =>

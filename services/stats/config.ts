@@ -1,10 +1,10 @@
 // Settings of `millrace stats`; refuses an open port without a token.
 import { z } from "zod";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka-settings.ts";
-import { LOG_LEVELS } from "#lib/runtime/log.ts";
-import { isLoopback } from "#lib/runtime/loopback.ts";
-import { count, csv, duration, flag, oneOf, port, secret, text } from "#lib/runtime/settings.ts";
-import { refuseHalfHttps, tlsSettings } from "#lib/runtime/tls-settings.ts";
+import { count, csv, duration, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
+import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
+import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { isLoopback } from "#lib/http/loopback.ts";
+import { LOG_LEVELS } from "#lib/process/log.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { retentionSettings } from "#lib/warehouse/retention.ts";
 import { alertSettings } from "./alerts/evaluator-settings.ts";

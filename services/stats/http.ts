@@ -1,6 +1,6 @@
 // The stats port: who is asked in which order.
-import type { Health } from "#lib/runtime/health.ts";
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import type { Health } from "#lib/http/health.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import type { Access } from "./access.ts";
 import { sendEmpty, sendJson, sendText } from "./answers.ts";
 import type { StatsMetrics } from "./metrics.ts";

@@ -1,5 +1,5 @@
 // What is served on the stats port, piece by piece.
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 
 /** Answers and returns true if the request is one for it; leaves any other untouched. */
 export type Mounted = (request: HttpRequest, response: HttpResponse) => boolean;

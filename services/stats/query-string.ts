@@ -1,5 +1,5 @@
 // The query of a request as pulse reads it: repeated keys are kept in order, and the first value of a scalar counts.
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 
 export function queryOf({ url = "" }: HttpRequest): URLSearchParams {
   const at = url.indexOf("?");

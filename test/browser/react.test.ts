@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { gzipSizes } from "../../scripts/build-browser.ts";
 import type { InitOptions } from "../../sdk/browser/src/index.ts";
-import { installSdk, typeCheck } from "../support/sdk-packages.ts";
+import { installSdk, typeCheck } from "../kit/sdk-packages.ts";
 import { chromiumForTests } from "./support/chromium.ts";
 import { bundle, copyReactApp, runOnServer } from "./support/react-bundles.ts";
 import { captured, flush, observed, openReactPage, type Shown, show } from "./support/react-pages.ts";

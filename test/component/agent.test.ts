@@ -5,12 +5,12 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { createLogger } from "#lib/process/log.ts";
 import { createRelayClient, type RelayClient, type RelayClientOptions } from "#lib/relay-protocol/client.ts";
-import { createLogger } from "#lib/runtime/log.ts";
 import { startAgent } from "../../services/agent/app.ts";
 import { type AgentConfig, parseAgentConfig } from "../../services/agent/config.ts";
-import { createPeer, type Peer, startTestRelay, type TestRelay } from "../support/relay.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { createPeer, type Peer, startTestRelay, type TestRelay } from "../kit/relay.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 const FAST = { min: 20, max: 50 };
 const WAIT = { timeout: 10_000, interval: 10 };

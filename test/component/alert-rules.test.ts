@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { documentedMetrics } from "../support/metrics-catalogue.ts";
-import { prometheusForTests } from "../support/prometheus.ts";
-import { expressionFaults, wantedValues } from "../support/promql.ts";
-import { quotedWords } from "../support/quoted-words.ts";
-import { run, temporaryDirectory } from "../support/standalone.ts";
+import { documentedMetrics } from "../kit/metrics-catalogue.ts";
+import { prometheusForTests } from "../kit/prometheus.ts";
+import { expressionFaults, wantedValues } from "../kit/promql.ts";
+import { quotedWords } from "../kit/quoted-words.ts";
+import { run, temporaryDirectory } from "../kit/standalone.ts";
 
 interface Rule {
   alert: string;

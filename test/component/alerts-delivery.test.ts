@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
-import { alertScene, idsOf, insertPoints, type Receiver, startReceiver } from "../support/alerts-evaluating.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { until } from "../support/consumer.ts";
+import { alertScene, idsOf, insertPoints, type Receiver, startReceiver } from "../kit/alerts-evaluating.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { until } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

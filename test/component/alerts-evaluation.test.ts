@@ -12,9 +12,9 @@ import {
   startReceiver,
   storedTransitions,
   type TestEvaluator,
-} from "../support/alerts-evaluating.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { until } from "../support/consumer.ts";
+} from "../kit/alerts-evaluating.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { until } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -3,8 +3,8 @@ import { request } from "node:http";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { type AlertsServer, startAlertsServer } from "../support/alerts-server.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { type AlertsServer, startAlertsServer } from "../kit/alerts-server.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
 const UNKNOWN = "4d3c2b1a-0000-4000-8000-000000000000";

@@ -15,8 +15,8 @@ import {
 } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { type AlertsServer, startAlertsServer } from "../support/alerts-server.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { type AlertsServer, startAlertsServer } from "../kit/alerts-server.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 type DefinitionInit = MessageInitShape<typeof AlertDefinitionSchema>;
 

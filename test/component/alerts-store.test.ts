@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
 import { ALERTS_MAX, type AlertStore, createAlertStore } from "../../services/stats/alerts/store.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

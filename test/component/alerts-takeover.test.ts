@@ -2,16 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
-import {
-  alertScene,
-  idsOf,
-  insertPoints,
-  memoryLog,
-  type Receiver,
-  startReceiver,
-} from "../support/alerts-evaluating.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { until, withInsert } from "../support/consumer.ts";
+import { alertScene, idsOf, insertPoints, memoryLog, type Receiver, startReceiver } from "../kit/alerts-evaluating.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { until, withInsert } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, it } from "vitest";
 
 const vitest = fileURLToPath(new URL("../../node_modules/vitest/vitest.mjs", import.meta.url));
-const reporter = fileURLToPath(new URL("../support/ci-reporter.ts", import.meta.url));
+const reporter = fileURLToPath(new URL("../kit/ci-reporter.ts", import.meta.url));
 let directory: string;
 
 beforeEach(() => {

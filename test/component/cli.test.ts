@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { packageVersion } from "#lib/runtime/version.ts";
+import { packageVersion } from "#lib/process/version.ts";
 
 const millrace = fileURLToPath(new URL("../../bin/millrace.cjs", import.meta.url));
 

@@ -6,11 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Session } from "chdb";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startClickHouse } from "../../services/standalone/clickhouse.ts";
-import { leaveFileSystem, writeAccessConfig } from "../../services/standalone/clickhouse-access.ts";
-import { DATABASE_ENGINES, TABLE_ENGINES, TABLE_FUNCTIONS } from "../../services/standalone/clickhouse-allowed.ts";
-import { createBoundary } from "../../services/standalone/clickhouse-boundary.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { leaveFileSystem, writeAccessConfig } from "../../services/clickhouse/access.ts";
+import { DATABASE_ENGINES, TABLE_ENGINES, TABLE_FUNCTIONS } from "../../services/clickhouse/allowed.ts";
+import { startClickHouse } from "../../services/clickhouse/app.ts";
+import { createBoundary } from "../../services/clickhouse/boundary.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 let clickhouse: TestClickHouse;
 
@@ -63,7 +63,9 @@ describe("names the engine has", () => {
   it.each(Object.keys(REFUSED) as Kind[])("%s are all judged", async (kind) => {
     const judged = new Set([...refusedOf(kind), ...(ALLOWED[kind] ?? [])]);
     const unjudged = (await lines(`SELECT name FROM system.${kind}`)).filter((name) => !judged.has(name));
-    expect(unjudged, "judge these: allow them in clickhouse-allowed.ts, or list them here as refused").toEqual([]);
+    expect(unjudged, "judge these: allow them in services/clickhouse/allowed.ts, or list them here as refused").toEqual(
+      [],
+    );
   });
 
   it("are refused unless they are allowed", async () => {

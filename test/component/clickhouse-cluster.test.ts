@@ -2,15 +2,15 @@
 // There is no Keeper here, so that the statement which makes a replica catch up is written down and not sent.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { createClusterWarehouse } from "#lib/warehouse/cluster.ts";
-import { shardOrderFault } from "#lib/warehouse/shards.ts";
+import { createClusterWarehouse } from "#lib/warehouse/cluster/cluster.ts";
+import { shardOrderFault } from "#lib/warehouse/cluster/shards.ts";
 import { shardsOf, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
-import { auditStored, exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage, until } from "../support/consumer.ts";
-import { closedSocket } from "../support/safeguards-faults.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { auditStored, exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage, until } from "../kit/consumer.ts";
+import { closedSocket } from "../kit/safeguards-faults.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 interface Sent {
   url: string;

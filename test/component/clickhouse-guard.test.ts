@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 const SECRET = "a secret that no answer may contain";
 let clickhouse: TestClickHouse;

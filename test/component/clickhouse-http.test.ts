@@ -11,8 +11,8 @@ import {
 } from "node:zlib";
 import { createClient } from "@clickhouse/client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startClickHouse } from "../../services/standalone/clickhouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { startClickHouse } from "../../services/clickhouse/app.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 let clickhouse: TestClickHouse;
 const auth = { "X-ClickHouse-User": "default", "X-ClickHouse-Key": "secret" };

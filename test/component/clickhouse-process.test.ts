@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { startClickHouse } from "../../services/standalone/clickhouse.ts";
+import { startClickHouse } from "../../services/clickhouse/app.ts";
 
 let dataDir: string;
 const options = () => ({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
@@ -88,7 +88,7 @@ it("has what was acknowledged after kill -9 in the middle of inserts, and nothin
 });
 
 it("ends with its parent, even when that is killed with -9", { timeout: 60_000 }, async () => {
-  const module = fileURLToPath(new URL("../../services/standalone/clickhouse.ts", import.meta.url));
+  const module = fileURLToPath(new URL("../../services/clickhouse/app.ts", import.meta.url));
   const script = `const { startClickHouse } = await import(${JSON.stringify(module)});
     const endpoint = await startClickHouse(${JSON.stringify(options())});
     console.log(endpoint.pid);`;

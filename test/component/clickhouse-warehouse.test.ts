@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -2,8 +2,8 @@
 import { expect, it, vi } from "vitest";
 import { RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 import { createClient } from "../../sdk/node/src/index.ts";
-import { captureMany, FAST, names, scene } from "../support/client-scene.ts";
-import { startScriptedGateway } from "../support/scripted-gateway.ts";
+import { captureMany, FAST, names, scene } from "../kit/client-scene.ts";
+import { startScriptedGateway } from "../kit/scripted-gateway.ts";
 
 it("sends what was captured, with all its fields", async () => {
   await using s = await scene([]);

@@ -11,10 +11,10 @@ import { build, type Rolldown } from "vite";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { StatsService } from "#gen/millrace/stats/v1/stats_pb.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { isExpectedOutput } from "../support/readme.ts";
-import { installSdk, must, typeCheck } from "../support/sdk-packages.ts";
-import { run } from "../support/standalone.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { isExpectedOutput } from "../kit/readme.ts";
+import { installSdk, must, typeCheck } from "../kit/sdk-packages.ts";
+import { run } from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const PACKAGE = join(ROOT, "sdk", "node");

@@ -5,8 +5,8 @@ import { expect, it, vi } from "vitest";
 import { RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { createClient, PublishError, type TransportName } from "../../sdk/node/src/index.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { startScriptedGateway } from "../support/scripted-gateway.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { startScriptedGateway } from "../kit/scripted-gateway.ts";
 
 const BACKOFF = { base: 5, max: 20 };
 const TRANSPORTS: TransportName[] = ["connect", "grpc", "grpc-web"];

@@ -1,7 +1,7 @@
 // The queue behind capture() of @millrace/client: bounds, hooks, flush and close.
 import { expect, it, vi } from "vitest";
 import { type ClientOptions, createClient } from "../../sdk/node/src/index.ts";
-import { captureMany, names, scene } from "../support/client-scene.ts";
+import { captureMany, names, scene } from "../kit/client-scene.ts";
 
 it("never throws: what cannot be sent is dropped with its reason", async () => {
   await using s = await scene([]);

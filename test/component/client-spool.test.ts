@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it, vi } from "vitest";
 import { type ClientOptions, createClient, SpoolInUseError } from "../../sdk/node/src/index.ts";
-import { startScriptedGateway } from "../support/scripted-gateway.ts";
-import { temporaryDirectory } from "../support/standalone.ts";
+import { startScriptedGateway } from "../kit/scripted-gateway.ts";
+import { temporaryDirectory } from "../kit/standalone.ts";
 
 const NOWHERE = "http://127.0.0.1:1";
 const FAST = { intervalMs: 5, backoffMs: { base: 5, max: 20 } };

@@ -12,7 +12,7 @@ import { migrate } from "#lib/warehouse/migrate.ts";
 import { applyPromoted, fillColumn, type PromotedProperty, promote } from "#lib/warehouse/promoted-columns.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import { warehouseOf } from "#lib/warehouse/warehouse.ts";
-import { main as persons } from "../../services/persons/main.ts";
+import { main as persons } from "../../commands/persons/main.ts";
 
 interface Statement {
   node: number;

@@ -3,12 +3,12 @@ import { once } from "node:events";
 import net from "node:net";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { createTestCertificates, type TestCertificates } from "../support/certificates.ts";
-import { startTestClickHouse } from "../support/clickhouse.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { createMemoryWarehouse } from "../support/memory-warehouse.ts";
-import { startTestRelay } from "../support/relay.ts";
-import { startTestStats } from "../support/stats.ts";
+import { createTestCertificates, type TestCertificates } from "../kit/certificates.ts";
+import { startTestClickHouse } from "../kit/clickhouse.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { createMemoryWarehouse } from "../kit/memory-warehouse.ts";
+import { startTestRelay } from "../kit/relay.ts";
+import { startTestStats } from "../kit/stats.ts";
 
 const DROPS = "millrace_relay_connections_dropped_total";
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,10 +1,10 @@
 // One event sent twice by its client: two offsets, one row. What counts as twice is a function of the log alone.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { systemClock } from "#lib/runtime/clock.ts";
+import { systemClock } from "#lib/process/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce, type StoredAudit } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage, eventRecord, idOf, withAssignments } from "../support/consumer.ts";
+import { exactlyOnce, type StoredAudit } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord, idOf, withAssignments } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -3,9 +3,9 @@ import { formatUuid } from "#lib/events/ids.ts";
 import { decodeRecord } from "#lib/events/record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { auditStored, exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage, eventRecord, idOf, poisonRecord, until, withInsert } from "../support/consumer.ts";
+import { auditStored, exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord, idOf, poisonRecord, until, withInsert } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

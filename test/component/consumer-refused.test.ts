@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage, eventRecord, poisonRecord, type RunningConsumer, withInsert } from "../support/consumer.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord, poisonRecord, type RunningConsumer, withInsert } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -3,18 +3,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Assignment } from "#lib/eventlog/log.ts";
-import { type Clock, systemClock } from "#lib/runtime/clock.ts";
+import { type Clock, systemClock } from "#lib/process/clock.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import {
-  createStage,
-  eventRecord,
-  type RunningConsumer,
-  until,
-  withAssignments,
-  withInsert,
-} from "../support/consumer.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord, type RunningConsumer, until, withAssignments, withInsert } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

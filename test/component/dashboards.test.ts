@@ -1,11 +1,11 @@
 // The dashboards of grafana/: every metric and label that they name is one of the catalogue, every query of ClickHouse is
 // one that the tables answer. `npm run check:dashboards` asks a real Prometheus as well, under load.
 import { describe, expect, it } from "vitest";
-import { startTestClickHouse } from "../support/clickhouse.ts";
-import { type Dashboard, interpolate, panelsOf, type Query, queriesOf, readDashboards } from "../support/dashboards.ts";
-import { documentedMetrics } from "../support/metrics-catalogue.ts";
-import { expressionFaults, wantedValues } from "../support/promql.ts";
-import { quotedWords } from "../support/quoted-words.ts";
+import { startTestClickHouse } from "../kit/clickhouse.ts";
+import { type Dashboard, interpolate, panelsOf, type Query, queriesOf, readDashboards } from "../kit/dashboards.ts";
+import { documentedMetrics } from "../kit/metrics-catalogue.ts";
+import { expressionFaults, wantedValues } from "../kit/promql.ts";
+import { quotedWords } from "../kit/quoted-words.ts";
 
 const catalogue = documentedMetrics();
 const dashboards = readDashboards();

@@ -3,12 +3,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { placementOf } from "#lib/warehouse/cluster/placement.ts";
 import { type DdlMode, renderDatabases, renderStatement } from "#lib/warehouse/ddl.ts";
 import { SCHEMA_MIGRATIONS } from "#lib/warehouse/migrate.ts";
-import { placementOf } from "#lib/warehouse/placement.ts";
 import { splitStatements } from "#lib/warehouse/sql.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 const DIRECTORY = fileURLToPath(new URL("../../migrations", import.meta.url));
 const files = readdirSync(DIRECTORY)
@@ -92,7 +92,7 @@ describe("in a cluster", () => {
   it("a table that nobody gave a place is refused", () => {
     expect(placementOf("nowhere")).toBeUndefined();
     const statement = "CREATE TABLE millrace.nowhere (x Int8) ENGINE = MergeTree ORDER BY x";
-    expect(() => inCluster(statement)).toThrow("lib/warehouse/placement.ts");
+    expect(() => inCluster(statement)).toThrow("lib/warehouse/cluster/placement.ts");
   });
 
   it("a column is added to the shards' tables first, then to the one that is read; an index to the first alone", () => {

@@ -1,14 +1,14 @@
 // `millrace dead-letters` as its operator meets it, against a log, a gateway, a consumer and ClickHouse.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/events/outcome-rows.ts";
 import { encodeReplayRequest, REPLAY_PATH } from "#lib/events/replay-request.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { createLetters } from "../../services/dead-letters/letters.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, idOf, poisonRecord, until } from "../support/consumer.ts";
-import { startDeadLetterStage, valuelessRecord } from "../support/dead-letters.ts";
-import { pointRecord } from "../support/points.ts";
-import { runMillrace } from "../support/standalone.ts";
+import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/ledger/outcome-rows.ts";
+import { createLetters } from "../../commands/dead-letters/letters.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, idOf, poisonRecord, until } from "../kit/consumer.ts";
+import { startDeadLetterStage, valuelessRecord } from "../kit/dead-letters.ts";
+import { pointRecord } from "../kit/points.ts";
+import { runMillrace } from "../kit/standalone.ts";
 
 let clickhouse: TestClickHouse;
 

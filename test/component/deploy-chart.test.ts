@@ -2,9 +2,9 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { packageVersion } from "#lib/runtime/version.ts";
+import { packageVersion } from "#lib/process/version.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
-import { allSettings, HEALTH_PORTS, ROOT, read, readYaml, type ServiceSettings } from "../support/deploy.ts";
+import { allSettings, HEALTH_PORTS, ROOT, read, readYaml, type ServiceSettings } from "../kit/deploy.ts";
 
 let settings: ReadonlyMap<string, ServiceSettings>;
 

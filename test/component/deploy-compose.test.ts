@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { packageVersion } from "#lib/runtime/version.ts";
+import { packageVersion } from "#lib/process/version.ts";
 import {
   allSettings,
   HEALTH_PORTS,
@@ -13,8 +13,8 @@ import {
   readYaml,
   SERVICES,
   type ServiceSettings,
-} from "../support/deploy.ts";
-import { runMillrace } from "../support/standalone.ts";
+} from "../kit/deploy.ts";
+import { runMillrace } from "../kit/standalone.ts";
 
 interface Service {
   image?: string;

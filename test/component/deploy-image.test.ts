@@ -15,10 +15,10 @@ import {
   readRecipe,
   startFault,
 } from "../../scripts/image-report.ts";
-import { ROOT, read, readYaml } from "../support/deploy.ts";
-import { freePort } from "../support/free-port.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { run } from "../support/standalone.ts";
+import { ROOT, read, readYaml } from "../kit/deploy.ts";
+import { freePort } from "../kit/free-port.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { run } from "../kit/standalone.ts";
 
 const recipe: Recipe = readRecipe(read("Dockerfile"));
 let app: string;

@@ -3,7 +3,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { packageVersion } from "#lib/runtime/version.ts";
+import { packageVersion } from "#lib/process/version.ts";
 import {
   allSettings,
   HEALTH_PORTS,
@@ -13,7 +13,7 @@ import {
   readYaml,
   SERVICES,
   type ServiceSettings,
-} from "../support/deploy.ts";
+} from "../kit/deploy.ts";
 
 type Labels = Record<string, string>;
 

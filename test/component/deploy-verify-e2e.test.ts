@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { judgeRows, type SentEvent, type StoredEvent } from "../../scripts/verify-e2e.ts";
-import { ROOT } from "../support/deploy.ts";
-import { freePort } from "../support/free-port.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { type RunningStandalone, run, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import { ROOT } from "../kit/deploy.ts";
+import { freePort } from "../kit/free-port.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { type RunningStandalone, run, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const stack = new AsyncDisposableStack();
 let standalone: RunningStandalone;

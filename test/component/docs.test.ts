@@ -4,8 +4,8 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
-import { type HelpSetting, isExpectedOutput, readHelp, readSteps } from "../support/readme.ts";
-import { runMillrace } from "../support/standalone.ts";
+import { type HelpSetting, isExpectedOutput, readHelp, readSteps } from "../kit/readme.ts";
+import { runMillrace } from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
@@ -35,7 +35,9 @@ function filesBelow(directory: string): string[] {
 }
 
 const sourceFiles = () =>
-  [...filesBelow("services"), ...filesBelow("lib")].filter((path) => !path.endsWith(".test.ts"));
+  [...filesBelow("services"), ...filesBelow("commands"), ...filesBelow("lib")].filter(
+    (path) => !path.endsWith(".test.ts"),
+  );
 
 /** Anything in a document that reads like a file of this tree: `lib/events/record.ts`, proto/…/events.proto, test/e2e/. */
 const PATH = /(?<![\w/.:@-])(?:bench|bin|chaos|docs|gen|lib|migrations|proto|scripts|services|test)\/[\w./-]*[\w/]/g;

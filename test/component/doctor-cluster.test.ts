@@ -1,17 +1,17 @@
-// Doctor of two shards, each a real ClickHouse (test/support/cluster.ts has what stands in for Keeper and Distributed
+// Doctor of two shards, each a real ClickHouse (test/kit/cluster.ts has what stands in for Keeper and Distributed
 // tables), as they are and after somebody has broken one of them.
 import { randomUUID } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
-import { findRow } from "../../services/doctor/canary.ts";
-import { checkSameLog } from "../../services/doctor/position.ts";
-import { HEALTHY_REPLICAS, startTestCluster, type TestCluster } from "../support/cluster.ts";
-import { type Diagnosis, diagnose } from "../support/doctor.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { findRow } from "../../commands/doctor/canary.ts";
+import { checkSameLog } from "../../commands/doctor/position.ts";
+import { HEALTHY_REPLICAS, startTestCluster, type TestCluster } from "../kit/cluster.ts";
+import { type Diagnosis, diagnose } from "../kit/doctor.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 let cluster: TestCluster;
 let warehouse: Warehouse;

@@ -5,14 +5,14 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { diagnose } from "../support/doctor.ts";
+import { diagnose } from "../kit/doctor.ts";
 import {
   type RunningStandalone,
   runMillrace,
   samePorts,
   startStandalone,
   temporaryDirectory,
-} from "../support/standalone.ts";
+} from "../kit/standalone.ts";
 
 const stack = new AsyncDisposableStack();
 const SECRETS = { CLICKHOUSE_PASSWORD: "hunter2", PUBLIC_API_KEYS: "key-one" };

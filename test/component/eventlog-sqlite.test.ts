@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { EventLog, StoredRecord } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
-import { describeEventLog } from "../support/eventlog-contract.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
+import { describeEventLog } from "../kit/eventlog-contract.ts";
 
 describeEventLog("the SQLite log in memory", async () => {
   const log = await createSqliteLog({ file: ":memory:" });
@@ -44,7 +44,7 @@ describe("the SQLite log between processes", { timeout: 60_000 }, () => {
   });
 
   function startAppender(): Appender {
-    const script = new URL("../support/sqlite-appender.ts", import.meta.url);
+    const script = new URL("../kit/sqlite-appender.ts", import.meta.url);
     const child = spawn(process.execPath, [script.pathname, file, "t"]);
     children.push(child);
     return watchAppender(child);

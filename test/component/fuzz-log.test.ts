@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import kafkajs from "kafkajs";
 import { describe, expect, it } from "vitest";
-import { compressionType, compressorOf, registerCodecs } from "#lib/eventlog/kafka-codecs.ts";
-import { encodeProduceBody } from "#lib/eventlog/kafka-record-batch.ts";
+import { compressionType, compressorOf, registerCodecs } from "#lib/eventlog/kafka/codecs.ts";
+import { encodeProduceBody } from "#lib/eventlog/kafka/record-batch.ts";
 import { decodePoint, encodePoint } from "#lib/events/point-record.ts";
 import { createRecordEncoder, decodeRecord, type LogEvent, PoisonRecordError } from "#lib/events/record.ts";
 import { isOneObject } from "#lib/events/record-json.ts";
@@ -11,8 +11,8 @@ import { createRecordScanner } from "#lib/events/record-scanner.ts";
 import { makeReplay } from "#lib/events/replay-record.ts";
 import { decodeReplayRequest, encodeReplayRequest } from "#lib/events/replay-request.ts";
 import { createRowWriter } from "#lib/events/row-writer.ts";
-import { anyLogEvent } from "../support/event-arbitrary.ts";
-import { damaged, damagedText, FUZZ_TIMEOUT_MS, fuzz } from "../support/fuzz.ts";
+import { anyLogEvent } from "../kit/event-arbitrary.ts";
+import { damaged, damagedText, FUZZ_TIMEOUT_MS, fuzz } from "../kit/fuzz.ts";
 
 const MiB = 1024 * 1024;
 const OPTIONS = { timeout: FUZZ_TIMEOUT_MS };

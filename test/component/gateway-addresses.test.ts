@@ -1,9 +1,9 @@
 // Which address is stored with an event, in every dialect: TRUSTED_PROXIES and IP_MODE.
 import { describe, expect, it } from "vitest";
 import type { IngressConfig } from "../../services/gateway/config.ts";
-import { EVENT, JSON_TYPE, KEY } from "../support/batch-calls.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { callH1 } from "../support/http-calls.ts";
+import { EVENT, JSON_TYPE, KEY } from "../kit/batch-calls.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { callH1 } from "../kit/http-calls.ts";
 
 const REQUESTS = [
   ["/batch/", JSON.stringify({ batch: [EVENT] })],

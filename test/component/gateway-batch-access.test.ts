@@ -4,9 +4,9 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch, SECRET } from "../support/batch-calls.ts";
-import { itInProcess, startContractGateway } from "../support/contract-gateway.ts";
-import { callH1, connectH2 } from "../support/http-calls.ts";
+import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch, SECRET } from "../kit/batch-calls.ts";
+import { itInProcess, startContractGateway } from "../kit/contract-gateway.ts";
+import { callH1, connectH2 } from "../kit/http-calls.ts";
 
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
 const NO_KEY = { api_key: undefined };

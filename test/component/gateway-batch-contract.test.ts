@@ -1,9 +1,9 @@
 // Statuses, bodies and the order of checks of the product-analytics contract, sections 1.2 to 1.5.
 import zlib from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch } from "../support/batch-calls.ts";
-import { startContractGateway } from "../support/contract-gateway.ts";
-import { type Answer, type Call, connectH1, connectH2, exchangeRaw } from "../support/http-calls.ts";
+import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch } from "../kit/batch-calls.ts";
+import { startContractGateway } from "../kit/contract-gateway.ts";
+import { type Answer, type Call, connectH1, connectH2, exchangeRaw } from "../kit/http-calls.ts";
 
 const MAX_BYTES = 4096;
 const MAX_EVENTS = 5;

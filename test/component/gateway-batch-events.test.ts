@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
-import { EVENT, JSON_TYPE, KEY, postBatch } from "../support/batch-calls.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { callH1 } from "../support/http-calls.ts";
+import { EVENT, JSON_TYPE, KEY, postBatch } from "../kit/batch-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { callH1 } from "../kit/http-calls.ts";
 
 const NOW_MS = Date.UTC(2026, 2, 27, 12);
 const UUID = "0192f0c1-2345-7abc-8def-0123456789ab";

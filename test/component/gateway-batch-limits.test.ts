@@ -4,9 +4,9 @@ import { Code, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { describe, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch, SECRET } from "../support/batch-calls.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { callH1 } from "../support/http-calls.ts";
+import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN, postBatch, SECRET } from "../kit/batch-calls.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { callH1 } from "../kit/http-calls.ts";
 
 const properties = (value: unknown) => ({ ...EVENT, properties: value });
 const nested = (levels: number) => JSON.parse(`${'{"a":'.repeat(levels)}1${"}".repeat(levels)}`) as unknown;

@@ -1,9 +1,9 @@
 // Paths, methods and the gateway's own bad days, as callers of the product-analytics dialect see them (sections 1.1 and 1.2).
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN } from "../support/batch-calls.ts";
-import { itInProcess, startContractGateway } from "../support/contract-gateway.ts";
-import { startTestGateway } from "../support/gateway.ts";
-import { type Answer, type Call, callH1 } from "../support/http-calls.ts";
+import { EVENT, JSON_TYPE, jsonOf, KEY, ORIGIN } from "../kit/batch-calls.ts";
+import { itInProcess, startContractGateway } from "../kit/contract-gateway.ts";
+import { startTestGateway } from "../kit/gateway.ts";
+import { type Answer, type Call, callH1 } from "../kit/http-calls.ts";
 
 const MAX_BYTES = 4096;
 const OTHER_ORIGIN = { origin: "https://other.example" };

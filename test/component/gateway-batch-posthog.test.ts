@@ -1,8 +1,8 @@
 // posthog-node as it comes from npm, told only the gateway's address and a key.
 import { PostHog } from "posthog-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { KEY } from "../support/batch-calls.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
+import { KEY } from "../kit/batch-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
 
 let gateway: TestGateway;
 beforeAll(async () => {

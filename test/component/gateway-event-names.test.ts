@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { KEY, postBatch, SECRET } from "../support/batch-calls.ts";
-import { startTestGateway } from "../support/gateway.ts";
+import { KEY, postBatch, SECRET } from "../kit/batch-calls.ts";
+import { startTestGateway } from "../kit/gateway.ts";
 
 it("events whose names are too many for their key are stored, counted and warned of", async () => {
   await using gateway = await startTestGateway({ publicApiKeys: [KEY], secretApiKeys: [SECRET], maxEventNames: 3 });

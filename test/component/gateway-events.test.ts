@@ -1,8 +1,8 @@
 // POST /events, line by line of its contract.
 import zlib from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { type Answer, type Call, callH1, connectH1, connectH2, type OneConnection } from "../support/http-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { type Answer, type Call, callH1, connectH1, connectH2, type OneConnection } from "../kit/http-calls.ts";
 
 const NOW = Date.UTC(2026, 10, 21);
 const GOOD = { event_type: "page_view", source: "landing", created_at: "2026-03-27T12:00:00Z" };

@@ -5,8 +5,8 @@ import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import { describe, expect, it } from "vitest";
-import { type Answer, callH1, connectH1, connectH2, envelope, exchangeRaw } from "../support/http-calls.ts";
-import { GOOD, JSON_TYPE, PUBLISH, STREAM, watchGateway } from "../support/watched-gateway.ts";
+import { type Answer, callH1, connectH1, connectH2, envelope, exchangeRaw } from "../kit/http-calls.ts";
+import { GOOD, JSON_TYPE, PUBLISH, STREAM, watchGateway } from "../kit/watched-gateway.ts";
 
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NO_PROTOBUF = Buffer.from([0xff, 0xff, 0xff, 0x01, 0x02]);

@@ -3,8 +3,8 @@ import { Code, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { callH1, connectH1, connectH2, exchangeRaw, type OneConnection } from "../support/http-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { callH1, connectH1, connectH2, exchangeRaw, type OneConnection } from "../kit/http-calls.ts";
 
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
 const JSON_TYPE = { "content-type": "application/json" };

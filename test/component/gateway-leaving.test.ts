@@ -3,8 +3,8 @@ import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
 import { describe, expect, it } from "vitest";
-import { envelope } from "../support/http-calls.ts";
-import { GOOD, JSON_TYPE, PUBLISH, STREAM, watchGateway } from "../support/watched-gateway.ts";
+import { envelope } from "../kit/http-calls.ts";
+import { GOOD, JSON_TYPE, PUBLISH, STREAM, watchGateway } from "../kit/watched-gateway.ts";
 
 const watched = watchGateway();
 

@@ -5,8 +5,8 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { EventService, RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { type Answer, callH1, connectH2, exchangeRaw } from "../support/http-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { type Answer, callH1, connectH2, exchangeRaw } from "../kit/http-calls.ts";
 
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
 const JSON_TYPE = { "content-type": "application/json" };

@@ -12,8 +12,8 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { defaultsOf } from "../../bench/defaults.ts";
 import { startGateway } from "../../services/gateway/app.ts";
 import { ingressSettings } from "../../services/gateway/config.ts";
-import { text } from "../support/eventlog-reading.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { text } from "../kit/eventlog-reading.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 /** The scripted log, but records of keys that begin with "bad" are not taken. */
 async function startOverBadPartition() {

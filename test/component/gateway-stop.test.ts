@@ -7,8 +7,8 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { callH1, connectH1, connectH2 } from "../support/http-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { callH1, connectH1, connectH2 } from "../kit/http-calls.ts";
 
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
 const GOOD = { headers: { "content-type": "application/json" }, body: '{"events":[{"event":"e"}]}' };

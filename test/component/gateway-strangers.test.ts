@@ -4,11 +4,11 @@ import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { encode } from "#lib/runtime/encodings.ts";
-import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../support/batch-calls.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { callH1, envelope, exchangeRaw } from "../support/http-calls.ts";
-import { RPC_BODY, SINGLE, send, WIRES, type Wire } from "../support/stranger-calls.ts";
+import { encode } from "#lib/http/encodings.ts";
+import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../kit/batch-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { callH1, envelope, exchangeRaw } from "../kit/http-calls.ts";
+import { RPC_BODY, SINGLE, send, WIRES, type Wire } from "../kit/stranger-calls.ts";
 
 const MiB = 1024 * 1024;
 const BOUND = 4 * MiB;

@@ -5,7 +5,7 @@ import { personIdOf } from "#lib/events/ids.ts";
 import { rebuildPeople, updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import {
   type ConsumerOptions,
   createStage,
@@ -14,8 +14,8 @@ import {
   type Stage,
   until,
   withInsert,
-} from "../support/consumer.ts";
-import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../support/identity.ts";
+} from "../kit/consumer.ts";
+import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../kit/identity.ts";
 
 let clickhouse: TestClickHouse;
 

@@ -11,7 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type Event, EventService, type PublishRequest, RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 
 const flights = new URL("../../node_modules/vega-datasets/data/flights-20k.json", import.meta.url).pathname;
-const mainUrl = new URL("../../services/import/main.ts", import.meta.url).href;
+const mainUrl = new URL("../../commands/import/main.ts", import.meta.url).href;
 const runner = `import { main } from ${JSON.stringify(mainUrl)};
 process.exitCode = await main(process.argv.slice(1), process.env);`;
 

@@ -1,8 +1,8 @@
 // docs/metrics.md is what the services register, both ways: nothing undocumented, nothing documented that is not there.
 import { beforeAll, describe, expect, it } from "vitest";
-import { type Catalogue, collectCatalogue, documentedMetrics, EVERY_SERVICE } from "../support/metrics-catalogue.ts";
-import { prometheusForTests } from "../support/prometheus.ts";
-import { run } from "../support/standalone.ts";
+import { type Catalogue, collectCatalogue, documentedMetrics, EVERY_SERVICE } from "../kit/metrics-catalogue.ts";
+import { prometheusForTests } from "../kit/prometheus.ts";
+import { run } from "../kit/standalone.ts";
 
 let catalogue: Catalogue;
 

@@ -11,14 +11,14 @@ import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { makeReplay } from "#lib/events/replay-record.ts";
 import { encodeReplayRequest } from "#lib/events/replay-request.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { createHealth, serveHealth } from "#lib/runtime/health.ts";
+import { createHealth, serveHealth } from "#lib/http/health.ts";
 import { OPENAPI } from "../../services/gateway/openapi.ts";
 import { PLAIN_DIALECTS } from "../../services/gateway/routes.ts";
-import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../support/batch-calls.ts";
-import { eventRecord } from "../support/consumer.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { type Answer, type Call, callH1 } from "../support/http-calls.ts";
-import { resolveRef, type Schema, schemaFaults } from "../support/json-schema.ts";
+import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../kit/batch-calls.ts";
+import { eventRecord } from "../kit/consumer.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { type Answer, type Call, callH1 } from "../kit/http-calls.ts";
+import { resolveRef, type Schema, schemaFaults } from "../kit/json-schema.ts";
 
 const MAX_BYTES = 2048;
 
@@ -226,7 +226,7 @@ describe("every route of the code is documented", () => {
     const files = readdirSync(join(root, "services/gateway"), { recursive: true, encoding: "utf8" })
       .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && !name.includes("openapi"))
       .map((name) => `services/gateway/${name}`);
-    const literals = [...files, "lib/runtime/health.ts", "lib/events/replay-request.ts"].flatMap((file) =>
+    const literals = [...files, "lib/http/health.ts", "lib/events/replay-request.ts"].flatMap((file) =>
       [...readFileSync(join(root, file), "utf8").matchAll(/["'`](\/[a-z][\w./-]*)["'`]/g)].map(([, path = ""]) => path),
     );
     expect(literals).toContain("/healthz");

@@ -7,19 +7,19 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { personIdOf } from "#lib/events/ids.ts";
-import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { main } from "../../commands/persons/main.ts";
+import { auditLog, isClean } from "../../commands/verify/audit.ts";
+import { repairGaps } from "../../commands/verify/repair.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
-import { main } from "../../services/persons/main.ts";
-import { auditLog, isClean } from "../../services/verify/audit.ts";
-import { repairGaps } from "../../services/verify/repair.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { BATCHES, eventRecord, until } from "../support/consumer.ts";
-import { expectedPeople, recordOf, type Said, shownPeople } from "../support/identity.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { BATCHES, eventRecord, until } from "../kit/consumer.ts";
+import { expectedPeople, recordOf, type Said, shownPeople } from "../kit/identity.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {

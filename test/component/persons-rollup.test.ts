@@ -7,9 +7,9 @@ import { beginErasure, type EraseDeps, finishErasure } from "#lib/identity/erasu
 import { SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, type Stage } from "../support/consumer.ts";
-import { allDiffering, closed, letReadersSee, pointsStage, readRollup, slowClock } from "../support/points.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, type Stage } from "../kit/consumer.ts";
+import { allDiffering, closed, letReadersSee, pointsStage, readRollup, slowClock } from "../kit/points.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -5,10 +5,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Step } from "#gen/millrace/identity/v1/persons_pb.ts";
 import { personIdOf } from "#lib/events/ids.ts";
 import { takeTurn } from "#lib/identity/erasure/turn.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { until } from "../support/consumer.ts";
-import { createScene, identify, type Scene, seen, set } from "../support/erasure.ts";
-import { callH1 } from "../support/http-calls.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { until } from "../kit/consumer.ts";
+import { createScene, identify, type Scene, seen, set } from "../kit/erasure.ts";
+import { callH1 } from "../kit/http-calls.ts";
 import {
   byDistinctId,
   byId,
@@ -22,7 +22,7 @@ import {
   SECRET,
   type Server,
   serve,
-} from "../support/persons-rpc.ts";
+} from "../kit/persons-rpc.ts";
 
 const PATH = "/millrace.identity.v1.PersonService/Delete";
 

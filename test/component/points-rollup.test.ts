@@ -4,8 +4,8 @@ import { noteNextSlot, retiredPartitions } from "#lib/points/progress.ts";
 import { recomputeSlots, SLOT_MS } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, type Stage, until, withAssignments } from "../support/consumer.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, type Stage, until, withAssignments } from "../kit/consumer.ts";
 import {
   allDiffering,
   closed,
@@ -16,7 +16,7 @@ import {
   rolledRows,
   slotAt,
   slowClock,
-} from "../support/points.ts";
+} from "../kit/points.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

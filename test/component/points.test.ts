@@ -2,14 +2,14 @@
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { startConsumer } from "../../services/consumer/app.ts";
 import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { BATCHES, eventRecord, idOf, poisonRecord, until, withInsert } from "../support/consumer.ts";
-import { pointRecord, pointsStage, slotAt, slowClock } from "../support/points.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { BATCHES, eventRecord, idOf, poisonRecord, until, withInsert } from "../kit/consumer.ts";
+import { pointRecord, pointsStage, slotAt, slowClock } from "../kit/points.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -1,17 +1,17 @@
 // --print-config with the schemas of the services: what it prints is a configuration file that the same command takes.
 import { expect, it } from "vitest";
 import type { z } from "zod";
-import { parseConfig } from "#lib/runtime/config.ts";
+import { parseConfig } from "#lib/config/parse.ts";
+import { parseDeadLetters } from "../../commands/dead-letters/config.ts";
+import { doctorSchema } from "../../commands/doctor/config.ts";
+import { main as doctor } from "../../commands/doctor/main.ts";
+import { parseImportConfig } from "../../commands/import/config.ts";
+import { verifySchema } from "../../commands/verify/config.ts";
 import { consumerSchema } from "../../services/consumer/config.ts";
-import { parseDeadLetters } from "../../services/dead-letters/config.ts";
-import { doctorSchema } from "../../services/doctor/config.ts";
-import { main as doctor } from "../../services/doctor/main.ts";
 import { gatewaySchema } from "../../services/gateway/config.ts";
-import { parseImportConfig } from "../../services/import/config.ts";
 import { relaySchema } from "../../services/relay/config.ts";
 import { standaloneSchema } from "../../services/standalone/config.ts";
 import { statsSchema } from "../../services/stats/config.ts";
-import { verifySchema } from "../../services/verify/config.ts";
 
 const SECRETS = { CLICKHOUSE_PASSWORD: "hunter2", SECRET_API_KEYS: "key-one", RELAY_TOKEN: "hunter3" };
 const ENV = {

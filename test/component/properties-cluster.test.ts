@@ -1,4 +1,4 @@
-// `millrace properties` over two shards, each a real ClickHouse (test/support/cluster.ts has what stands in for Keeper and
+// `millrace properties` over two shards, each a real ClickHouse (test/kit/cluster.ts has what stands in for Keeper and
 // Distributed tables).
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -6,8 +6,8 @@ import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import { applyPromoted } from "#lib/warehouse/promoted-columns.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
-import { main } from "../../services/properties/main.ts";
-import { startTestCluster, type TestCluster } from "../support/cluster.ts";
+import { main } from "../../commands/properties/main.ts";
+import { startTestCluster, type TestCluster } from "../kit/cluster.ts";
 
 let cluster: TestCluster;
 let warehouse: Warehouse;

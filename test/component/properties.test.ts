@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
-import { createLogger } from "#lib/runtime/log.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
+import { createLogger } from "#lib/process/log.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
 import {
   applyPromoted,
@@ -16,9 +16,9 @@ import {
 } from "#lib/warehouse/promoted-columns.ts";
 import { promotedColumnsIn, withPromotedColumns } from "#lib/warehouse/promoted-view.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { main } from "../../services/properties/main.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage, eventRecord } from "../support/consumer.ts";
+import { main } from "../../commands/properties/main.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {

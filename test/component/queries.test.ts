@@ -2,11 +2,11 @@
 // asks the same of as many people as one likes.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage } from "../support/consumer.ts";
-import { resolved } from "../support/identity.ts";
-import { KNOWN_ANSWERS, QUERIES } from "../support/known-answers.ts";
-import { type KnownPeople, knownPeople } from "../support/known-people.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage } from "../kit/consumer.ts";
+import { resolved } from "../kit/identity.ts";
+import { KNOWN_ANSWERS, QUERIES } from "../kit/known-answers.ts";
+import { type KnownPeople, knownPeople } from "../kit/known-people.ts";
 
 const USERS = 2000;
 const EVENTS_PER_USER = 50;

@@ -2,8 +2,8 @@
 import { once } from "node:events";
 import net from "node:net";
 import { describe, expect, it, vi } from "vitest";
-import { connectPeer, type Peer, startTestRelay, type TestRelay } from "../support/relay.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { connectPeer, type Peer, startTestRelay, type TestRelay } from "../kit/relay.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 const DROPS = "millrace_relay_connections_dropped_total";
 const WAIT = { timeout: 10_000, interval: 10 };

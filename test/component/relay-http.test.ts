@@ -1,8 +1,8 @@
 // The relay's HTTP side: who is connected, flush and override, health.
 import { request } from "node:http";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type Peer, startTestRelay, type TestRelay } from "../support/relay.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { type Peer, startTestRelay, type TestRelay } from "../kit/relay.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 const OVERRIDE = { duration: "60s", intervals: { cpu: "1s" } };
 

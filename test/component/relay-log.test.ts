@@ -3,8 +3,8 @@ import { describe, expect, it, vi } from "vitest";
 import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import { decodePoint } from "#lib/events/point-record.ts";
-import { startTestRelay, type TestRelay } from "../support/relay.ts";
-import { createScriptedLog, type ScriptedLog } from "../support/scripted-log.ts";
+import { startTestRelay, type TestRelay } from "../kit/relay.ts";
+import { createScriptedLog, type ScriptedLog } from "../kit/scripted-log.ts";
 
 const APPENDS = "millrace_relay_appends_total";
 const DROPPED = "millrace_relay_points_dropped_total";

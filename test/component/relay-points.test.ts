@@ -1,7 +1,7 @@
 // got lines to points on the topic (section 3.4 of the contract).
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type Peer, startTestRelay, type TestRelay } from "../support/relay.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { type Peer, startTestRelay, type TestRelay } from "../kit/relay.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 let relay: TestRelay;
 let peer: Peer;

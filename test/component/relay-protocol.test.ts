@@ -1,6 +1,6 @@
 // The relay service's side of pulse's line protocol (section 3 of the contract), byte for byte over TCP.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Peer, startTestRelay, type TestRelay } from "../support/relay.ts";
+import { type Peer, startTestRelay, type TestRelay } from "../kit/relay.ts";
 
 let relay: TestRelay;
 let codeRelay: TestRelay;

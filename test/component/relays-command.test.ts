@@ -3,9 +3,9 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { createRelayClient, type RelayClient } from "#lib/relay-protocol/client.ts";
-import { main } from "../../services/relays/main.ts";
-import { startTestRelay, type TestRelay } from "../support/relay.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { main } from "../../commands/relays/main.ts";
+import { startTestRelay, type TestRelay } from "../kit/relay.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 const WAIT = { timeout: 10_000, interval: 10 };
 const TOKEN = "s3cret";

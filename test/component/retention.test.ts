@@ -3,16 +3,16 @@
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
+import { parseConfig } from "#lib/config/parse.ts";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
-import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { parseConfig } from "#lib/runtime/config.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import { applyRetentions, keptSince, retentionSettings } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { auditLog, isClean, totalsOf } from "../../services/verify/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, until } from "../support/consumer.ts";
+import { auditLog, isClean, totalsOf } from "../../commands/verify/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, until } from "../kit/consumer.ts";
 
 const DAY_MS = 86_400_000;
 const TABLES = ["events_raw", "log_outcomes", "dead_letters"];

@@ -1,9 +1,9 @@
 import { expect, it } from "vitest";
 import { AssignmentLostError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
-import { assigned, consuming, untilLost } from "../support/consuming.ts";
-import { describeEventLog } from "../support/eventlog-contract.ts";
-import { keyed, record, text } from "../support/eventlog-reading.ts";
-import { createScriptedLog, type ScriptedLogOptions } from "../support/scripted-log.ts";
+import { assigned, consuming, untilLost } from "../kit/consuming.ts";
+import { describeEventLog } from "../kit/eventlog-contract.ts";
+import { keyed, record, text } from "../kit/eventlog-reading.ts";
+import { createScriptedLog, type ScriptedLogOptions } from "../kit/scripted-log.ts";
 
 /** Unreferenced: a read that was woken leaves its timer behind. */
 const realTime = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms).unref());

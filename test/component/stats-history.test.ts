@@ -4,8 +4,8 @@ import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import { noteNextSlot } from "#lib/points/progress.ts";
 import { computeSlots, slotOf } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { NOW_MS, startTestStats, storePoints, type TestStats } from "../support/stats.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { NOW_MS, startTestStats, storePoints, type TestStats } from "../kit/stats.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;

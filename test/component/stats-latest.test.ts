@@ -1,8 +1,8 @@
 // GET /latest/{stat} (sections 1.3 and 1.4) in the README's form and the code's.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { NOW_MS, startTestStats, storePoints, type TestStats } from "../support/stats.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { NOW_MS, startTestStats, storePoints, type TestStats } from "../kit/stats.ts";
 
 /** NOW_MS is half a minute into a window. */
 const WINDOW_MS = Date.UTC(2026, 8, 20, 12, 7);

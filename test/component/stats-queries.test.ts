@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStatsQueries, type StatsQueries } from "../../services/stats/queries/queries.ts";
 import { type Aggregation, VERBS } from "../../services/stats/queries/sql.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { NOW_MS, type StoredPoint, storePoints } from "../support/stats.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { NOW_MS, type StoredPoint, storePoints } from "../kit/stats.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;

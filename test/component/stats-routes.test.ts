@@ -1,9 +1,9 @@
 // pulse's API as all of its routes share it (sections 1.1 and 1.2): tokens, CORS, paths, lists of names.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { callH1, connectH2 } from "../support/http-calls.ts";
-import { startTestStats, storePoints, type TestStats } from "../support/stats.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { callH1, connectH2 } from "../kit/http-calls.ts";
+import { startTestStats, storePoints, type TestStats } from "../kit/stats.ts";
 
 const CORS = {
   "access-control-allow-origin": "*",

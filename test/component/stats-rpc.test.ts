@@ -10,9 +10,9 @@ import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { StatsQueryError } from "../../services/stats/queries/errors.ts";
 import { createStatsQueries, type StatsQueries } from "../../services/stats/queries/queries.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { callH1, connectH2 } from "../support/http-calls.ts";
-import { clientOf, memoryLog, type Protocol, startTestStats, type TestStats, TOKEN } from "../support/stats-live.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { callH1, connectH2 } from "../kit/http-calls.ts";
+import { clientOf, memoryLog, type Protocol, startTestStats, type TestStats, TOKEN } from "../kit/stats-live.ts";
 
 const PATH = "/millrace.stats.v1.StatsService";
 const MINUTE_MS = 60_000;

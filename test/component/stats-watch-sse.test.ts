@@ -1,10 +1,10 @@
 // GET /watch, and watchers of either face that are slow or read nothing, out of a real log in SQLite.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { EventLog } from "#lib/eventlog/log.ts";
-import { getWatch, stalledWatch } from "../support/event-source.ts";
-import { callH1, envelope } from "../support/http-calls.ts";
-import { pointRecord } from "../support/points.ts";
-import { appendPoints, memoryLog, startTestStats, type TestStats, TOKEN } from "../support/stats-live.ts";
+import { getWatch, stalledWatch } from "../kit/event-source.ts";
+import { callH1, envelope } from "../kit/http-calls.ts";
+import { pointRecord } from "../kit/points.ts";
+import { appendPoints, memoryLog, startTestStats, type TestStats, TOKEN } from "../kit/stats-live.ts";
 
 let log: EventLog;
 let stats: TestStats;

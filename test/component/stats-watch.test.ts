@@ -5,10 +5,10 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PointOrigin, WatchState } from "#gen/millrace/stats/v1/stats_pb.ts";
 import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { eventRecord, poisonRecord } from "../support/consumer.ts";
-import { getWatch } from "../support/event-source.ts";
-import { pointRecord } from "../support/points.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { eventRecord, poisonRecord } from "../kit/consumer.ts";
+import { getWatch } from "../kit/event-source.ts";
+import { pointRecord } from "../kit/points.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 import {
   appendPoints,
   clientOf,
@@ -18,7 +18,7 @@ import {
   type TestStats,
   type Watching,
   watching,
-} from "../support/stats-live.ts";
+} from "../kit/stats-live.ts";
 
 let log: EventLog;
 let stats: TestStats;

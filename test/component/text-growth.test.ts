@@ -2,21 +2,21 @@
 // headers, and the parsers behind other ports.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 import { parseItem } from "#lib/relay-protocol/items.ts";
 import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
 import { parseOverride } from "#lib/relay-protocol/override.ts";
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
 import { remedyOf } from "#lib/warehouse/warehouse-errors.ts";
+import { createRowParser } from "../../commands/import/parse.ts";
+import { createTimeParser } from "../../commands/import/time.ts";
 import { keyOf } from "../../services/gateway/auth.ts";
 import { createTrustedProxies } from "../../services/gateway/trusted-proxies.ts";
-import { createRowParser } from "../../services/import/parse.ts";
-import { createTimeParser } from "../../services/import/time.ts";
 import { givenToken } from "../../services/stats/live/given-token.ts";
 import { parseBackfill, parseInfluxDuration, pathOf, queryOf } from "../../services/stats/query-string.ts";
-import { KEY, ORIGIN } from "../support/batch-calls.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { excessGrowth, HOSTILE_SHAPES } from "../support/growth.ts";
-import { connectH1, type OneConnection } from "../support/http-calls.ts";
+import { KEY, ORIGIN } from "../kit/batch-calls.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { excessGrowth, HOSTILE_SHAPES } from "../kit/growth.ts";
+import { connectH1, type OneConnection } from "../kit/http-calls.ts";
 
 const FIELD_CHARS = 8_000;
 /** Of the 16 KiB that all headers of a request may have. */

@@ -12,19 +12,19 @@ import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
-import { kafkaOptions, kafkaSettings } from "#lib/eventlog/kafka-settings.ts";
-import { parseConfig } from "#lib/runtime/config.ts";
-import { createLogger } from "#lib/runtime/log.ts";
+import { parseConfig } from "#lib/config/parse.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
+import { kafkaOptions, kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
+import { createLogger } from "#lib/process/log.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { gatewaySchema } from "../../services/gateway/config.ts";
 import { statsSchema } from "../../services/stats/config.ts";
-import { createTestCertificates, type TestCertificates } from "../support/certificates.ts";
-import { startTestGateway, type TestGateway } from "../support/gateway.ts";
-import { createMemoryWarehouse } from "../support/memory-warehouse.ts";
-import { spawnMillrace } from "../support/processes.ts";
-import { startTestStats } from "../support/stats.ts";
+import { createTestCertificates, type TestCertificates } from "../kit/certificates.ts";
+import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
+import { createMemoryWarehouse } from "../kit/memory-warehouse.ts";
+import { spawnMillrace } from "../kit/processes.ts";
+import { startTestStats } from "../kit/stats.ts";
 
 const WAIT = { timeout: 10_000, interval: 20 };
 const run = promisify(execFile);

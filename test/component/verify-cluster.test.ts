@@ -1,25 +1,25 @@
-// `millrace verify` over two shards, each a real ClickHouse, filled by a real consumer (test/support/cluster.ts has what
+// `millrace verify` over two shards, each a real ClickHouse, filled by a real consumer (test/kit/cluster.ts has what
 // stands in for Keeper and Distributed tables).
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { personIdOf } from "#lib/events/ids.ts";
-import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import { slotOf } from "#lib/points/slots.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
+import { main } from "../../commands/verify/main.ts";
+import { findingsText } from "../../commands/verify/report.ts";
+import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
-import { main } from "../../services/verify/main.ts";
-import { findingsText } from "../../services/verify/report.ts";
-import { isSound, verifyTopic } from "../../services/verify/verify.ts";
-import { startTestCluster, type TestCluster } from "../support/cluster.ts";
-import { createStage, eventRecord, idOf, poisonRecord, type Stage } from "../support/consumer.ts";
-import { createScriptedLog } from "../support/scripted-log.ts";
+import { startTestCluster, type TestCluster } from "../kit/cluster.ts";
+import { createStage, eventRecord, idOf, poisonRecord, type Stage } from "../kit/consumer.ts";
+import { createScriptedLog } from "../kit/scripted-log.ts";
 
 const directory = fileURLToPath(new URL("../../migrations", import.meta.url));
 let cluster: TestCluster;

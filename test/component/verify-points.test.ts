@@ -2,25 +2,17 @@
 // ClickHouse with the retention of points on.
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { STORED_EVENTS, STORED_POINTS } from "#lib/events/stored-topics.ts";
+import { STORED_EVENTS, STORED_POINTS } from "#lib/ledger/stored-topics.ts";
 import { SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { makePointReplay } from "../../commands/dead-letters/replay-point.ts";
+import { findingsText } from "../../commands/verify/report.ts";
+import { type Finding, isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { EVENTS, POINTS, type TopicKind } from "../../services/consumer/kinds.ts";
-import { makePointReplay } from "../../services/dead-letters/replay-point.ts";
-import { findingsText } from "../../services/verify/report.ts";
-import { type Finding, isSound, verifyTopic } from "../../services/verify/verify.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, idOf, poisonRecord, type Stage } from "../support/consumer.ts";
-import {
-  closed,
-  letReadersSee,
-  pointRecord,
-  pointsStage,
-  readRollup,
-  rolledRows,
-  slowClock,
-} from "../support/points.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, idOf, poisonRecord, type Stage } from "../kit/consumer.ts";
+import { closed, letReadersSee, pointRecord, pointsStage, readRollup, rolledRows, slowClock } from "../kit/points.ts";
 
 const HOUR_MS = 3_600_000;
 

@@ -5,18 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
-import { createSqliteLog } from "#lib/eventlog/sqlite.ts";
+import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { parseUuid, personIdOf } from "#lib/events/ids.ts";
 import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows, EVENT_COLUMNS } from "#lib/events/row.ts";
-import { STORED_EVENTS } from "#lib/events/stored-topics.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { createStoredLog } from "../../services/verify/stored.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { recordOf } from "../support/identity.ts";
+import { createStoredLog } from "../../commands/verify/stored.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { recordOf } from "../kit/identity.ts";
 
-const mainUrl = new URL("../../services/verify/main.ts", import.meta.url).href;
+const mainUrl = new URL("../../commands/verify/main.ts", import.meta.url).href;
 const runner = `import { main } from ${JSON.stringify(mainUrl)};
 process.exitCode = await main(process.argv.slice(2), process.env);`;
 

@@ -8,16 +8,10 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
-import { idsOf, type Receiver, startReceiver } from "../support/alerts-evaluating.ts";
-import { getWatch } from "../support/event-source.ts";
-import { type Spawned, spawnMillrace } from "../support/processes.ts";
-import {
-  askStats,
-  type RunningStandalone,
-  samePorts,
-  startStandalone,
-  temporaryDirectory,
-} from "../support/standalone.ts";
+import { idsOf, type Receiver, startReceiver } from "../kit/alerts-evaluating.ts";
+import { getWatch } from "../kit/event-source.ts";
+import { type Spawned, spawnMillrace } from "../kit/processes.ts";
+import { askStats, type RunningStandalone, samePorts, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const SECONDS = Number(process.env.AGENT_SECONDS ?? 3);
 const WAIT = { timeout: 30_000, interval: 100 };

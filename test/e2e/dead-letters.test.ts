@@ -1,16 +1,16 @@
 // `millrace dead-letters` on Kafka, where it writes to the log itself: several partitions, every part a process.
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord, idOf, until } from "../support/consumer.ts";
-import { valuelessRecord } from "../support/dead-letters.ts";
-import { kafkaForTests } from "../support/kafka.ts";
-import { pointRecord } from "../support/points.ts";
-import { spawnMillrace } from "../support/processes.ts";
-import { runMillrace } from "../support/standalone.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, idOf, until } from "../kit/consumer.ts";
+import { valuelessRecord } from "../kit/dead-letters.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
+import { pointRecord } from "../kit/points.ts";
+import { spawnMillrace } from "../kit/processes.ts";
+import { runMillrace } from "../kit/standalone.ts";
 
 const kafka = kafkaForTests();
 const DATABASE = "letters_kafka";

@@ -6,9 +6,9 @@ import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { chromiumForTests } from "../browser/support/chromium.ts";
-import { freePort } from "../support/free-port.ts";
-import { must } from "../support/sdk-packages.ts";
-import { type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import { freePort } from "../kit/free-port.ts";
+import { must } from "../kit/sdk-packages.ts";
+import { type RunningStandalone, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const EXAMPLES = join(ROOT, "examples");

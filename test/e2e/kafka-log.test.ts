@@ -6,11 +6,12 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka.ts";
-import { createAssignment } from "#lib/eventlog/kafka-assignment.ts";
-import { createKafkaClient, openCluster } from "#lib/eventlog/kafka-client.ts";
-import { createMember } from "#lib/eventlog/kafka-member.ts";
-import { type MemberIdentity, type Membership, onGroupJoins } from "#lib/eventlog/kafka-patches.ts";
+import { createAssignment } from "#lib/eventlog/kafka/assignment.ts";
+import { createKafkaClient, openCluster } from "#lib/eventlog/kafka/client.ts";
+import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka/log.ts";
+import { createMember } from "#lib/eventlog/kafka/member.ts";
+import { partitionOf } from "#lib/eventlog/kafka/partitioner.ts";
+import { type MemberIdentity, type Membership, onGroupJoins } from "#lib/eventlog/kafka/patches.ts";
 import {
   AssignmentLostError,
   type EventLog,
@@ -18,12 +19,11 @@ import {
   OffsetOutOfRangeError,
   RecordTooLargeError,
 } from "#lib/eventlog/log.ts";
-import { partitionOf } from "#lib/eventlog/partitioner.ts";
-import { startTcpProxy } from "../../chaos/tcp-proxy.ts";
-import { assigned, consuming, untilLost } from "../support/consuming.ts";
-import { describeEventLog } from "../support/eventlog-contract.ts";
-import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../support/eventlog-reading.ts";
-import { kafkaForTests, runKafkaTool } from "../support/kafka.ts";
+import { assigned, consuming, untilLost } from "../kit/consuming.ts";
+import { describeEventLog } from "../kit/eventlog-contract.ts";
+import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../kit/eventlog-reading.ts";
+import { kafkaForTests, runKafkaTool } from "../kit/kafka.ts";
+import { startTcpProxy } from "../kit/tcp-proxy.ts";
 
 const kafka = kafkaForTests();
 const skip = kafka.available ? undefined : kafka.reason;
@@ -259,7 +259,7 @@ describe.skipIf(skip !== undefined)("Kafka: groups", { timeout: 60_000 }, () => 
     await using log = openLog({ sessionTimeoutMs: 2_000 });
     const topic = await freshTopic(log, 1);
     await appendToOne(log, topic, 5);
-    const script = fileURLToPath(new URL("../support/kafka-zombie.ts", import.meta.url));
+    const script = fileURLToPath(new URL("../kit/kafka-zombie.ts", import.meta.url));
     const zombie = spawn(process.execPath, [script, broker.brokers.join(","), topic, topic, "2000"], {
       stdio: ["pipe", "pipe", "inherit"],
     });
@@ -463,7 +463,7 @@ describe.skipIf(skip !== undefined)("Kafka: idle", { timeout: 60_000 }, () => {
         import { createRequire } from "node:module";
         const require = createRequire(process.cwd() + "/package.json");
         const { Kafka } = require("kafkajs");
-        if (${patched}) (await import("./lib/eventlog/kafka-patches.ts")).patchKafkajs();
+        if (${patched}) (await import("./lib/eventlog/kafka/patches.ts")).patchKafkajs();
         const queue = require("kafkajs/src/network/requestQueue/index.js").prototype;
         let count = 0;
         const check = queue.checkPendingRequests;

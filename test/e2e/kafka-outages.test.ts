@@ -4,11 +4,11 @@
 import { randomUUID } from "node:crypto";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka.ts";
+import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka/log.ts";
 import { AssignmentLostError, type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
-import { assigned, consuming } from "../support/consuming.ts";
-import { appendToOne, everything, readRange, record, text } from "../support/eventlog-reading.ts";
-import { kafkaForTests, type TestBroker } from "../support/kafka.ts";
+import { assigned, consuming } from "../kit/consuming.ts";
+import { appendToOne, everything, readRange, record, text } from "../kit/eventlog-reading.ts";
+import { kafkaForTests, type TestBroker } from "../kit/kafka.ts";
 
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 const logger = pino({ level: process.env.LOG_LEVEL ?? "silent" });

@@ -3,9 +3,9 @@ import { randomUUID } from "node:crypto";
 import { type EventMessage, PostHog } from "posthog-node";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { personIdOf } from "#lib/events/ids.ts";
-import { postBatch } from "../support/batch-calls.ts";
-import { until } from "../support/consumer.ts";
-import { type RunningStandalone, runMillrace, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import { postBatch } from "../kit/batch-calls.ts";
+import { until } from "../kit/consumer.ts";
+import { type RunningStandalone, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const KEY = "posthog-key";
 

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { createRelayClient, type RelayClient } from "#lib/relay-protocol/client.ts";
-import { type Spawned, spawnMillrace } from "../support/processes.ts";
-import { runMillrace, temporaryDirectory } from "../support/standalone.ts";
+import { type Spawned, spawnMillrace } from "../kit/processes.ts";
+import { runMillrace, temporaryDirectory } from "../kit/standalone.ts";
 
 const WAIT = { timeout: 20_000, interval: 50 };
 const FREE = ["-H", "127.0.0.1:0", "-S", "127.0.0.1:0", "--clickhouse-http-port", "0"];

@@ -6,8 +6,8 @@ import { delimiter, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
-import { isExpectedOutput, readSteps, type Step } from "../support/readme.ts";
-import { type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import { isExpectedOutput, readSteps, type Step } from "../kit/readme.ts";
+import { type RunningStandalone, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const steps = readSteps(await readFile(join(ROOT, "README.md"), "utf8"));

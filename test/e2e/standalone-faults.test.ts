@@ -3,14 +3,8 @@ import { mkdir, rm, stat, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { FREE_PORTS } from "../support/processes.ts";
-import {
-  type RunningStandalone,
-  run,
-  runMillrace,
-  startStandalone,
-  temporaryDirectory,
-} from "../support/standalone.ts";
+import { FREE_PORTS } from "../kit/processes.ts";
+import { type RunningStandalone, run, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 beforeAll(async () => {

@@ -3,8 +3,8 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { runPacedLoad } from "../support/paced-load.ts";
-import { spawnMillrace } from "../support/processes.ts";
+import { runPacedLoad } from "../kit/paced-load.ts";
+import { spawnMillrace } from "../kit/processes.ts";
 import {
   childrenOf,
   type RunningStandalone,
@@ -13,7 +13,7 @@ import {
   samePorts,
   startStandalone,
   temporaryDirectory,
-} from "../support/standalone.ts";
+} from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const BUF = join(ROOT, "node_modules/.bin/buf");

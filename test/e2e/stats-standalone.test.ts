@@ -1,7 +1,7 @@
 // From a real host to the history API: `millrace start` and `millrace agent`, as the README has them.
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
-import { type Spawned, spawnMillrace } from "../support/processes.ts";
-import { askStats, type RunningStandalone, startStandalone, temporaryDirectory } from "../support/standalone.ts";
+import { type Spawned, spawnMillrace } from "../kit/processes.ts";
+import { askStats, type RunningStandalone, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const WAIT = { timeout: 20_000, interval: 100 };
 

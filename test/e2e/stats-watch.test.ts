@@ -3,13 +3,13 @@ import { randomBytes } from "node:crypto";
 import pino from "pino";
 import { expect, it } from "vitest";
 import { WatchState } from "#gen/millrace/stats/v1/stats_pb.ts";
-import { createKafkaLog } from "#lib/eventlog/kafka.ts";
+import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { retryForever } from "#lib/runtime/retry.ts";
-import { kafkaForTests } from "../support/kafka.ts";
-import { pointRecord } from "../support/points.ts";
-import { appendPoints, clientOf, startTestStats, watching } from "../support/stats-live.ts";
+import { retryForever } from "#lib/process/retry.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
+import { pointRecord } from "../kit/points.ts";
+import { appendPoints, clientOf, startTestStats, watching } from "../kit/stats-live.ts";
 
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 const PARTITIONS = 12;

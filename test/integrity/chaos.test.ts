@@ -4,7 +4,7 @@ import type { FaultKind } from "../../chaos/kinds.ts";
 import { runChaos } from "../../chaos/run.ts";
 import { outcomeText } from "../../chaos/runner.ts";
 import { planFaults } from "../../chaos/schedule.ts";
-import { kafkaForTests } from "../support/kafka.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
 
 const KINDS: FaultKind[] = [
   "kill_consumer",

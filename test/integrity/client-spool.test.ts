@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { runSpoolKills } from "../support/client-spool-run.ts";
+import { runSpoolKills } from "../kit/client-spool-run.ts";
 
 it("events captured into the spool become one row each while gateway and client are killed", {
   timeout: 60_000,

@@ -3,8 +3,8 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import {
   createMortal,
   createStage,
@@ -14,7 +14,7 @@ import {
   type RunningConsumer,
   until,
   withInsert,
-} from "../support/consumer.ts";
+} from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 

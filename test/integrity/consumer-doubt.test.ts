@@ -6,17 +6,17 @@ import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Assignment } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { systemClock } from "#lib/runtime/clock.ts";
+import { createIdWindow } from "#lib/ledger/id-window.ts";
+import { createMarkerKeeper } from "#lib/ledger/marker.ts";
+import { createStoredOffsets, type Fates } from "#lib/ledger/stored.ts";
+import { systemClock } from "#lib/process/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createFlusher } from "../../services/consumer/flush.ts";
-import { createIdWindow } from "../../services/consumer/id-window.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
-import { createMarkerKeeper } from "../../services/consumer/marker.ts";
 import { createConsumerMetrics } from "../../services/consumer/metrics.ts";
 import { createEventPreparer } from "../../services/consumer/prepare.ts";
-import { createStoredOffsets, type Fates } from "../../services/consumer/stored.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import {
   createMortal,
   createStage,
@@ -26,8 +26,8 @@ import {
   type Stage,
   until,
   withInsert,
-} from "../support/consumer.ts";
-import { closedSocket, keepTokenOnly } from "../support/safeguards-faults.ts";
+} from "../kit/consumer.ts";
+import { closedSocket, keepTokenOnly } from "../kit/safeguards-faults.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { kafkaForTests } from "../support/kafka.ts";
-import { runConsumerKills } from "./consumer-kills.ts";
+import { runConsumerKills } from "../kit/consumer-kills.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
 
 it.skipIf(!kafkaForTests().available)(
   "loses and doubles nothing while consumers are killed with -9",

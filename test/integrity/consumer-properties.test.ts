@@ -6,11 +6,11 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { decodeRecord } from "#lib/events/record.ts";
-import { eventRecord, idOf, poisonRecord } from "../support/consumer.ts";
-import { createInterleaved, type InsertFault, type Interleaved } from "../support/interleaved-consumers.ts";
-import type { MemoryRow } from "../support/memory-warehouse.ts";
-import { createSwitches, type Safeguard } from "../support/safeguards.ts";
-import { checkTrace, type TraceOutcome } from "../support/trace-checker.ts";
+import { eventRecord, idOf, poisonRecord } from "../kit/consumer.ts";
+import { createInterleaved, type InsertFault, type Interleaved } from "../kit/interleaved-consumers.ts";
+import type { MemoryRow } from "../kit/memory-warehouse.ts";
+import { createSwitches, type Safeguard } from "../kit/safeguards.ts";
+import { checkTrace, type TraceOutcome } from "../kit/trace-checker.ts";
 
 const time = vi.hoisted(() => ({
   pause: async (_ms: number, _signal: AbortSignal | undefined): Promise<void> => {},

@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AssignmentLostError, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { type Clock, systemClock } from "#lib/runtime/clock.ts";
+import { type Clock, systemClock } from "#lib/process/clock.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createStage, eventRecord, idOf, type Stage, until, withAssignments, withInsert } from "../support/consumer.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord, idOf, type Stage, until, withAssignments, withInsert } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

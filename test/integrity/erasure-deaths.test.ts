@@ -5,11 +5,11 @@ import { isClean } from "#lib/identity/erasure/certificate.ts";
 import { beginErasure, finishErasure } from "#lib/identity/erasure/erase.ts";
 import { createErasures } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { eventRecord } from "../support/consumer.ts";
-import { createScene, identify, merge, seen, set } from "../support/erasure.ts";
-import { expectedPeople, shownPeople } from "../support/identity.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord } from "../kit/consumer.ts";
+import { createScene, identify, merge, seen, set } from "../kit/erasure.ts";
+import { expectedPeople, shownPeople } from "../kit/identity.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {

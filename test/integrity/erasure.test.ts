@@ -6,13 +6,13 @@ import { updatePeople } from "#lib/identity/closure.ts";
 import { certify, isClean } from "#lib/identity/erasure/certificate.ts";
 import { beginErasure, finishErasure } from "#lib/identity/erasure/erase.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
-import { type Clock, systemClock } from "#lib/runtime/clock.ts";
+import { type Clock, systemClock } from "#lib/process/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createMortal, eventRecord, until, withAssignments, withInsert } from "../support/consumer.ts";
-import { countsOf, createScene, identify, leftBy, merge, seen, set, storedCounts } from "../support/erasure.ts";
-import { expectedPeople, shownPeople } from "../support/identity.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createMortal, eventRecord, until, withAssignments, withInsert } from "../kit/consumer.ts";
+import { countsOf, createScene, identify, leftBy, merge, seen, set, storedCounts } from "../kit/erasure.ts";
+import { expectedPeople, shownPeople } from "../kit/identity.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {

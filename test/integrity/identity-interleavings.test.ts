@@ -1,10 +1,10 @@
 // The same facts in any order, over any partitions, in any batches, by consumers that come and go: the same people.
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { createRandom, type Random } from "../../chaos/random.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createMortal, createStage, idOf, type Stage } from "../support/consumer.ts";
-import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../support/identity.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createMortal, createStage, idOf, type Stage } from "../kit/consumer.ts";
+import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../kit/identity.ts";
+import { createRandom, type Random } from "../kit/random.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -5,18 +5,10 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { SLOT_MS } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { POINTS } from "../../services/consumer/kinds.ts";
-import { exactlyOnce } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createMortal, createStage, idOf, poisonRecord, type Stage, until, withInsert } from "../support/consumer.ts";
-import {
-  allDiffering,
-  letReadersSee,
-  pointRecord,
-  readRollup,
-  type Series,
-  slotAt,
-  slowClock,
-} from "../support/points.ts";
+import { exactlyOnce } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createMortal, createStage, idOf, poisonRecord, type Stage, until, withInsert } from "../kit/consumer.ts";
+import { allDiffering, letReadersSee, pointRecord, readRollup, type Series, slotAt, slowClock } from "../kit/points.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

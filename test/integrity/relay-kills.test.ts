@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { kafkaForTests } from "../support/kafka.ts";
-import { runRelayKills } from "./relay-kills.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
+import { runRelayKills } from "../kit/relay-kills.ts";
 
 /** RELAY_KILLS_SECONDS=300 for longer, RELAY_KILLS_SEED for another order. */
 const SECONDS = Number(process.env.RELAY_KILLS_SECONDS ?? 25);

@@ -2,13 +2,13 @@
 // interleaving with everything on loses and doubles nothing. So each safeguard is needed, and these checks can fail.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { type Clock, systemClock } from "#lib/runtime/clock.ts";
+import { type Clock, systemClock } from "#lib/process/clock.ts";
 import type { InsertOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
-import { exactlyOnce, type StoredAudit } from "../support/audit.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { createMortal, createStage, eventRecord, until, withAssignments, withInsert } from "../support/consumer.ts";
-import { createSwitches, type Safeguard, type Switches } from "../support/safeguards.ts";
-import { closedSocket, keepTokenOnly } from "../support/safeguards-faults.ts";
+import { exactlyOnce, type StoredAudit } from "../kit/audit.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createMortal, createStage, eventRecord, until, withAssignments, withInsert } from "../kit/consumer.ts";
+import { createSwitches, type Safeguard, type Switches } from "../kit/safeguards.ts";
+import { closedSocket, keepTokenOnly } from "../kit/safeguards-faults.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../support/clickhouse.ts";
-import { kafkaForTests } from "../support/kafka.ts";
-import { type Spawned, spawnMillrace } from "../support/processes.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
+import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 
 const choice = kafkaForTests();
 const stack = new AsyncDisposableStack();

@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
-import { startTestClickHouse } from "../support/clickhouse.ts";
-import { kafkaForTests } from "../support/kafka.ts";
-import { SPAN_KINDS, startTraceReceiver } from "../support/otlp.ts";
-import { spawnMillrace } from "../support/processes.ts";
+import { startTestClickHouse } from "../kit/clickhouse.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
+import { SPAN_KINDS, startTraceReceiver } from "../kit/otlp.ts";
+import { spawnMillrace } from "../kit/processes.ts";
 
 const choice = kafkaForTests();
 const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };

@@ -2,8 +2,8 @@
 // then the deletion of what has that outcome, and of nothing else. So each offset stays accounted for at every moment, and
 // a row that the consumer stores meanwhile is left for the next pass instead of being lost to the audit.
 import { randomUUID } from "node:crypto";
-import { OUTCOME_COLUMNS, outcomeRow } from "#lib/events/outcome-rows.ts";
 import { type Erasure, ownerOf } from "#lib/identity/erasures.ts";
+import { OUTCOME_COLUMNS, outcomeRow } from "#lib/ledger/outcome-rows.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { mutate, STATEMENT_SECONDS_MAX } from "./mutation.ts";
 import { BELOW, ERASED, IDS, POSITION } from "./sql.ts";

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, expect, it, vi } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { startTestClickHouse, type TestClickHouse } from "../../../test/support/clickhouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../../../test/kit/clickhouse.ts";
 import { TurnLostError, takeTurn } from "./turn.ts";
 
 let clickhouse: TestClickHouse;

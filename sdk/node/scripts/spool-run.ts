@@ -1,7 +1,7 @@
 // `node sdk/node/scripts/spool-run.ts --events 1000000`: each event captured into the spool becomes one row, whatever is
 // killed meanwhile. Exit code 0 when it was so.
 import { parseArgs } from "node:util";
-import { runSpoolKills } from "../../../test/support/client-spool-run.ts";
+import { runSpoolKills } from "../../../test/kit/client-spool-run.ts";
 
 const { values } = parseArgs({
   options: {

@@ -5,7 +5,7 @@ import { Counter, type Registry } from "prom-client";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
-import { sleepUnless } from "#lib/runtime/retry.ts";
+import { sleepUnless } from "#lib/process/retry.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
 import { createFactWriter, type FactWriter } from "./fact-writer.ts";

@@ -6,7 +6,7 @@ import type { StoredRecord } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { ALL_CLOSED_MS, noteNextSlot, readNextSlot, retiredPartitions } from "#lib/points/progress.ts";
 import { computeSlots, mayHaveExpired, recomputeSlots, SLOT_MS, slotOf, slotsWithRows } from "#lib/points/slots.ts";
-import type { Clock } from "#lib/runtime/clock.ts";
+import type { Clock } from "#lib/process/clock.ts";
 import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
 

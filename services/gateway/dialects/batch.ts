@@ -3,8 +3,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { FieldNames, RequestFacts } from "#lib/events/validate.ts";
-import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
-import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
+import type { BodyPatience } from "#lib/http/body-chunks.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import type { Holder, Lease } from "../admission.ts";
 import { type Admit, holderOf } from "../admit.ts";
 import { type Grant, type Keys, keyOf } from "../auth.ts";

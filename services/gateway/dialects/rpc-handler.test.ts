@@ -5,7 +5,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import { createLogger } from "#lib/runtime/log.ts";
+import { createLogger } from "#lib/process/log.ts";
 import type { Ingest } from "../ingest.ts";
 import { registerEventService } from "./connect.ts";
 import { createRpcHandler } from "./rpc-handler.ts";

@@ -1,8 +1,8 @@
 // The gateway's RPCs: what the HTTP edge has decided about a call is answered before its body is read.
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { createRpcHandler as createHandler, type RpcHandler as Handler } from "#lib/rpc/handler.ts";
-import type { BodyPatience } from "#lib/runtime/body-chunks.ts";
+import type { BodyPatience } from "#lib/http/body-chunks.ts";
+import { createRpcHandler as createHandler, type RpcHandler as Handler } from "#lib/http/rpc-handler.ts";
 import { callOf, RPC_CALL, type RpcCall, tooBusy } from "./rpc-call.ts";
 
 export interface RpcHandlerOptions {

@@ -1,6 +1,6 @@
 // Metrics of alerts.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import { startAtZero } from "#lib/runtime/metrics.ts";
+import { startAtZero } from "#lib/process/metrics.ts";
 
 export interface AlertMetrics {
   evaluations: Counter<"result">;

@@ -1,7 +1,7 @@
 // One evaluation of all alerts after another, by the copy that holds the lease: measure, compare, store what has changed,
 // hand it to the deliverer.
 import type { Logger } from "pino";
-import { retryForever } from "#lib/runtime/retry.ts";
+import { retryForever } from "#lib/process/retry.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Alert } from "./alert.ts";
 import type { Deliverer } from "./deliver.ts";

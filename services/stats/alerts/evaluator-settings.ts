@@ -1,6 +1,6 @@
 // Settings of alert evaluation and webhooks.
 import type { z } from "zod";
-import { duration, flag, secret } from "#lib/runtime/settings.ts";
+import { duration, flag, secret } from "#lib/config/settings.ts";
 
 /** What evaluating alerts and telling their receivers needs, whoever starts it. */
 export const alertSettings = {

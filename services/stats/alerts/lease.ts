@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import { type Assignment, AssignmentLostError, type EventLog } from "#lib/eventlog/log.ts";
 import { ALERTS_GROUP, ALERTS_TOPIC } from "#lib/events/topics.ts";
-import { sleepUnless } from "#lib/runtime/retry.ts";
+import { sleepUnless } from "#lib/process/retry.ts";
 
 export interface Lease {
   /** Fires when the lease was lost, or may have been, and when the process is to stop. */

@@ -1,6 +1,6 @@
 // From what callers write to a definition. The rules of a field are the same for the old routes and the AlertService;
 // every field is looked at, so that one answer names all that is wrong.
-import { quoted, shortened } from "#lib/runtime/printable.ts";
+import { quoted, shortened } from "#lib/process/printable.ts";
 import {
   ALERT_LEVELS,
   ALERT_OPERATORS,

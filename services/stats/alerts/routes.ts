@@ -1,6 +1,6 @@
 // The old routes of alerts: /alerts and /alerts/{id} (section 2 of pulse's API), in the README's form and in the code's.
 import type { Logger } from "pino";
-import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "../access.ts";
 import { sendJson } from "../answers.ts";

@@ -9,7 +9,7 @@ import {
   TransitionSchema,
 } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { parseUuid } from "#lib/events/ids.ts";
-import { quoted } from "#lib/runtime/printable.ts";
+import { quoted } from "#lib/process/printable.ts";
 import type { HistoryEntry, HistoryPage } from "./store-history.ts";
 
 const PAGE_SIZE = 100;

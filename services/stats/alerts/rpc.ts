@@ -10,7 +10,7 @@ import {
   type AlertService,
   NoDataRule,
 } from "#gen/millrace/stats/v1/alerts_pb.ts";
-import { quoted } from "#lib/runtime/printable.ts";
+import { quoted } from "#lib/process/printable.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Alert, AlertDefinition } from "./alert.ts";
 import { checkDefinition, type DefinitionRules } from "./parse.ts";

@@ -1,8 +1,8 @@
 // One attempt to tell a receiver, bounded in time, in bytes and in where it may go.
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { shortened } from "#lib/runtime/printable.ts";
-import { packageVersion } from "#lib/runtime/version.ts";
+import { shortened } from "#lib/process/printable.ts";
+import { packageVersion } from "#lib/process/version.ts";
 import { guardedLookup, refuseAddress } from "./webhook-address.ts";
 import { webhookSignature } from "./webhook-payload.ts";
 

@@ -1,5 +1,5 @@
 // The token a request carries.
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 
 /** Name of the header, in lower case, and of the query field as the old API spells it. */
 export const TOKEN_FIELD = "X-AUTH-TOKEN";

@@ -1,6 +1,6 @@
 // GET /watch: live points as Server-Sent Events, for browsers' EventSource.
 import type { ServerResponse } from "node:http";
-import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/runtime/http-message.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import type { LiveFilter } from "./filter.ts";
 import { givenToken, TOKEN_FIELD } from "./given-token.ts";
 import { type Live, TooManyWatchersError } from "./live.ts";

@@ -6,7 +6,7 @@ import { type Certificate, isClean } from "#lib/identity/erasure/certificate.ts"
 import type { Behind } from "#lib/identity/erasure/consumed.ts";
 import { deletePerson } from "#lib/identity/erasure/delete-person.ts";
 import type { EraseStep } from "#lib/identity/erasure/erase.ts";
-import { sleepUnless } from "#lib/runtime/retry.ts";
+import { sleepUnless } from "#lib/process/retry.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 export interface DeletionProgress {

@@ -3,9 +3,9 @@
 import type { ServerResponse } from "node:http";
 import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { createRpcHandler } from "#lib/rpc/handler.ts";
-import type { HttpRequest } from "#lib/runtime/http-message.ts";
-import { createTokenCheck } from "#lib/runtime/token.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
+import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import { createTokenCheck } from "#lib/http/token.ts";
 import type { Mounted } from "../mount.ts";
 import { type PersonServiceOptions, registerPersonService } from "./person-service.ts";
 

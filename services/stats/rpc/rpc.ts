@@ -10,8 +10,8 @@ import {
 } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { Counter, type Registry } from "prom-client";
-import { createRpcHandler } from "#lib/rpc/handler.ts";
-import type { HttpRequest, HttpResponse } from "#lib/runtime/http-message.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
+import { createRpcHandler } from "#lib/http/rpc-handler.ts";
 import { givenToken } from "../live/given-token.ts";
 import type { Live } from "../live/live.ts";
 import type { StatsQueries } from "../queries/queries.ts";

@@ -3,7 +3,7 @@ import { cp, mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, type Rolldown } from "vite";
-import { must } from "../../support/sdk-packages.ts";
+import { must } from "../../kit/sdk-packages.ts";
 
 const SOURCES = ["react-app.jsx", "react-page.jsx", "react-server.jsx"];
 

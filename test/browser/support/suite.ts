@@ -7,7 +7,7 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { vi } from "vitest";
 import { buildBrowser } from "../../../scripts/build-browser.ts";
 import type { InitOptions, Millrace } from "../../../sdk/browser/src/index.ts";
-import { type RunningStandalone, samePorts, startStandalone } from "../../support/standalone.ts";
+import { type RunningStandalone, samePorts, startStandalone } from "../../kit/standalone.ts";
 import type { ChromiumForTests } from "./chromium.ts";
 import { serveWebPages, type WebPages } from "./web-pages.ts";
 

@@ -1,0 +1,167 @@
+// `millrace dead-letters`: exit code 0 when all was done, 1 when some letters could not be replayed or something failed,
+// 2 for wrong arguments.
+
+import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
+import { printable } from "#lib/process/printable.ts";
+import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
+import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
+import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import {
+  type DeadLettersConfig,
+  type DeadLettersOutcome,
+  filterOf,
+  parseDeadLetters,
+  type ReplayConfig,
+  type ShowConfig,
+} from "./config.ts";
+import { createLetters, type LetterFilter, type Letters } from "./letters.ts";
+import { listLetters } from "./list.ts";
+import { createPositionNames, PositionError, type PositionNames } from "./position.ts";
+import { type ReplayCounts, replayLetters } from "./replay.ts";
+import { createOriginReader, findReplays } from "./replays.ts";
+import { letterJson, letterText } from "./show.ts";
+import { createTarget, ReplayRefusedError } from "./target.ts";
+
+const exitDone = 0;
+const exitFailed = 1;
+const exitUsage = 2;
+
+const listedByDefault = 50;
+/** Beyond it a replay has to be confirmed. */
+const unconfirmedMax = 100;
+const progressMs = 2000;
+
+interface Desk {
+  out(text: string): void;
+  /** One line beside the results. */
+  say(line: string): void;
+  warehouse: Warehouse;
+  letters: Letters;
+  names: PositionNames;
+}
+
+export async function main(
+  argv: readonly string[],
+  env: Record<string, string | undefined>,
+  terminal: Terminal = ownTerminal,
+): Promise<number> {
+  const outcome = parseDeadLetters(argv, env);
+  if (outcome.kind === "text") {
+    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
+    return outcome.exitCode;
+  }
+  const say = (line: string) => terminal.err(`${line}\n`);
+  const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
+  try {
+    const letters = createLetters(warehouse);
+    const names = createPositionNames(await letters.epochs());
+    return await run(outcome, { out: terminal.out, say, warehouse, letters, names });
+  } catch (error) {
+    const text = explain(error, outcome.config);
+    if (text === undefined) throw error;
+    say(`dead-letters: ${text}`);
+    return error instanceof PositionError ? exitUsage : exitFailed;
+  } finally {
+    await warehouse.close();
+  }
+}
+
+async function run(outcome: Exclude<DeadLettersOutcome, { kind: "text" }>, desk: Desk): Promise<number> {
+  if (outcome.kind === "show") return show(outcome.config, desk);
+  if (outcome.kind === "replay") return replay(outcome.config, desk);
+  const { limit = listedByDefault, json } = outcome.config;
+  await listLetters(desk, { filter: filterOf(outcome.config), limit, json }, desk.out);
+  return exitDone;
+}
+
+async function show(config: ShowConfig, { out, say, warehouse, letters, names }: Desk): Promise<number> {
+  const place = names.find(config.position);
+  const [[letter] = []] = place ? await Array.fromAsync(letters.read({ places: [place] }, "oldest")) : [];
+  if (!letter) return missing([config.position], say);
+  const log = await openLog(config);
+  try {
+    const originAt = log ? createOriginReader(log, warehouse) : async () => undefined;
+    const replays = await findReplays(warehouse, letters, originAt, letter);
+    out(config.json ? letterJson(letter, replays, names) : letterText(letter, replays, names, log !== undefined));
+    return exitDone;
+  } finally {
+    await log?.close();
+  }
+}
+
+/** Undefined when there is none to read: what is told of replays is less exact then. */
+async function openLog(config: DeadLettersConfig): Promise<EventLog | undefined> {
+  try {
+    return await openLogForReading(config, "dead-letters");
+  } catch (error) {
+    if (error instanceof LogUnavailableError) return undefined;
+    throw error;
+  }
+}
+
+async function replay(config: ReplayConfig, desk: Desk): Promise<number> {
+  const filter = filterOf(config);
+  if (config.positions.length > 0) {
+    const places = config.positions.map((position) => desk.names.find(position));
+    filter.places = places.filter((place) => place !== undefined);
+    const present = new Set<string>();
+    const asked = { places: filter.places };
+    for await (const page of desk.letters.read(asked, "oldest"))
+      for (const letter of page) present.add(desk.names.nameOf(letter));
+    const absent = config.positions.filter((_, at) => !places[at] || !present.has(desk.names.nameOf(places[at])));
+    if (absent.length > 0) return missing(absent, desk.say);
+  }
+  const limit = config.limit ?? Number.MAX_SAFE_INTEGER;
+  const total = (await desk.letters.classes(filter)).reduce((sum, { count }) => sum + count, 0);
+  if (Math.min(total, limit) > unconfirmedMax && !config.yes && !config.dryRun) {
+    desk.say(
+      `dead-letters: ${total} letters match: look at them with --dry-run, then add --yes, or a --limit up to ${unconfirmedMax}`,
+    );
+    return exitUsage;
+  }
+  return replayAll(config, desk, filter, limit, total);
+}
+
+async function replayAll(
+  config: ReplayConfig,
+  desk: Desk,
+  filter: LetterFilter,
+  limit: number,
+  total: number,
+): Promise<number> {
+  const { changes, dryRun } = config;
+  const { out, say } = desk;
+  const target = createTarget(config);
+  let shownMs = performance.now();
+  const onProgress = (counts: Readonly<ReplayCounts>) => {
+    if (performance.now() - shownMs < progressMs) return;
+    shownMs = performance.now();
+    say(`${counts.replayed + counts.stored + counts.notReplayable} of ${total} letters`);
+  };
+  try {
+    const report = (line: string) => out(`${line}\n`);
+    const deps = { ...desk, target, report, notice: say, onProgress };
+    const counts = await replayLetters(deps, { filter, changes, limit, dryRun });
+    const { replayed, stored, notReplayable, failed } = counts;
+    const done = dryRun ? `would replay ${replayed}` : `replayed ${replayed}`;
+    out(`${done}, skipped ${stored} as stored, ${notReplayable} not replayable, ${failed} failed\n`);
+    if (failed > 0) say("run it again: what has arrived meanwhile is recognised");
+    return notReplayable + failed === 0 ? exitDone : exitFailed;
+  } finally {
+    await target.close();
+  }
+}
+
+function missing(positions: readonly string[], say: (line: string) => void): number {
+  for (const position of positions) say(`dead-letters: no dead letter at ${printable(position)}`);
+  return exitFailed;
+}
+
+/** Text for failures that are not bugs of this program. */
+function explain(error: unknown, config: DeadLettersConfig): string | undefined {
+  if (error instanceof PositionError || error instanceof ReplayRefusedError) return printable(error.message);
+  return error instanceof WarehouseError ? printable(clickhouseFault(error, config)) : undefined;
+}

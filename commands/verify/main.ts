@@ -1,0 +1,83 @@
+// `millrace verify`: exit code 0 when every offset is accounted for once and the roll-up says what its rows say, 1 when
+// not, 2 when that cannot be found out.
+
+import { parseConfig } from "#lib/config/parse.ts";
+import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
+import { STORED_EVENTS, STORED_TOPICS } from "#lib/ledger/stored-topics.ts";
+import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
+import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
+import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { AuditImpossibleError } from "./audit.ts";
+import { type VerifyConfig, verifySchema } from "./config.ts";
+import { RepairConflictError } from "./repair.ts";
+import { findingsJson, findingsText } from "./report.ts";
+import { MisplacedPartitionError } from "./stored.ts";
+import { type Finding, isSound, isUsed, verifyTopic } from "./verify.ts";
+
+const exitClean = 0;
+const exitFaulty = 1;
+const exitImpossible = 2;
+
+export async function main(
+  argv: readonly string[],
+  env: Record<string, string | undefined>,
+  terminal: Terminal = ownTerminal,
+): Promise<number> {
+  const outcome = parseConfig(verifySchema, {
+    argv,
+    env,
+    command: "millrace verify",
+    summary: "shows from the data that every offset of the log is a row or has a reason why it is none.",
+  });
+  if (outcome.kind !== "config") {
+    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
+    return outcome.exitCode;
+  }
+  const { config } = outcome;
+  const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+  try {
+    const log = await openLogForReading(config, "verify");
+    try {
+      return await verify(config, { log, warehouse, terminal });
+    } finally {
+      await log.close();
+    }
+  } catch (error) {
+    const text = explain(error, config);
+    if (text === undefined) throw error;
+    terminal.err(`verify: ${text}\n`);
+    return exitImpossible;
+  } finally {
+    await warehouse.close();
+  }
+}
+
+interface Desk {
+  log: EventLog;
+  warehouse: Warehouse;
+  terminal: Terminal;
+}
+
+async function verify({ json, repair }: VerifyConfig, { log, warehouse, terminal }: Desk): Promise<number> {
+  const findings: Finding[] = [];
+  for (const kind of STORED_TOPICS) {
+    const finding = await verifyTopic({ log, warehouse, kind }, repair);
+    if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
+  }
+  terminal.out((json ? findingsJson : findingsText)(findings));
+  return findings.every(isSound) ? exitClean : exitFaulty;
+}
+
+/** Text for failures that are not bugs of this program. */
+function explain(error: unknown, config: VerifyConfig): string | undefined {
+  const own = [AuditImpossibleError, MisplacedPartitionError, RepairConflictError];
+  if (own.some((kind) => error instanceof kind)) return (error as Error).message;
+  if (error instanceof LogUnavailableError) {
+    const which = config.kafkaBrokers.length > 0 ? "KAFKA_BROKERS" : "DATA_DIR, or KAFKA_BROKERS for a log on Kafka";
+    return `${error.message} (the log is named by ${which})`;
+  }
+  return error instanceof WarehouseError ? clickhouseFault(error, config) : undefined;
+}

@@ -1,0 +1,186 @@
+// The settings of a service: flag over environment over configuration file over default, from one zod schema, with all
+// faults reported together. Reads nothing global: arguments and environment are handed in.
+import { readFileSync } from "node:fs";
+import type { z } from "zod";
+import { ALIASES, type Alias } from "./aliases.ts";
+import { helpText } from "./help.ts";
+import { printedConfig, sameValue, shownValue } from "./print.ts";
+import { flag, settingInfo, text } from "./settings.ts";
+import {
+  envName,
+  flagName,
+  type Given,
+  type KnownName,
+  readArguments,
+  readConfigFile,
+  readEnvironment,
+} from "./sources.ts";
+
+export interface ConfigInput {
+  /** Arguments after the command. */
+  argv: readonly string[];
+  env: Record<string, string | undefined>;
+  /** As a user types it: "millrace gateway". */
+  command: string;
+  /** One line for --help. */
+  summary: string;
+  readFile?: (path: string) => string;
+}
+
+/** Everything but `config` is for the caller to print and to end with: stdout for 0, stderr for 2. */
+export type ConfigOutcome<C> =
+  | { kind: "config"; config: C }
+  | { kind: "help" | "checked" | "printed"; text: string; exitCode: 0 }
+  | { kind: "faults"; faults: string[]; text: string; exitCode: 2 };
+
+/** Settings of parseConfig itself, in the form of a schema so that they are read and explained like all others. */
+const COMMON = {
+  configFile: text().describe("JSON or YAML file with settings in kebab-case."),
+  checkConfig: flag(false).describe("Check the settings and exit: 0 when they are good, 2 when not."),
+  printConfig: flag(false).describe("Print the settings in effect as such a file, secrets left out, and exit."),
+  help: flag(false).describe("Show this text and exit."),
+};
+
+/**
+ * Settings of one command. The schema's keys are camelCase; `pollInterval` is `--poll-interval`, `POLL_INTERVAL` and
+ * `poll-interval:` in a file. Cross-field checks by `.superRefine` run even when other settings are at fault; their
+ * issues must carry the key they are about as `path`.
+ */
+export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput): ConfigOutcome<z.output<S>> {
+  const shape: Record<string, z.ZodType> = { ...schema.shape };
+  const argv = input.argv.map((argument) => (argument === "-h" ? "--help" : argument));
+  if (argv.includes("--help")) {
+    return { kind: "help", text: helpText(input, { ...shape, ...COMMON }), exitCode: 0 };
+  }
+  const { layers, faults, instead } = readLayers(shape, input, argv);
+  const chosen = new Map<string, Given>();
+  for (const layer of layers) {
+    const translated = translateAliases(layer, shape);
+    faults.push(...translated.faults);
+    for (const given of translated.given) chosen.set(given.name, given);
+  }
+  const result = validate(schema, shape, chosen);
+  faults.push(...result.faults);
+  if (faults.length > 0 || result.config === undefined) {
+    return { kind: "faults", faults, text: faultsText(input.command, faults), exitCode: 2 };
+  }
+  if (instead.printConfig) return { kind: "printed", text: printedConfig(input.command, shape, chosen), exitCode: 0 };
+  if (instead.checkConfig) return { kind: "checked", text: "configuration ok\n", exitCode: 0 };
+  return { kind: "config", config: result.config };
+}
+
+/** File, environment, flags: lowest first. */
+function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: readonly string[]) {
+  const aliases = ALIASES.filter((alias) => alias.targets[0] in shape);
+  const own: KnownName[] = [
+    ...Object.entries(shape).map(([name, field]) => ({ name, isFlag: isFlag(field) })),
+    ...aliases.map(({ name }) => ({ name, isFlag: false })),
+  ];
+  const common = Object.entries(COMMON).map(([name, field]) => ({ name, isFlag: isFlag(field) }));
+  const flags = readArguments(argv, [...own, ...common]);
+  const lasting = own.filter(({ name }) => !isArgumentOnly(shape[name]));
+  const environment = readEnvironment(input.env, [...lasting, { name: "configFile", isFlag: false }]);
+  const faults = [...flags.faults, ...environment.faults];
+  const layers = [environment.given, flags.given].map((given) => given.filter(({ name }) => !(name in COMMON)));
+
+  const last = (name: string) => [...environment.given, ...flags.given].findLast((given) => given.name === name)?.value;
+  const configFile = last("configFile");
+  if (typeof configFile === "string") {
+    const readFile = input.readFile ?? ((path: string) => readFileSync(path, "utf8"));
+    const file = readConfigFile(configFile, readFile, lasting);
+    faults.push(...file.faults);
+    layers.unshift(file.given);
+  }
+  const isAsked = (name: "checkConfig" | "printConfig"): boolean => {
+    const asked = COMMON[name].safeParse(last(name));
+    for (const issue of asked.error?.issues ?? []) faults.push(`${flagName(name)}: ${issue.message}`);
+    return asked.data === true;
+  };
+  const instead = { checkConfig: isAsked("checkConfig"), printConfig: isAsked("printConfig") };
+  return { layers, faults, instead };
+}
+
+/** Undefined for the name of an alias. */
+function isArgumentOnly(field: z.ZodType | undefined): boolean {
+  return field !== undefined && settingInfo.get(field)?.argumentOnly === true;
+}
+
+function isFlag(field: z.ZodType): boolean {
+  const info = settingInfo.get(field);
+  return info !== undefined && info.placeholder === undefined;
+}
+
+/** Within one layer, an alias beside the setting it stands for must agree with it: neither could win by a rule. */
+function translateAliases(layer: readonly Given[], shape: Record<string, z.ZodType>) {
+  const given = layer.filter(({ name }) => name in shape);
+  const faults: string[] = [];
+  for (const from of layer) {
+    const alias = ALIASES.find(({ name }) => name === from.name && !(name in shape));
+    if (!alias) continue;
+    const translation = alias.translate(String(from.value));
+    if ("fault" in translation) {
+      faults.push(`${from.spell(shownValue(from.value, secretAmong(alias, shape)))}: ${translation.fault}`);
+      continue;
+    }
+    for (const [key, value] of Object.entries(translation.values)) {
+      const field = shape[key];
+      if (!field) continue;
+      const other = given.find(({ name }) => name === key);
+      const show = secretAmong(alias, shape);
+      if (other && !sameValue(field, other.value, value)) {
+        const both = `${other.spell(shownValue(other.value, isSecret(field)))} and ${from.spell(shownValue(from.value, show))}`;
+        faults.push(`${both}: two names of one setting, with different values; set only ${envName(key)}`);
+      } else if (!other) {
+        given.push({ name: key, value, from: from.from, spell: () => from.spell(shownValue(from.value, show)) });
+      }
+    }
+  }
+  return { given, faults };
+}
+
+function secretAmong(alias: Alias, shape: Record<string, z.ZodType>): boolean {
+  return alias.targets.some((key) => shape[key] !== undefined && isSecret(shape[key]));
+}
+
+function isSecret(field: z.ZodType): boolean {
+  return settingInfo.get(field)?.secret === true;
+}
+
+/**
+ * Each field by itself first, then the whole with the faulty ones left out, so that one mistyped setting does not hide
+ * the faults between others. What the second round says about a faulty or left-out field would be noise.
+ */
+function validate<S extends z.ZodObject>(schema: S, shape: Record<string, z.ZodType>, chosen: Map<string, Given>) {
+  const faults: string[] = [];
+  const faulty = new Set<string>();
+  const values: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(shape)) {
+    const given = chosen.get(key);
+    const result = field.safeParse(given?.value);
+    if (result.success) values[key] = given?.value;
+    else {
+      faulty.add(key);
+      values[key] = undefined;
+      faults.push(`${spelled(key, field, given)}: ${result.error.issues.map((issue) => issue.message).join("; ")}`);
+    }
+  }
+  const whole = schema.safeParse(values);
+  for (const issue of whole.success ? [] : whole.error.issues) {
+    const key = String(issue.path[0] ?? "");
+    const field = shape[key];
+    if (faulty.has(key)) continue;
+    faults.push(field ? `${spelled(key, field, chosen.get(key))}: ${issue.message}` : issue.message);
+  }
+  return { config: whole.success ? whole.data : undefined, faults };
+}
+
+function spelled(key: string, field: z.ZodType, given: Given | undefined): string {
+  if (!given) return `${envName(key)} (${flagName(key)}), not set`;
+  return given.spell(shownValue(given.value, isSecret(field)));
+}
+
+function faultsText(command: string, faults: readonly string[]): string {
+  const title = faults.length === 1 ? "1 setting is" : `${faults.length} settings are`;
+  const lines = faults.map((fault) => `  ${fault}`);
+  return [`${command}: ${title} not usable:`, ...lines, `"${command} --help" lists all settings.`, ""].join("\n");
+}

@@ -1,0 +1,162 @@
+// Connections to a Kafka cluster through kafkajs, and what its errors mean to the rest of Millrace.
+
+import { connect as connectTcp, isIP, Socket } from "node:net";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import kafkajs from "kafkajs";
+import type { Logger } from "pino";
+import { LogUnavailableError } from "../log.ts";
+import { registerCodecs } from "./codecs.ts";
+import { patchKafkajs } from "./patches.ts";
+
+export interface KafkaSasl {
+  mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
+  username: string;
+  password: string;
+}
+
+export interface KafkaConnection {
+  /** `host:port` of some brokers; the others are found through them. */
+  brokers: string[];
+  clientId: string;
+  ssl?: boolean | ConnectionOptions | undefined;
+  sasl?: KafkaSasl | undefined;
+  logger: Logger;
+}
+
+/** One kafkajs instance whose connections can be cut. */
+export interface KafkaClient {
+  readonly kafka: kafkajs.Kafka;
+  /**
+   * Cuts every connection at once and for good: whatever waits for an answer rejects, and retries inside kafkajs get no
+   * new connection. kafkajs's own disconnect waits for answers, for as long as a hung broker cares to take.
+   */
+  kill(): void;
+}
+
+const RETRY = { retries: 3, initialRetryTime: 100, maxRetryTime: 1_000 };
+
+/** Opens nothing yet. `requestTimeoutMs` bounds each request and each connection attempt. */
+export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs: number): KafkaClient {
+  patchKafkajs();
+  registerCodecs();
+  const sockets = new Set<Socket>();
+  let killed = false;
+  const kafka = new kafkajs.Kafka({
+    brokers: connection.brokers,
+    clientId: connection.clientId,
+    ...(connection.ssl === undefined ? {} : { ssl: connection.ssl }),
+    ...(connection.sasl === undefined ? {} : { sasl: connection.sasl as kafkajs.SASLOptions }),
+    connectionTimeout: Math.min(requestTimeoutMs, 3_000),
+    authenticationTimeout: requestTimeoutMs,
+    requestTimeout: requestTimeoutMs,
+    retry: RETRY,
+    logLevel: kafkajs.logLevel.INFO,
+    // kafkajs logs as errors what it then retries; what deserves a person's eye is logged by this adapter.
+    logCreator: () => (entry) => {
+      const { message, timestamp: _timestamp, ...fields } = entry.log;
+      connection.logger.debug({ kafkajs: { namespace: entry.namespace, ...fields } }, message);
+    },
+    socketFactory: ({ host, port, ssl, onConnect }) => {
+      // An error of the next tick, when kafkajs listens.
+      if (killed) return new Socket().destroy(new Error("the connection was given up"));
+      const servername = isIP(host) === 0 ? { servername: host } : {};
+      const socket = ssl
+        ? connectTls({ host, port, ...servername, ...ssl }, onConnect)
+        : connectTcp({ host, port }, onConnect);
+      socket.setKeepAlive(true, 60_000);
+      socket.setNoDelay(true);
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      return socket;
+    },
+  });
+  return {
+    kafka,
+    kill() {
+      killed = true;
+      // Without an error kafkajs would not notice: it listens for "error" and "end" and not for "close".
+      for (const socket of sockets) socket.destroy(new Error("the connection was given up"));
+    },
+  };
+}
+
+/**
+ * A Cluster is kafkajs's view of the brokers: metadata, leaders, and single requests. Its public API hands one to
+ * partition assigners only, so a consumer that never runs is made for the sake of its cluster.
+ */
+export function openCluster(client: KafkaClient): kafkajs.Cluster {
+  let opened: kafkajs.Cluster | undefined;
+  client.kafka.consumer({
+    groupId: "unused",
+    allowAutoTopicCreation: false,
+    readUncommitted: true,
+    metadataMaxAge: 30_000,
+    partitionAssigners: [
+      (context) => {
+        opened = context.cluster;
+        return kafkajs.PartitionAssigners.roundRobin(context);
+      },
+    ],
+  });
+  if (opened === undefined) throw new Error("kafkajs made a consumer without asking for its assigner");
+  return opened;
+}
+
+/** Rejects with `late()` when `work` takes longer than `timeoutMs`; what `work` does afterwards is ignored. */
+export async function withTimeout<T>(work: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(late()), Math.max(0, timeoutMs));
+  });
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The protocol's name of an error the broker answered with, looking through kafkajs's wrappers. */
+export function protocolErrorOf(error: unknown): string | undefined {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    if ("type" in at && typeof at.type === "string") return at.type;
+    if ("errors" in at && Array.isArray(at.errors) && at.errors.length > 0) return protocolErrorOf(at.errors[0]);
+  }
+  return undefined;
+}
+
+/** Whether the same request may succeed later. Everything without a name of the protocol is about connections. */
+export function isTransient(error: unknown): boolean {
+  const name = protocolErrorOf(error);
+  if (error instanceof Error && error.name === "KafkaJSSASLAuthenticationError") return false;
+  if (name === undefined || name === "UNKNOWN_TOPIC_OR_PARTITION") return true;
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    if ("type" in at && at.type === name) return "retriable" in at && at.retriable === true;
+  }
+  return false;
+}
+
+/** The connection could not be made or broke, as opposed to the broker answering with an error or not at all. */
+export function isConnectionError(error: unknown): boolean {
+  return error instanceof kafkajs.KafkaJSConnectionError;
+}
+
+const REMEDIES: Record<string, string> = {
+  UNKNOWN_TOPIC_OR_PARTITION: "the topic does not exist: run `millrace migrate`",
+  NOT_ENOUGH_REPLICAS: "too few replicas are in sync: check that all brokers of the cluster run",
+  NOT_ENOUGH_REPLICAS_AFTER_APPEND: "too few replicas are in sync: check that all brokers of the cluster run",
+  KAFKA_STORAGE_ERROR: "a broker cannot write: check its disk",
+  TOPIC_AUTHORIZATION_FAILED: "this user may not use the topic: check KAFKA_SASL_* and the broker's ACLs",
+  GROUP_AUTHORIZATION_FAILED: "this user may not use the consumer group: check KAFKA_SASL_* and the broker's ACLs",
+  CLUSTER_AUTHORIZATION_FAILED: "this user may not do that: check KAFKA_SASL_* and the broker's ACLs",
+  SASL_AUTHENTICATION_FAILED: "the brokers refuse these credentials: check KAFKA_SASL_*",
+};
+
+/** The error a caller gets when Kafka could not do `what` for now. */
+export function unavailable(connection: KafkaConnection, what: string, cause: unknown): LogUnavailableError {
+  const remedy =
+    REMEDIES[protocolErrorOf(cause) ?? ""] ??
+    (cause instanceof Error && cause.name === "KafkaJSSASLAuthenticationError"
+      ? REMEDIES.SASL_AUTHENTICATION_FAILED
+      : "check that the brokers run and that KAFKA_BROKERS, KAFKA_SSL and KAFKA_SASL_* are right");
+  return new LogUnavailableError(`Kafka at ${connection.brokers.join(", ")} could not ${what}: ${remedy}`, { cause });
+}

@@ -1,0 +1,237 @@
+// Pull reading from Kafka. kafkajs's consumer pushes batches and answers OFFSET_OUT_OF_RANGE by jumping to an end of the
+// log; here a reader names the offset it wants and gets exactly that or an error. Each broker has at most one fetch
+// under way (it answers the requests of one connection one after another), for all partitions that want records.
+
+import type { Broker, Cluster } from "kafkajs";
+import type { PartitionBounds, ReadOptions, StoredRecord } from "../log.ts";
+import { protocolErrorOf } from "./client.ts";
+import {
+  arrival,
+  createInbox,
+  deliver,
+  type FetchedPartition,
+  type Inbox,
+  outOfRangeError,
+  position,
+  stopFetchingAhead,
+  take,
+  wantsRecords,
+} from "./inbox.ts";
+
+/** How long a broker may hold a fetch open for a first record. A partition that joins in waits that long at most. */
+const FETCH_WAIT_MS = 250;
+const PARTITION_BYTES_MAX = 4 * 1024 * 1024;
+const FETCH_BYTES_MAX = 32 * 1024 * 1024;
+/** Rest between the fetches of a broker that answers with crumbs: batching is what makes reading cheap. */
+const CRUMB_BYTES = 64 * 1024;
+const CRUMB_REST_MS = 10;
+const RETRY_AFTER_MS = 250;
+
+export interface FetcherHooks {
+  /** A fetch failed and will be tried again; `sinceMs` is how long none has succeeded. */
+  onFailure(error: unknown, sinceMs: number): void;
+}
+
+/** The records of one partition, for one reader at a time. */
+export interface Feed {
+  /** As Assignment.read. An abort of `signal` rejects with its reason. */
+  read(options: ReadOptions, signal?: AbortSignal): Promise<StoredRecord[]>;
+  bounds(): Promise<PartitionBounds>;
+  close(): void;
+}
+
+export interface Fetcher {
+  open(topic: string, partition: number): Feed;
+  close(): void;
+}
+
+/** Reads through `cluster`, which must be connected and stays the caller's to close. */
+export function createFetcher(cluster: Cluster, hooks: FetcherHooks): Fetcher {
+  return new FetchLoop(cluster, hooks);
+}
+
+class FetchLoop implements Fetcher {
+  readonly #cluster: Cluster;
+  readonly #hooks: FetcherHooks;
+  readonly #inboxes = new Set<Inbox>();
+  readonly #busyNodes = new Set<string>();
+  #closed = false;
+  #failingSince: number | undefined;
+  #retryTimer: NodeJS.Timeout | undefined;
+
+  constructor(cluster: Cluster, hooks: FetcherHooks) {
+    this.#cluster = cluster;
+    this.#hooks = hooks;
+  }
+
+  #kick(): void {
+    if (this.#closed || this.#retryTimer !== undefined) return;
+    const wanting = [...this.#inboxes].filter(wantsRecords);
+    if (wanting.length === 0) return;
+    let byNode: Map<string, Inbox[]>;
+    try {
+      byNode = groupByLeader(this.#cluster, wanting);
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    for (const [nodeId, group] of byNode) {
+      if (this.#busyNodes.has(nodeId)) continue;
+      this.#busyNodes.add(nodeId);
+      void this.#fetchFrom(nodeId, group).finally(() => {
+        this.#busyNodes.delete(nodeId);
+        this.#kick();
+      });
+    }
+  }
+
+  async #fetchFrom(nodeId: string, group: Inbox[]): Promise<void> {
+    const wanted = new Map(group.map((inbox) => [inbox, inbox.next]));
+    try {
+      const broker = await this.#cluster.findBroker({ nodeId });
+      const response = await fetchFromBroker(broker, group);
+      this.#failingSince = undefined;
+      let bytes = 0;
+      for (const { topicName, partitions } of response) {
+        for (const fetched of partitions) {
+          const inbox = group.find((one) => one.topic === topicName && one.partition === fetched.partition);
+          // A reader that moved on while the fetch was under way has no use for what it brought.
+          if (inbox === undefined || inbox.next !== wanted.get(inbox)) continue;
+          bytes += deliver(inbox, fetched);
+          this.#noteProgress(inbox);
+        }
+      }
+      if (bytes < CRUMB_BYTES) await new Promise((resolve) => setTimeout(resolve, CRUMB_REST_MS));
+    } catch (error) {
+      const inbox = outOfRange(error, group);
+      if (inbox !== undefined && inbox.next === wanted.get(inbox)) await this.#settleOutOfRange(inbox, inbox.next);
+      else if (inbox === undefined) this.#failed(error);
+    }
+  }
+
+  /** Kafka says that `offset` is not on the log. Checked against the bounds, since a stop is the consequence. */
+  async #settleOutOfRange(inbox: Inbox, offset: number): Promise<void> {
+    try {
+      const { start, end } = await fetchBounds(this.#cluster, inbox.topic, inbox.partition);
+      if (inbox.next !== offset) return;
+      if (offset >= start && offset <= end) {
+        this.#failed(new Error(`offset ${offset} was out of range a moment ago`));
+        return;
+      }
+      stopFetchingAhead(inbox);
+      inbox.waiter?.reject(outOfRangeError(inbox, offset, `the log holds ${start} to ${end - 1}`));
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** Reports a partition that answers with nothing although it has records. */
+  #noteProgress(inbox: Inbox): void {
+    if (inbox.records.length > 0 || inbox.next >= inbox.end) {
+      inbox.emptySince = undefined;
+      return;
+    }
+    inbox.emptySince ??= performance.now();
+    const what = `${inbox.topic}[${inbox.partition}] has ${inbox.end - inbox.next} records from ${inbox.next} and sends none`;
+    this.#hooks.onFailure(new Error(what), performance.now() - inbox.emptySince);
+  }
+
+  /** Fetching rests for a moment and goes on with fresh metadata: leaders move and brokers restart. */
+  #failed(error: unknown): void {
+    if (this.#closed || this.#retryTimer !== undefined) return;
+    this.#failingSince ??= performance.now();
+    const since = this.#failingSince;
+    this.#hooks.onFailure(error, performance.now() - since);
+    for (const { waiter } of this.#inboxes) if (waiter?.overdue) waiter.resolve();
+    this.#retryTimer = setTimeout(() => {
+      const topics = [...new Set([...this.#inboxes].map((inbox) => inbox.topic))];
+      void Promise.all(topics.map((topic) => this.#cluster.addTargetTopic(topic)))
+        .then(() => this.#cluster.refreshMetadata())
+        .catch((cause: unknown) => this.#hooks.onFailure(cause, performance.now() - since))
+        .finally(() => {
+          this.#retryTimer = undefined;
+          this.#kick();
+        });
+    }, RETRY_AFTER_MS);
+  }
+
+  open(topic: string, partition: number): Feed {
+    const inbox = createInbox(topic, partition);
+    this.#inboxes.add(inbox);
+    const kick = () => this.#kick();
+    return {
+      async read(options, signal) {
+        signal?.throwIfAborted();
+        if (inbox.waiter !== undefined) throw new Error(`two reads of ${topic}[${partition}] at once`);
+        inbox.lastReadAt = performance.now();
+        position(inbox, options.from);
+        if (inbox.records.length === 0) await arrival(inbox, options.maxWaitMs, kick, signal);
+        const records = take(inbox, options.maxRecords, options.maxBytes);
+        inbox.lastReadAt = performance.now();
+        kick();
+        return records;
+      },
+      bounds: () => fetchBounds(this.#cluster, topic, partition),
+      close: () => {
+        this.#inboxes.delete(inbox);
+        inbox.waiter?.reject(new Error(`reading of ${topic}[${partition}] has ended`));
+        inbox.records = [];
+      },
+    };
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+    for (const inbox of this.#inboxes) inbox.waiter?.reject(new Error("reading has ended"));
+    this.#inboxes.clear();
+  }
+}
+
+/** Oldest and next offset of one partition, asked of its leader. */
+export async function fetchBounds(cluster: Cluster, topic: string, partition: number): Promise<PartitionBounds> {
+  const ask = async (fromBeginning: boolean): Promise<number> => {
+    const answers = await cluster.fetchTopicsOffset([{ topic, fromBeginning, partitions: [{ partition }] }]);
+    const offset = answers[0]?.partitions[0]?.offset;
+    if (offset === undefined) throw new Error(`no leader is known for ${topic}[${partition}]`);
+    return Number(offset);
+  };
+  // The start first: asked the other way round, a trim in between could make it look larger than the end.
+  const start = await ask(true);
+  return { partition, start, end: await ask(false) };
+}
+
+function groupByLeader(cluster: Cluster, inboxes: Inbox[]): Map<string, Inbox[]> {
+  const byNode = new Map<string, Inbox[]>();
+  for (const inbox of inboxes) {
+    const [nodeId] = Object.keys(cluster.findLeaderForPartitions(inbox.topic, [inbox.partition]));
+    if (nodeId === undefined) throw new Error(`no leader is known for ${inbox.topic}[${inbox.partition}]`);
+    const group = byNode.get(nodeId);
+    if (group === undefined) byNode.set(nodeId, [inbox]);
+    else group.push(inbox);
+  }
+  return byNode;
+}
+
+async function fetchFromBroker(
+  broker: Broker,
+  group: Inbox[],
+): Promise<{ topicName: string; partitions: FetchedPartition[] }[]> {
+  const { responses } = await broker.fetch({
+    isolationLevel: 0,
+    maxWaitTime: FETCH_WAIT_MS,
+    minBytes: 1,
+    maxBytes: FETCH_BYTES_MAX,
+    topics: group.map(({ topic, partition, next }) => ({
+      topic,
+      partitions: [{ partition, fetchOffset: String(next), maxBytes: PARTITION_BYTES_MAX }],
+    })),
+  });
+  return responses;
+}
+
+function outOfRange(error: unknown, group: Inbox[]): Inbox | undefined {
+  if (protocolErrorOf(error) !== "OFFSET_OUT_OF_RANGE" || !(error instanceof Error)) return undefined;
+  const { topic, partition } = error as Error & { topic?: string; partition?: number };
+  return group.find((inbox) => inbox.topic === topic && inbox.partition === partition);
+}

@@ -1,0 +1,157 @@
+// What was fetched of one partition and not yet read: a bounded run of consecutive records and the one reader that may
+// wait for more. fetcher.ts fills it.
+
+import type { KafkaMessage } from "kafkajs";
+import { OffsetOutOfRangeError, type StoredRecord } from "../log.ts";
+
+/** Fetched ahead of the reader while less than this waits for it: a partition holds this and one fetch at most. */
+const PREFETCH_BELOW_BYTES = 1024 * 1024;
+/** A reader that asked this recently will ask again, so its partition stays in the fetches. */
+const READER_ACTIVE_MS = 1_000;
+const NOTHING = Buffer.alloc(0);
+
+export interface Inbox {
+  readonly topic: string;
+  readonly partition: number;
+  /** Offset of the next record to fetch; everything before it was handed out or is in `records`. */
+  next: number;
+  records: StoredRecord[];
+  bytes: number;
+  /** End of the partition as of the last fetch. */
+  end: number;
+  lastReadAt: number;
+  /** Since when fetches bring nothing although the partition has records. */
+  emptySince: number | undefined;
+  /** Whether a fetch has said what is at `next`, be it nothing. */
+  answered: boolean;
+  waiter: { resolve(): void; reject(error: Error): void; overdue: boolean } | undefined;
+}
+
+export interface FetchedPartition {
+  partition: number;
+  highWatermark: string;
+  messages: KafkaMessage[];
+}
+
+export function createInbox(topic: string, partition: number): Inbox {
+  return {
+    topic,
+    partition,
+    next: -1,
+    records: [],
+    bytes: 0,
+    end: 0,
+    lastReadAt: Number.NEGATIVE_INFINITY,
+    emptySince: undefined,
+    answered: false,
+    waiter: undefined,
+  };
+}
+
+/** Whether the next fetch should ask for this partition: for a waiting reader, or ahead of one. */
+export function wantsRecords(inbox: Inbox): boolean {
+  if (inbox.waiter !== undefined) return true;
+  if (inbox.next < 0 || inbox.bytes >= PREFETCH_BELOW_BYTES) return false;
+  return inbox.next < inbox.end || performance.now() - inbox.lastReadAt < READER_ACTIVE_MS;
+}
+
+/** Adds what was fetched to the inbox and says how many bytes that was. */
+export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
+  inbox.end = Number(fetched.highWatermark);
+  inbox.answered = true;
+  let bytes = 0;
+  for (const message of fetched.messages) {
+    const offset = Number(message.offset);
+    if (offset < inbox.next) continue; // A batch is sent whole, also when its middle was asked for.
+    if (offset > inbox.next) {
+      if (inbox.records.length > 0) break; // Hand out what is consecutive; the next fetch begins at the gap.
+      const why = `the record after it is ${offset}; compacted or transactional topics cannot be consumed`;
+      inbox.waiter?.reject(outOfRangeError(inbox, inbox.next, why));
+      stopFetchingAhead(inbox);
+      break;
+    }
+    const record = toStoredRecord(message, offset);
+    inbox.records.push(record);
+    inbox.next = offset + 1;
+    bytes += record.key.length + record.value.length;
+  }
+  inbox.bytes += bytes;
+  if (inbox.records.length > 0 || inbox.waiter?.overdue) inbox.waiter?.resolve();
+  return bytes;
+}
+
+/** Until the next read, which will then be told what is wrong. */
+export function stopFetchingAhead(inbox: Inbox): void {
+  inbox.end = 0;
+  inbox.lastReadAt = Number.NEGATIVE_INFINITY;
+}
+
+function toStoredRecord(message: KafkaMessage, offset: number): StoredRecord {
+  const traceparent = message.headers?.traceparent;
+  return {
+    offset,
+    appendTimeMs: Number(message.timestamp),
+    key: message.key ?? NOTHING,
+    value: message.value ?? NOTHING,
+    ...(traceparent === undefined ? {} : { traceparent: String(traceparent) }),
+  };
+}
+
+/** Makes `from` the first record of the inbox, keeping what is already there when the reader merely moves forward. */
+export function position(inbox: Inbox, from: number): void {
+  const first = inbox.next - inbox.records.length;
+  if (from >= first && from <= inbox.next) {
+    for (const record of inbox.records.splice(0, from - first)) inbox.bytes -= record.key.length + record.value.length;
+    return;
+  }
+  inbox.records = [];
+  inbox.bytes = 0;
+  inbox.end = 0;
+  inbox.answered = false;
+  inbox.next = from;
+}
+
+/** Removes from the front what a read may have; one record is given even if it alone exceeds `maxBytes`. */
+export function take(inbox: Inbox, maxRecords: number, maxBytes: number): StoredRecord[] {
+  let count = 0;
+  let bytes = 0;
+  for (const record of inbox.records) {
+    const size = record.key.length + record.value.length;
+    if (count >= maxRecords || (count > 0 && bytes + size > maxBytes)) break;
+    count += 1;
+    bytes += size;
+  }
+  inbox.bytes -= bytes;
+  if (count < inbox.records.length) return inbox.records.splice(0, count);
+  const all = inbox.records;
+  inbox.records = [];
+  return all;
+}
+
+/**
+ * Waits until the inbox has records, at most `maxWaitMs` or until the first fetch from here has an answer, if that takes
+ * longer: "nothing yet" must not be said of an offset that is not on the log. Rejects when fetching or `signal` says so.
+ */
+export async function arrival(inbox: Inbox, maxWaitMs: number, kick: () => void, signal?: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const waiter = { resolve, reject, overdue: false };
+  inbox.waiter = waiter;
+  const timer = setTimeout(() => {
+    waiter.overdue = true;
+    if (inbox.answered) resolve();
+  }, maxWaitMs);
+  const abort = () => reject(signal?.reason);
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    kick();
+    await promise;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+    inbox.waiter = undefined;
+  }
+}
+
+export function outOfRangeError(inbox: Inbox, offset: number, why: string): OffsetOutOfRangeError {
+  return new OffsetOutOfRangeError(`offset ${offset} of ${inbox.topic}[${inbox.partition}] is not on the log: ${why}`);
+}

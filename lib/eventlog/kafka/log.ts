@@ -1,0 +1,285 @@
+// The event log on Kafka or Redpanda. This file and its siblings are the only importers of kafkajs.
+
+import { setTimeout as pause } from "node:timers/promises";
+import type { ConnectionOptions } from "node:tls";
+import type { Admin, Cluster, ITopicConfig } from "kafkajs";
+import type { Logger } from "pino";
+import {
+  type Commit,
+  type EventLog,
+  LogUnavailableError,
+  OffsetOutOfRangeError,
+  type PartitionBounds,
+  type StoredRecord,
+  type TopicSpec,
+} from "../log.ts";
+import { sendTraced } from "../traces.ts";
+import {
+  createKafkaClient,
+  type KafkaClient,
+  type KafkaConnection,
+  type KafkaSasl,
+  openCluster,
+  protocolErrorOf,
+  unavailable,
+  withTimeout,
+} from "./client.ts";
+import type { Compression } from "./codecs.ts";
+import { consumeGroup } from "./consumer.ts";
+import { createFetcher } from "./fetcher.ts";
+import { createKafkaProducer } from "./producer.ts";
+
+export interface KafkaLogOptions {
+  /** `host:port` of some brokers of the cluster. */
+  brokers: string[];
+  clientId: string;
+  ssl?: boolean | ConnectionOptions | undefined;
+  sasl?: KafkaSasl | undefined;
+  /** Silence after which a consumer's partitions move on. Default 6,000 ms. */
+  sessionTimeoutMs?: number | undefined;
+  /** Bound on one append, its wait for earlier ones included. Default 15,000 ms. */
+  appendTimeoutMs?: number | undefined;
+  /** Replicas of created topics. Default: three, or all brokers if there are fewer. */
+  replicationFactor?: number | undefined;
+  /** Of appended batches; every compression can be read. Default none. */
+  compression?: Compression | undefined;
+  logger: Logger;
+}
+
+const REQUEST_TIMEOUT_MS = 5_000;
+const CALL_TIMEOUT_MS = 15_000;
+/** Below the two seconds that a health check is given, so that its answer says what the broker did. */
+const CHECK_TIMEOUT_MS = 1_500;
+const CLOSE_TIMEOUT_MS = 5_000;
+const LEADER_POLL_MS = 100;
+const COORDINATOR_POLL_MS = 100;
+
+/** Connects lazily, so that a process can start while the brokers are away. */
+export function createKafkaLog(options: KafkaLogOptions): EventLog {
+  const connection: KafkaConnection = options;
+  const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
+  const producer = createKafkaProducer(connection, { appendTimeoutMs, compression: options.compression ?? "none" });
+  const desk = createDesk(connection);
+  const closing = new AbortController();
+  const consumers = new Set<Promise<void>>();
+  const appendedTopics = new Set<string>();
+
+  return {
+    system: "kafka",
+    async append(topic, records, signal) {
+      const positions = await sendTraced("kafka", topic, records, () => producer.append(topic, records, signal));
+      appendedTopics.add(topic);
+      return positions;
+    },
+
+    async consume(consume) {
+      const signal = AbortSignal.any([consume.signal, closing.signal]);
+      const running = consumeGroup(connection, options.sessionTimeoutMs ?? 6_000, { ...consume, signal });
+      const settled = running.catch(() => undefined); // Only for close() to wait on: the caller gets the error.
+      consumers.add(settled);
+      try {
+        await running;
+      } finally {
+        consumers.delete(settled);
+      }
+    },
+
+    tail: (topic, partition, read) =>
+      desk.ask(`read ${topic}[${partition}]`, CALL_TIMEOUT_MS + read.maxWaitMs, async ({ cluster }) => {
+        await cluster.addTargetTopic(topic);
+        return tailOnce(cluster, topic, partition, read);
+      }),
+
+    bounds: (topic) =>
+      desk.ask(`tell the bounds of ${topic}`, CALL_TIMEOUT_MS, ({ admin }) => topicBounds(admin, topic)),
+
+    committed: (topic, group) =>
+      desk.ask(`tell the commits of ${group}`, CALL_TIMEOUT_MS, ({ admin }) => topicCommits(admin, topic, group)),
+
+    createTopics: (topics) =>
+      desk.ask("create topics", 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
+        const brokers = (await admin.describeCluster()).brokers.length;
+        const replicationFactor = options.replicationFactor ?? Math.min(3, brokers);
+        const made: string[] = [];
+        for (const spec of topics) {
+          const config = topicConfig(spec, replicationFactor);
+          if (await createTopic(admin, config)) made.push(spec.topic);
+        }
+        return made;
+      }),
+
+    trim: (topic, partition, before) =>
+      desk.ask(`trim ${topic}[${partition}]`, CALL_TIMEOUT_MS, async ({ admin }) => {
+        const bounds = (await topicBounds(admin, topic)).find((one) => one.partition === partition);
+        if (bounds === undefined) throw new Error(`${topic} has no partition ${partition}`);
+        if (before <= bounds.start) return;
+        const offset = String(Math.min(before, bounds.end));
+        await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset }] });
+      }),
+
+    epoch: async () => undefined,
+
+    check: () =>
+      desk.ask("take records", CHECK_TIMEOUT_MS, async ({ cluster }) => {
+        for (const topic of appendedTopics) await cluster.addTargetTopic(topic);
+        await cluster.refreshMetadata();
+        for (const topic of appendedTopics) refuseUnwritable(cluster, topic);
+      }),
+
+    async close() {
+      closing.abort();
+      producer.close();
+      const late = () => new Error(`consumers have not ended after ${CLOSE_TIMEOUT_MS} ms`);
+      try {
+        await withTimeout(Promise.all(consumers), CLOSE_TIMEOUT_MS, late);
+      } catch (err) {
+        options.logger.warn({ err }, "the log is closed while consumers still end");
+      }
+      desk.close();
+    },
+  };
+}
+
+interface Counter {
+  client: KafkaClient;
+  cluster: Cluster;
+  admin: Admin;
+}
+
+interface Desk {
+  /** Rejects with LogUnavailableError naming `what`; the next call then gets a new connection. */
+  ask<T>(what: string, timeoutMs: number, work: (counter: Counter) => Promise<T>): Promise<T>;
+  close(): void;
+}
+
+/** The connection for everything but appends and groups. */
+function createDesk(connection: KafkaConnection): Desk {
+  let current: { client: KafkaClient; counter: Promise<Counter> } | undefined;
+  let closed = false;
+
+  function open(): { client: KafkaClient; counter: Promise<Counter> } {
+    const client = createKafkaClient(connection, REQUEST_TIMEOUT_MS);
+    const connectAll = async (): Promise<Counter> => {
+      const cluster = openCluster(client);
+      const admin = client.kafka.admin();
+      await Promise.all([cluster.connect(), admin.connect()]);
+      return { client, cluster, admin };
+    };
+    return { client, counter: connectAll() };
+  }
+
+  return {
+    async ask(what, timeoutMs, work) {
+      if (closed) throw new LogUnavailableError(`the log was closed: cannot ${what}`);
+      current ??= open();
+      const mine = current;
+      const late = () => new Error(`no answer within ${timeoutMs} ms`);
+      try {
+        return await withTimeout(mine.counter.then(work), timeoutMs, late);
+      } catch (error) {
+        if (error instanceof OffsetOutOfRangeError) throw error;
+        // A refusal came over a working connection; anything else may mean that this one is dead.
+        if (protocolErrorOf(error) === undefined) {
+          if (current === mine) current = undefined;
+          mine.client.kill();
+        }
+        if (error instanceof LogUnavailableError) throw error;
+        throw unavailable(connection, what, error);
+      }
+    },
+    close() {
+      closed = true;
+      current?.client.kill();
+      current = undefined;
+    },
+  };
+}
+
+async function tailOnce(
+  cluster: Cluster,
+  topic: string,
+  partition: number,
+  read: { from: number; maxRecords: number; maxBytes: number; maxWaitMs: number },
+): Promise<StoredRecord[]> {
+  let failure: unknown;
+  const fetcher = createFetcher(cluster, {
+    onFailure(error) {
+      failure = error;
+    },
+  });
+  try {
+    const records = await fetcher.open(topic, partition).read(read);
+    // An empty answer says that there is nothing yet, which a failing fetch cannot know.
+    if (records.length === 0 && failure !== undefined) throw failure;
+    return records;
+  } finally {
+    fetcher.close();
+  }
+}
+
+async function topicBounds(admin: Admin, topic: string): Promise<PartitionBounds[]> {
+  const offsets = await admin.fetchTopicOffsets(topic);
+  return offsets
+    .map(({ partition, low, high }) => ({ partition, start: Number(low), end: Number(high) }))
+    .sort((a, b) => a.partition - b.partition);
+}
+
+async function topicCommits(admin: Admin, topic: string, group: string): Promise<Map<number, Commit>> {
+  const commits = new Map<number, Commit>();
+  for (const { partitions } of await fetchOffsets(admin, topic, group)) {
+    for (const { partition, offset, metadata } of partitions) {
+      if (Number(offset) >= 0) commits.set(partition, { offset: Number(offset), metadata: metadata ?? "" });
+    }
+  }
+  return commits;
+}
+
+/** Waits while a broker that has just started, or just got the group, still reads what was committed to it. */
+async function fetchOffsets(admin: Admin, topic: string, group: string): ReturnType<Admin["fetchOffsets"]> {
+  for (const deadline = performance.now() + CALL_TIMEOUT_MS; ; await pause(COORDINATOR_POLL_MS)) {
+    try {
+      return await admin.fetchOffsets({ groupId: group, topics: [topic] });
+    } catch (error) {
+      if (protocolErrorOf(error) !== "GROUP_LOAD_IN_PROGRESS" || performance.now() > deadline) throw error;
+    }
+  }
+}
+
+function topicConfig({ topic, partitions }: TopicSpec, replicationFactor: number): ITopicConfig {
+  // Retention must count from arrival: a back-dated import would be deleted as soon as it is written.
+  const configEntries = [{ name: "message.timestamp.type", value: "LogAppendTime" }];
+  if (replicationFactor >= 3) configEntries.push({ name: "min.insync.replicas", value: "2" });
+  return { topic, numPartitions: partitions, replicationFactor, configEntries };
+}
+
+/** False when there is one of that name. Resolves when its partitions have leaders. */
+async function createTopic(admin: Admin, config: ITopicConfig): Promise<boolean> {
+  try {
+    return await admin.createTopics({ topics: [config], waitForLeaders: true });
+  } catch (error) {
+    // It is made, and the broker asked for its leaders has not heard of it yet, for which kafkajs does not wait.
+    if (!isUnheardOf(error)) throw error;
+  }
+  for (const deadline = performance.now() + CALL_TIMEOUT_MS; ; ) {
+    await pause(LEADER_POLL_MS);
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [config.topic] });
+      if (topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return true;
+    } catch (error) {
+      if (!isUnheardOf(error)) throw error;
+    }
+    if (performance.now() > deadline) throw new Error(`${config.topic} has partitions without a leader`);
+  }
+}
+
+function isUnheardOf(error: unknown): boolean {
+  return ["UNKNOWN_TOPIC_OR_PARTITION", "LEADER_NOT_AVAILABLE"].includes(protocolErrorOf(error) ?? "");
+}
+
+/** Throws when some partition could not take an acks=all append now, as far as metadata tells. */
+function refuseUnwritable(cluster: Cluster, topic: string): void {
+  for (const { partitionId, leader, isr, replicas } of cluster.findTopicPartitionMetadata(topic)) {
+    if (leader < 0) throw new Error(`${topic}[${partitionId}] has no leader`);
+    if (replicas.length >= 3 && isr.length < 2) throw new Error(`${topic}[${partitionId}] has one replica in sync`);
+  }
+}

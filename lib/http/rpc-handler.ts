@@ -1,0 +1,265 @@
+// Serves a ConnectRouter's handlers on Node requests: connectNodeAdapter with our limits, encodings and logging.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { ServerResponse } from "node:http";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  type ContextKey,
+  createConnectRouter,
+  createContextValues,
+  type HandlerContext,
+  type Interceptor,
+} from "@connectrpc/connect";
+import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks } from "./body-chunks.ts";
+import { collectUpTo, DecodedTooLargeError, decodeTo, ENCODING_NAMES, encode, UndecodableError } from "./encodings.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "./message.ts";
+import { correctParseErrors } from "./rpc-parse-errors.ts";
+
+/** Counts the bytes that a call holds, where the service bounds them. */
+export interface RpcLease {
+  /** False when there is no room for more: the call is refused as `tooBusy` says. */
+  grow(bytes: number): boolean;
+  /** Idempotent. */
+  release(): void;
+}
+
+export interface RpcHandlerOptions<Call extends { lease: RpcLease | undefined }> {
+  routes(router: ConnectRouter): void;
+  /** Where handlers and the gate find the call. */
+  callKey: ContextKey<Call | undefined>;
+  /** Runs before the body is read; throws the ConnectError that the call is refused with. */
+  gate(context: HandlerContext): void;
+  tooBusy(): ConnectError;
+  maxMessageBytes: number;
+  /** How long a body may take; BODY_PATIENCE when absent. */
+  patience?: BodyPatience;
+  /** Whether a call ends at the deadline that its caller sets. */
+  keepsDeadlines: boolean;
+  shutdownSignal: AbortSignal;
+  logger: Logger;
+}
+
+export interface RpcHandler<Call> {
+  /** True when the path names an RPC of ours. */
+  serves(path: string): boolean;
+  /** True when requests or answers of the RPC at the path are streams. */
+  streams(path: string): boolean;
+  /** False when the RPC at the path is declared free of side effects. */
+  changes(path: string): boolean;
+  /** Resolves with the status for the metrics when the answer is written or the caller is gone. Never rejects. */
+  handle(request: HttpRequest, response: HttpResponse, path: string, call: Call): Promise<string>;
+}
+
+/** Lease of the call being served: decompression is not told whose bytes it has. */
+const leases = new AsyncLocalStorage<RpcLease | undefined>();
+
+const TIMER_MS_MAX = 2 ** 31 - 1;
+const GRPC_UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+type Compressions = NonNullable<Parameters<typeof createConnectRouter>[0]>["acceptCompression"];
+
+export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
+  options: RpcHandlerOptions<Call>,
+): RpcHandler<Call> {
+  const { callKey, logger, tooBusy } = options;
+  const router = createConnectRouter({
+    acceptCompression: createCompressions(tooBusy),
+    readMaxBytes: options.maxMessageBytes,
+    // An unknown field is a caller's mistake that a 200 would hide.
+    jsonOptions: { ignoreUnknownFields: false },
+    // Nobody reads them, and kept they take a hundred bytes for one that was sent.
+    binaryOptions: { readUnknownFields: false },
+    shutdownSignal: options.shutdownSignal,
+    interceptors: [createFailureLog(logger)],
+    requestGate: (context) => options.gate(context),
+  });
+  options.routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  return {
+    serves: (path) => handlers.has(path),
+    streams: (path) => isStream(handlers.get(path)),
+    changes: (path) => handlers.get(path)?.method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
+    async handle(request, response, path, call) {
+      const handler = handlers.get(path);
+      if (!handler) throw new Error(`no RPC at ${path}`);
+      const universal = readHead(request, response, call, isStream(handler));
+      if (!universal) return refuseHost(response);
+      return leases.run(call.lease, () => answer(handler, universal, response, call));
+    },
+  };
+
+  /** Undefined when the request's host or path make no URL: HTTP/1.0 needs no Host, and a Host can be anything. */
+  function readHead(
+    request: HttpRequest,
+    response: HttpResponse,
+    call: Call,
+    streams: boolean,
+  ): UniversalServerRequest | undefined {
+    const values = createContextValues();
+    values.set(callKey, call);
+    try {
+      const universal = universalRequestFromNodeRequest(request, response as never, undefined, values);
+      if (!(options.keepsDeadlines && fitsTimer(universal.header))) {
+        universal.header.delete("connect-timeout-ms");
+        universal.header.delete("grpc-timeout");
+      }
+      const chunks = bodyChunks(request, options.patience ?? BODY_PATIENCE, streams);
+      return { ...universal, body: metered(chunks, call.lease, tooBusy) };
+    } catch {
+      // It throws for nothing else, and what exactly is wrong with the host would help nobody.
+      return undefined;
+    }
+  }
+
+  async function answer(
+    handler: UniversalHandler,
+    universal: UniversalServerRequest,
+    response: HttpResponse,
+    call: Call,
+  ): Promise<string> {
+    try {
+      const corrected = withAllow(await correctParseErrors(await handler(universal)), handler);
+      await deliver({ ...corrected, body: releasing(corrected.body, call.lease) }, response);
+      return statusOf(corrected);
+    } catch (error) {
+      // The path alone: a query can hold a token.
+      const { pathname: path } = new URL(universal.url);
+      if (!isCallerGone(response)) logger.error({ err: error, path }, "rpc answer not delivered");
+      response.destroy();
+      return "undelivered";
+    }
+  }
+}
+
+/** A 405 names the methods that there are (RFC 9110, section 15.5.6); the library's does not. */
+function withAllow(answer: UniversalServerResponse, { allowedMethods }: UniversalHandler): UniversalServerResponse {
+  if (answer.status !== 405) return answer;
+  const header = new Headers(answer.header);
+  header.set("allow", allowedMethods.join(", "));
+  return { ...answer, header };
+}
+
+/** False for a deadline in the far future, which a timer would let pass at once. What is malformed is left to be refused. */
+function fitsTimer(header: Headers): boolean {
+  const [, count, unit = ""] = /^(\d+)([HMSmun])$/.exec(header.get("grpc-timeout") ?? "") ?? [];
+  const grpcMs = Number(count ?? 0) * (GRPC_UNIT_MS[unit] ?? 0);
+  return !(Math.max(grpcMs, Number(header.get("connect-timeout-ms") ?? 0)) > TIMER_MS_MAX);
+}
+
+function refuseHost(response: HttpResponse): string {
+  const text = JSON.stringify({ code: "invalid_argument", message: "host: the request names no valid host" });
+  // The two response types have the same methods, but their overloads do not unite.
+  const out = response as ServerResponse;
+  const length = String(Buffer.byteLength(text));
+  out.writeHead(400, { "content-type": "application/json; charset=utf-8", "content-length": length });
+  out.end(text);
+  return "400";
+}
+
+/**
+ * Resolves when the answer is written or its connection gone. The library's own promise waits for an event that an
+ * HTTP/2 answer to a body not read to its end never emits.
+ */
+async function deliver(answer: UniversalServerResponse, response: HttpResponse): Promise<void> {
+  const closed = Promise.withResolvers<void>();
+  response.once("close", closed.resolve);
+  await Promise.race([universalResponseToNodeResponse(answer, response as never), closed.promise]);
+}
+
+/** Once the answer's last byte is made, the request is no longer held; a caller slow to read it holds up nobody. */
+async function* releasing(
+  body: UniversalServerResponse["body"],
+  lease: RpcLease | undefined,
+): AsyncIterable<Uint8Array> {
+  try {
+    if (body) yield* body as AsyncIterable<Uint8Array>;
+  } finally {
+    lease?.release();
+  }
+}
+
+/** What a handler throws that is no ConnectError is answered as "internal error"; the log has the rest. */
+function createFailureLog(logger: Logger): Interceptor {
+  const logUnexpected = (error: unknown) => {
+    if (!(error instanceof ConnectError)) logger.error({ err: error }, "rpc failed unexpectedly");
+  };
+  async function* logged<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
+    try {
+      yield* messages;
+    } catch (error) {
+      logUnexpected(error);
+      throw error;
+    }
+  }
+  return (next) => async (request) => {
+    try {
+      const response = await next(request);
+      return response.stream ? { ...response, message: logged(response.message) } : response;
+    } catch (error) {
+      logUnexpected(error);
+      throw error;
+    }
+  };
+}
+
+function statusOf(answer: { status: number; trailer?: Headers }): string {
+  const grpc = answer.trailer?.get("grpc-status");
+  return grpc ? `grpc_${grpc}` : String(answer.status);
+}
+
+function isStream(handler: UniversalHandler | undefined): boolean {
+  return (handler?.method.methodKind ?? "unary") !== "unary";
+}
+
+async function* metered(
+  chunks: AsyncIterable<Buffer>,
+  lease: RpcLease | undefined,
+  tooBusy: () => ConnectError,
+): AsyncIterable<Uint8Array> {
+  try {
+    for await (const chunk of chunks) {
+      if (lease?.grow(chunk.length) === false) throw tooBusy();
+      yield chunk;
+    }
+  } catch (error) {
+    if (error instanceof BodyStalledError) throw toConnectError(error, Code.Unavailable);
+    throw error;
+  }
+}
+
+function createCompressions(tooBusy: () => ConnectError): Exclude<Compressions, undefined> {
+  return ENCODING_NAMES.map((name) => ({
+    name,
+    compress: async (bytes: Uint8Array) => ownBuffer(await encode(name, bytes)),
+    async decompress(bytes: Uint8Array, readMaxBytes: number) {
+      const lease = leases.getStore();
+      const collector = collectUpTo(readMaxBytes);
+      try {
+        await decodeTo(name, [bytes], (piece) => {
+          collector.add(piece);
+          if (lease?.grow(piece.length) === false) throw tooBusy();
+        });
+      } catch (error) {
+        if (error instanceof DecodedTooLargeError) throw toConnectError(error, Code.ResourceExhausted);
+        if (error instanceof UndecodableError) throw toConnectError(error, Code.InvalidArgument);
+        throw error;
+      }
+      return ownBuffer(collector.bytes());
+    },
+  }));
+}
+
+function toConnectError(cause: Error, code: Code): ConnectError {
+  return new ConnectError(`message ${cause.message}`, code, undefined, undefined, cause);
+}
+
+/** Node's zlib never answers with shared memory, which is all that the type asks for. */
+function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return bytes as Uint8Array<ArrayBuffer>;
+}

@@ -1,0 +1,158 @@
+// What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
+import { parseUuid } from "#lib/events/ids.ts";
+import type { RowOrigin } from "#lib/events/row.ts";
+import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
+import { windowId } from "./id-window.ts";
+import type { RowTable } from "./stored-topics.ts";
+
+export interface StoredHead {
+  /** Highest offset that is a row or an outcome. */
+  offset: number;
+  /** Append time of the record it was, milliseconds. */
+  appendTimeMs: number;
+}
+
+/** Position of a stored row. */
+export interface StoredPosition {
+  epoch: string;
+  partition: number;
+  offset: number;
+}
+
+/** What became of an offset: a row, or the outcome that says why it is none. */
+export type Fate = "row" | "duplicate" | "dead_letter" | "erased";
+
+export interface Fates {
+  byOffset: ReadonlyMap<number, Fate>;
+  /** Rows and outcomes beyond one an offset. Anything but 0 is a fault. */
+  surplus: number;
+}
+
+export interface StoredId {
+  apiKey: string;
+  uuid: Uint8Array;
+  offset: number;
+  appendTimeMs: number;
+}
+
+export interface StoredOffsets {
+  /** First offset not known to be accounted for; undefined before any progress was kept. */
+  progress(): Promise<number | undefined>;
+  /** Looks from `from` upwards. */
+  head(from: number): Promise<StoredHead | undefined>;
+  /** Of the offsets in [from, to]; one that is not stored is absent. */
+  fates(from: number, to: number): Promise<Fates>;
+  /** Offsets in [from, to] whose bytes are in dead_letters. */
+  deadLetters(from: number, to: number): Promise<Set<number>>;
+  /** Records that ClickHouse refused since the last row before offset `before`, as far back as a thousand offsets. */
+  refusedBefore(before: number): Promise<number>;
+  /** Caller-made ids of rows with offset in [from, to) and append time at or after `sinceMs`, by offset. */
+  callerIds(from: number, to: number, sinceMs: number): Promise<StoredId[]>;
+  /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
+  positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
+}
+
+/** Error classes of dead letters that ClickHouse refused begin with it. */
+export const REFUSED_CLASS = "clickhouse_";
+const REFUSED_LOOKBACK = 1000;
+const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
+
+/** Of a cluster: the partition's shard is asked, and for ids, which may be of another partition, every shard. */
+export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
+  const { name, isFromCaller, apiKey } = table;
+  const own = warehouseOf(warehouse, origin.partition);
+  const position = { epoch: origin.epoch, topic: origin.topic, partition: origin.partition };
+
+  return {
+    async progress() {
+      const rows = await warehouse.query<{ n: string; next: string }>(
+        `SELECT count() AS n, max(next_offset) AS next FROM log_progress WHERE ${OF_PARTITION}`,
+        { params: position },
+      );
+      return Number(rows[0]?.n ?? 0) === 0 ? undefined : Number(rows[0]?.next);
+    },
+    async head(from) {
+      const where = `${OF_PARTITION} AND log_offset >= {from:UInt64}`;
+      const rows = await own.query<{ o: string; t: string }>(
+        `SELECT log_offset AS o, toUnixTimestamp64Milli(log_time) AS t FROM (
+           SELECT log_offset, log_time FROM ${name} WHERE ${where} ORDER BY log_offset DESC LIMIT 1
+           UNION ALL
+           SELECT log_offset, log_time FROM log_outcomes WHERE ${where} ORDER BY log_offset DESC LIMIT 1
+         ) ORDER BY o DESC LIMIT 1`,
+        { params: { ...position, from } },
+      );
+      return rows[0] && { offset: Number(rows[0].o), appendTimeMs: Number(rows[0].t) };
+    },
+    async fates(from, to) {
+      const range = `${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`;
+      const rows = await own.query<{ o: string; f: Fate }>(
+        `SELECT log_offset AS o, 'row' AS f FROM ${name} WHERE ${range}
+         UNION ALL SELECT log_offset AS o, toString(outcome) AS f FROM log_outcomes WHERE ${range}`,
+        { params: { ...position, from, to } },
+      );
+      const byOffset = new Map<number, Fate>();
+      let surplus = 0;
+      for (const { o, f } of rows) {
+        const known = byOffset.get(Number(o));
+        // An erasure says so before it deletes, and may say so twice: whatever else is there is on its way out.
+        const isErased = f === "erased" || known === "erased";
+        if (known !== undefined && !isErased) surplus++;
+        byOffset.set(Number(o), isErased ? "erased" : f);
+      }
+      return { byOffset, surplus };
+    },
+    async deadLetters(from, to) {
+      const rows = await own.query<{ o: string }>(
+        `SELECT log_offset AS o FROM dead_letters
+         WHERE ${OF_PARTITION} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}`,
+        { params: { ...position, from, to } },
+      );
+      return new Set(rows.map(({ o }) => Number(o)));
+    },
+    async refusedBefore(before) {
+      const range = `${OF_PARTITION} AND log_offset >= {since:UInt64} AND log_offset < {before:UInt64}`;
+      const rows = await own.query<{ n: string }>(
+        `SELECT count() AS n FROM log_outcomes
+         WHERE ${range} AND outcome = 'dead_letter' AND startsWith(detail, {refused:String}) AND log_offset >=
+           (SELECT if(count() = 0, 0, max(log_offset) + 1) FROM ${name} WHERE ${range})`,
+        { params: { ...position, before, since: Math.max(0, before - REFUSED_LOOKBACK), refused: REFUSED_CLASS } },
+      );
+      return Number(rows[0]?.n);
+    },
+    async callerIds(from, to, sinceMs) {
+      const rows = await own.query<{ k: string; u: string; o: string; t: string }>(
+        `SELECT ${apiKey} AS k, toString(uuid) AS u, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t
+         FROM ${name}
+         WHERE ${OF_PARTITION} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64} AND ${isFromCaller}
+           AND log_time >= fromUnixTimestamp64Milli({since:Int64})
+         ORDER BY o`,
+        { params: { ...position, from, to, since: sinceMs } },
+      );
+      return rows.map(({ k, u, o, t }) => ({
+        apiKey: k,
+        uuid: parseUuid(u) as Uint8Array,
+        offset: Number(o),
+        appendTimeMs: Number(t),
+      }));
+    },
+    async positionsOf(uuids) {
+      const found = new Map<string, StoredPosition[]>();
+      const sql = `SELECT ${apiKey} AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
+         FROM ${name} WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`;
+      const params = { topic: origin.topic, uuids };
+      const rows = await Promise.all(
+        shardsOf(warehouse).map((shard) =>
+          shard.query<{ k: string; u: string; e: string; p: number; o: string }>(sql, { params }),
+        ),
+      );
+      for (const { k, u, e, p, o } of rows.flat()) {
+        const id = windowId(parseUuid(u) as Uint8Array, k);
+        const position = { epoch: e, partition: Number(p), offset: Number(o) };
+        const positions = found.get(id);
+        if (positions) positions.push(position);
+        else found.set(id, [position]);
+      }
+      return found;
+    },
+  };
+}

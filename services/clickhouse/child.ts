@@ -1,0 +1,142 @@
+// The process that owns the ClickHouse data directory: chdb, and the HTTP endpoint before it. Started by clickhouse.ts, told
+// what to do by one message, and gone when its parent is gone.
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { leaveFileSystem, writeAccessConfig } from "./access.ts";
+import { assertDefinitions } from "./boundary.ts";
+import { createClickHouseServer } from "./http.ts";
+import { createEngine, type Engine } from "./sessions.ts";
+
+export interface ChildOptions {
+  host: string;
+  port: number;
+  /** Absolute path of the directory that is this process's alone. */
+  directory: string;
+  user: string;
+  password: string;
+  maxBodyBytes: number;
+}
+
+export type ParentMessage = { type: "start"; options: ChildOptions } | { type: "stop" };
+
+export type ChildMessage = { type: "listening"; port: number } | { type: "failed"; message: string };
+
+const GRACE_MS = 5_000;
+
+class StartError extends Error {
+  override readonly name = "StartError";
+}
+
+let stop = async (): Promise<void> => undefined;
+
+async function start(options: ChildOptions): Promise<void> {
+  const directory = options.directory;
+  prepareDirectory(directory);
+  // SQLite's file lock is held by the kernel and ends with the process, however it ends; a pid file would not.
+  const lock = takeLock(join(directory, "owner.lock"));
+  const connectionArgs = writeAccessConfig(join(directory, "access"));
+  const data = join(directory, "data");
+  assertDefinitions(data);
+  const removeWorkingDirectory = leaveFileSystem(directory);
+  const opening = openEngine(data, connectionArgs);
+  removeWorkingDirectory();
+  const engine = await opening;
+  const server = createClickHouseServer(engine, options);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => reject(new StartError(listenFault(error, options), { cause: error })));
+    server.listen(options.port, options.host, resolve);
+  });
+  stop = async () => {
+    server.close();
+    server.closeIdleConnections();
+    await engine.close(GRACE_MS);
+    lock.close();
+  };
+  tell({ type: "listening", port: (server.address() as AddressInfo).port });
+}
+
+function prepareDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    // A full disk or a read-only mount shows here, as a sentence, and not later from inside the engine.
+    const probe = join(directory, "probe");
+    writeFileSync(probe, Buffer.alloc(4096));
+    rmSync(probe);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    const remedy =
+      code === "ENOSPC"
+        ? "The disk is full: free some space."
+        : "Make it writable for this user, or set DATA_DIR elsewhere.";
+    throw new StartError(`Cannot write to ${directory} (${code}). ${remedy}`, { cause: error });
+  }
+}
+
+function takeLock(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: 0 });
+  try {
+    database.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;");
+  } catch (error) {
+    database.close();
+    throw new StartError(
+      `${path} is locked: another process serves this data directory. Stop it, or set DATA_DIR to another directory.`,
+      { cause: error },
+    );
+  }
+  return database;
+}
+
+async function openEngine(path: string, connectionArgs: readonly string[]): Promise<Engine> {
+  try {
+    return await createEngine(path, connectionArgs);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const missing = (error as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND" || reason.includes("@chdb/");
+    throw new StartError(
+      missing
+        ? "The package chdb is not installed or has no binary for this platform. Run npm install, or set CLICKHOUSE_URL to a ClickHouse server."
+        : `ClickHouse cannot open ${path}: ${reason}. If the directory is damaged, move it away and start again.`,
+      { cause: error },
+    );
+  }
+}
+
+function listenFault(error: NodeJS.ErrnoException, { host, port }: ChildOptions): string {
+  if (error.code === "EADDRINUSE") {
+    return `Port ${port} on ${host} is taken. Stop the program that uses it, or set CLICKHOUSE_HTTP_PORT to another port (0: any free one).`;
+  }
+  if (error.code === "EACCES")
+    return `Not allowed to listen on port ${port}. Set CLICKHOUSE_HTTP_PORT to one above 1023.`;
+  if (error.code === "EADDRNOTAVAIL") return `${host} is no address of this machine. Set HOST to one that is.`;
+  return `Cannot listen on ${host}:${port} (${error.code ?? error.message}).`;
+}
+
+function tell(message: ChildMessage): void {
+  if (process.connected) process.send?.(message);
+}
+
+/** Ends the process for certain: with queries running, the engine's own way out can hang. Acknowledged rows are on disk. */
+async function exit(): Promise<void> {
+  setTimeout(() => process.kill(process.pid, "SIGKILL"), GRACE_MS + 1_000);
+  await stop();
+  process.exit(0);
+}
+
+process.on("message", (message: ParentMessage) => {
+  if (message.type === "stop") {
+    void exit();
+    return;
+  }
+  start(message.options).catch((error: unknown) => {
+    const text = error instanceof Error ? error.message : String(error);
+    tell({ type: "failed", message: text });
+    process.exitCode = 1;
+    process.disconnect?.();
+  });
+});
+process.on("disconnect", () => void exit());
+// The terminal sends these to the whole group; the parent decides when its child ends.
+process.on("SIGINT", () => undefined);
+process.on("SIGTERM", () => void exit());

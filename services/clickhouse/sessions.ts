@@ -1,0 +1,225 @@
+// Runs statements on chdb. Each request gets a Session of its own, opened for it and closed after it (about 1.5 ms), so no
+// setting, parameter, database or temporary table of one request is ever seen by another. Reads and writes queue apart: a
+// session runs on a thread of libuv's pool, and slow SELECTs must not take the threads that inserts need.
+import { randomUUID } from "node:crypto";
+import { createRequire } from "node:module";
+import type { Session } from "chdb";
+import { MAX_EXECUTION_SECONDS } from "./access.ts";
+import { createBoundary } from "./boundary.ts";
+import { endpointError, engineError } from "./errors.ts";
+import { isRead, type Statement } from "./statement.ts";
+
+interface StatementRequest {
+  statement: Statement;
+  database: string | undefined;
+  /** Output format when the SQL names none. */
+  format: string;
+  settings: ReadonlyMap<string, string>;
+  /** Values of {name:Type}, escaped as ClickHouse's HTTP interface has them. */
+  params: ReadonlyMap<string, string>;
+  readOnly: boolean;
+  /** Fires when the caller went away: a read is then stopped, a write is not. */
+  signal: AbortSignal;
+}
+
+export interface StatementResult {
+  bytes: Uint8Array;
+  resultRows: number;
+  resultBytes: number;
+  writtenRows: number;
+  writtenBytes: number;
+  elapsedSeconds: number;
+}
+
+export interface Engine {
+  run(request: StatementRequest): Promise<StatementResult>;
+  /** Takes no more statements, stops reads, waits up to `graceMs` for writes. */
+  close(graceMs: number): Promise<void>;
+}
+
+export const READ_SLOTS = 8;
+export const WRITE_SLOTS = 4;
+const QUEUE_LENGTH_MAX = 200;
+const QUEUE_WAIT_MS_MAX = 30_000;
+const DEFAULT_READ_SECONDS = 60;
+const KILL_INTERVAL_MS = 200;
+
+/** Opens the data directory. Throws what chdb throws when it cannot. */
+export async function createEngine(path: string, connectionArgs: readonly string[]): Promise<Engine> {
+  // chdb is optional and CommonJS; loading it here keeps its 500 MB out of every other process.
+  const chdb: typeof import("chdb") = createRequire(import.meta.url)("chdb");
+  const open = () => new chdb.Session(path, { connectionArgs });
+  // One session stays open, so that the engine does not shut down between two requests. It also stops queries.
+  const keeper = open();
+  const boundary = await createBoundary((sql) => keeper.queryAsync(sql, { format: "JSON" }));
+  const lanes = { read: createLane(READ_SLOTS), write: createLane(WRITE_SLOTS) };
+  const running = new Set<Promise<unknown>>();
+  const closing = new AbortController();
+
+  async function run(request: StatementRequest): Promise<StatementResult> {
+    if (closing.signal.aborted) throw endpointError(210, "The engine is shutting down. Try again shortly.");
+    await boundary.assertAllowed(request.statement, request.params);
+    const read = isRead(request.statement);
+    const release = await (read ? lanes.read : lanes.write).take(request.signal);
+    const session = open();
+    try {
+      const id = randomUUID();
+      await prepare(session, request, id, read);
+      const stop = read ? killWhenAbandoned(keeper, AbortSignal.any([request.signal, closing.signal]), id) : undefined;
+      try {
+        return await execute(session, request);
+      } finally {
+        stop?.();
+        await boundary.assertStorages(request.statement);
+      }
+    } catch (error) {
+      throw engineError(error);
+    } finally {
+      session.close();
+      release();
+    }
+  }
+
+  return {
+    run(request) {
+      const promise = run(request);
+      const settled = promise.catch(() => undefined).finally(() => running.delete(settled));
+      running.add(settled);
+      return promise;
+    },
+    async close(graceMs) {
+      closing.abort();
+      await Promise.race([Promise.all(running), new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
+      if (running.size === 0) keeper.close();
+    },
+  };
+}
+
+async function prepare(session: Session, request: StatementRequest, id: string, read: boolean): Promise<void> {
+  if (request.database) await session.queryAsync(`USE \`${request.database.replace(/[`\\]/g, "\\$&")}\``);
+  // An engine-side name of the query: ClickHouse's query ids cannot be set through chdb.
+  const settings = new Map([
+    ["max_execution_time", String(read ? DEFAULT_READ_SECONDS : MAX_EXECUTION_SECONDS)],
+    ...request.settings,
+    ["log_comment", id],
+  ]);
+  const assignments = [...settings].map(([name, value]) => `${settingName(name)} = ${literal(value)}`);
+  for (const [name, value] of request.params) assignments.push(`param_${settingName(name)} = ${literal(value)}`);
+  await session.queryAsync(`SET ${assignments.join(", ")}`);
+  if (request.statement.target?.settings) await session.queryAsync(`SET ${request.statement.target.settings}`);
+  // Last, since nothing can take it back.
+  if (request.readOnly) await session.queryAsync("SET readonly = 2");
+}
+
+async function execute(session: Session, { statement, format }: StatementRequest): Promise<StatementResult> {
+  if (statement.target !== undefined) {
+    const { table, columns, format: rowFormat } = statement.target;
+    const target = { table, format: rowFormat, ...(columns === undefined ? {} : { columns }) };
+    const result = await session.insert({ ...target, values: statement.rows });
+    return {
+      bytes: new Uint8Array(),
+      resultRows: 0,
+      resultBytes: 0,
+      writtenRows: result.rowsWritten,
+      writtenBytes: result.bytesWritten,
+      elapsedSeconds: result.elapsed,
+    };
+  }
+  const result = await session.queryAsync(statement.sql, { format });
+  return {
+    bytes: result.bytes(),
+    resultRows: result.rowsRead,
+    resultBytes: result.bytesRead,
+    writtenRows: 0,
+    writtenBytes: 0,
+    elapsedSeconds: result.elapsed,
+  };
+}
+
+/**
+ * chdb cannot interrupt a call, but the engine can kill the query. Repeated until the call has ended, because the caller
+ * may leave before the engine has begun; the time limit also ends a query that lifted max_execution_time with DEFAULT.
+ */
+function killWhenAbandoned(keeper: Session, signal: AbortSignal, id: string): () => void {
+  const limit = AbortSignal.timeout((MAX_EXECUTION_SECONDS + 5) * 1000);
+  const abandoned = AbortSignal.any([signal, limit]);
+  let timer: NodeJS.Timeout | undefined;
+  let ended = false;
+  const kill = async () => {
+    // A failed KILL is tried again below; the query's own time limit stands behind it.
+    await keeper.queryAsync(`KILL QUERY WHERE Settings['log_comment'] = '${id}' ASYNC`).catch(() => undefined);
+    if (!ended) timer = setTimeout(() => void kill(), KILL_INTERVAL_MS);
+  };
+  const onAbort = () => void kill();
+  if (abandoned.aborted) onAbort();
+  else abandoned.addEventListener("abort", onAbort, { once: true });
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+    abandoned.removeEventListener("abort", onAbort);
+  };
+}
+
+interface Lane {
+  /** Resolves with the function that gives the slot back. Rejects when the queue is full, the wait too long or over. */
+  take(signal: AbortSignal): Promise<() => void>;
+}
+
+function createLane(slots: number): Lane {
+  let free = slots;
+  const waiting: (() => void)[] = [];
+  const release = () => {
+    const next = waiting.shift();
+    if (next) next();
+    else free++;
+  };
+  return {
+    take(signal) {
+      if (free > 0) {
+        free--;
+        return Promise.resolve(once(release));
+      }
+      if (waiting.length >= QUEUE_LENGTH_MAX) return Promise.reject(busy());
+      return new Promise((resolve, reject) => {
+        const leave = () => {
+          clearTimeout(timer);
+          signal.removeEventListener("abort", giveUp);
+        };
+        const start = () => {
+          leave();
+          resolve(once(release));
+        };
+        const giveUp = () => {
+          leave();
+          waiting.splice(waiting.indexOf(start), 1);
+          reject(busy());
+        };
+        const timer = setTimeout(giveUp, QUEUE_WAIT_MS_MAX);
+        signal.addEventListener("abort", giveUp, { once: true });
+        waiting.push(start);
+      });
+    },
+  };
+}
+
+function busy() {
+  return endpointError(202, "Too many simultaneous queries. Try again shortly.");
+}
+
+function once(call: () => void): () => void {
+  let done = false;
+  return () => {
+    if (!done) call();
+    done = true;
+  };
+}
+
+function settingName(name: string): string {
+  if (!/^\w{1,128}$/.test(name)) throw endpointError(115, `Unknown setting ${name.slice(0, 128)}.`);
+  return name;
+}
+
+function literal(value: string): string {
+  if (value.includes("\0")) throw endpointError(36, "A setting or parameter holds a NUL character. Escape it as \\0.");
+  return `'${value.replace(/[\\']/g, "\\$&")}'`;
+}
