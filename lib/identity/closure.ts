@@ -73,21 +73,3 @@ export async function updatePeople(
   await store.write(new Map([...ids].map((id) => [id, canonical.get(id) ?? id])), version);
   return { ids, isCut };
 }
-
-const IDS_PER_PAGE = 5000;
-
-/** Resolves everybody from the edges alone, whatever was written before. Resolves with the number of ids. */
-export async function rebuildPeople(
-  store: PeopleStore & { idsAfter(after: string, max: number): Promise<string[]> },
-  idsMax: number,
-): Promise<number> {
-  let count = 0;
-  for (let after = ""; ; ) {
-    const ids = await store.idsAfter(after, IDS_PER_PAGE);
-    const last = ids.at(-1);
-    if (last === undefined) return count;
-    await updatePeople(ids, store, idsMax);
-    count += ids.length;
-    after = last;
-  }
-}

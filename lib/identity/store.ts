@@ -20,8 +20,6 @@ export interface IdentityStore extends PeopleStore {
   /** Epochs of the partition of which there are edges. */
   epochs(origin: RowOrigin): Promise<string[]>;
   moveTo(positions: readonly (readonly [RowOrigin, number])[]): Promise<void>;
-  /** Up to `max` ids that edges or people name and that come after `after`, in an order of its own; "" is before the first. */
-  idsAfter(after: string, max: number): Promise<string[]>;
 }
 
 export interface StoreOptions {
@@ -122,15 +120,6 @@ export function createIdentityStore(warehouse: Warehouse, options: StoreOptions 
     moveTo(positions) {
       const rows = positions.map(([{ epoch, topic, partition }, next]) => [epoch, topic, partition, next]);
       return insert("identity_progress", ["log_epoch", "log_topic", "log_partition", "next_offset"], rows);
-    },
-    async idsAfter(after, max) {
-      const rows = await warehouse.query<{ i: string }>(
-        `SELECT toString(own_person_id) AS i
-         FROM (SELECT own_person_id FROM identity_edges UNION ALL SELECT own_person_id FROM person_overrides)
-         WHERE own_person_id > {after:UUID} GROUP BY own_person_id ORDER BY own_person_id LIMIT {max:UInt32}`,
-        { params: { after: after || NOBODY, max }, signal },
-      );
-      return rows.map(({ i }) => i);
     },
   };
 }

@@ -10,22 +10,6 @@ import { runMillrace } from "../kit/standalone.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const DOCUMENTS = ["README.md", "CONTRIBUTING.md", ...filesBelow("docs").filter((path) => path.endsWith(".md"))];
-const COMMANDS = [
-  "start",
-  "gateway",
-  "consumer",
-  "migrate",
-  "verify",
-  "import",
-  "dead-letters",
-  "properties",
-  "persons",
-  "relay",
-  "relays",
-  "stats",
-  "doctor",
-  "clickhouse",
-];
 
 function filesBelow(directory: string): string[] {
   return readdirSync(join(ROOT, directory), { recursive: true, withFileTypes: true })
@@ -80,11 +64,13 @@ it("a decision fits on a page and says what would reverse it", () => {
 });
 
 describe("settings", () => {
+  /** Of every command that `millrace --help` lists, in its order. */
   const help = new Map<string, string>();
   const settings = new Map<string, HelpSetting[]>();
 
   beforeAll(async () => {
-    for (const command of COMMANDS) {
+    const { stdout: usage } = await runMillrace(["--help"]);
+    for (const [, command = ""] of usage.matchAll(/^ {2}([a-z-]+) {2}/gm)) {
       const { stdout } = await runMillrace([command, "--help"]);
       help.set(command, stdout);
       settings.set(command, readHelp(stdout));
@@ -93,7 +79,8 @@ describe("settings", () => {
 
   it("in docs/settings.md are those of --help (vitest -u writes the file anew)", async () => {
     expect(settings.get("start")?.length).toBeGreaterThan(20);
-    const page = settingsPage(COMMANDS.map((command) => [help.get(command) ?? "", settings.get(command) ?? []]));
+    expect([...settings].filter(([, each]) => each.length === 0)).toEqual([]);
+    const page = settingsPage([...help].map(([command, text]) => [text, settings.get(command) ?? []]));
     await expect(page).toMatchFileSnapshot("../../docs/settings.md");
   });
 
@@ -132,14 +119,18 @@ function settingsPage(commands: readonly [help: string, settings: HelpSetting[]]
   const sections = commands.map(([help, settings]) => {
     const [title = ""] = help.split("\n");
     const [name, ...summary] = title.split(": ");
-    const rows = settings.map(({ flag, variable, defaultText, meaning }) => [
-      `\`${cell(flag)}\``,
-      variable && `\`${variable}\``,
+    const hasVariables = settings.some(({ variable }) => variable !== "");
+    const rows = settings.map(({ flag, short, variable, defaultText, meaning }) => [
+      [flag, short]
+        .filter((name) => name !== "")
+        .map((name) => `\`${cell(name)}\``)
+        .join(" "),
+      ...(hasVariables ? [variable && `\`${variable}\``] : []),
       cell(defaultText),
       cell(meaning),
     ]);
     const aliases = [...help.matchAll(/^ {2}([A-Z_]+) sets (.+)$/gm)].map(([, from, to]) => `\`${from}\` sets ${to}.`);
-    const table = paddedTable([["flag", "variable", "default", "meaning"], ...rows]);
+    const table = paddedTable([["flag", ...(hasVariables ? ["variable"] : []), "default", "meaning"], ...rows]);
     const other = aliases.length > 0 ? ["", `Other names: ${aliases.join(" ")}`] : [];
     return [`## ${name}`, "", summary.join(": "), "", ...table, ...other, ""].join("\n");
   });

@@ -85,6 +85,8 @@ function isLine(wanted: string, got: string): boolean {
 export interface HelpSetting {
   /** With the placeholder of its value: `--port <number>`. */
   flag: string;
+  /** One letter with its dash; "" where there is none. */
+  short: string;
   /** "" where there is none. */
   variable: string;
   defaultText: string;
@@ -96,10 +98,10 @@ export function readHelp(help: string): HelpSetting[] {
   const settings: HelpSetting[] = [];
   const lines = help.split("\n");
   for (const [index, line] of lines.entries()) {
-    const head = /^ {2}(--[a-z-]+(?: <[^>]+>)?) *([A-Z][A-Z_]+)?(?:, default ?(.*))?$/.exec(line);
+    const head = /^ {2}(--[a-z-]+(?: <[^>]+>)?) *(?:([A-Z][A-Z_]+),?|(-[A-Za-z]))? *(?:default ?(.*))?$/.exec(line);
     if (!head) continue;
-    const [, flag = "", variable = "", defaultText = ""] = head;
-    settings.push({ flag, variable, defaultText, meaning: lines[index + 1]?.trim() ?? "" });
+    const [, flag = "", variable = "", short = "", defaultText = ""] = head;
+    settings.push({ flag, short, variable, defaultText, meaning: lines[index + 1]?.trim() ?? "" });
   }
   return settings;
 }
