@@ -11,6 +11,7 @@ export default defineConfig({
   test: {
     reporters: ["default", createCiReporter({ strict: process.env.CI === "true" })],
     pool: "forks",
+    setupFiles: process.env.KEEP_DATA === "true" ? ["test/kit/keep-data.ts"] : [],
     // One more than processors: much of it is waiting for brokers, ClickHouse and whole services.
     maxWorkers: 3,
     projects: [

@@ -38,7 +38,6 @@ export async function buildClient(directory: string = join(PACKAGE, "dist")): Pr
     rmSync(staging, { recursive: true, force: true });
   }
   await nameScriptsInTypes(directory);
-  cpSync(join(ROOT, "LICENSE"), join(directory, "LICENSE"));
 }
 
 /** Copies the entry point and all that it reaches: the package's own files to the top, others by their path in the repository. */

@@ -38,13 +38,16 @@ it("has no code that a strict Content-Security-Policy refuses", async () => {
 });
 
 it("depends on nothing, packs its dist alone, and is free of side effects", async () => {
-  await cp(join(PACKAGE, "package.json"), join(directory, "package.json"));
-  await cp(join(PACKAGE, "README.md"), join(directory, "README.md"));
-  const packed = execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: directory, encoding: "utf8" });
+  const beside = ["LICENSE", "README.md", "package.json"];
+  for (const name of beside) await cp(join(PACKAGE, name), join(directory, name));
+  const packed = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+    cwd: directory,
+    encoding: "utf8",
+  });
   const report = JSON.parse(packed) as { files: { path: string }[] }[] | Record<string, { files: { path: string }[] }>;
   const [{ files }] = Object.values(report) as [{ files: { path: string }[] }];
   const built = (await readdir(dist)).map((name) => `dist/${name}`);
-  expect(files.map(({ path }) => path).sort()).toEqual([...built, "README.md", "package.json"].sort());
+  expect(files.map(({ path }) => path).sort()).toEqual([...built, ...beside].sort());
   const manifest = JSON.parse(await readFile(join(directory, "package.json"), "utf8")) as Record<string, unknown>;
   expect([manifest.dependencies, manifest.peerDependencies, manifest.sideEffects]).toEqual([
     undefined,

@@ -34,7 +34,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 it("the tarball has JavaScript, types, README and license, and no sources, within its size", async () => {
   const files = await readdir(join(folder, "node_modules", "@millrace", "client"), { recursive: true });
   expect(files).toEqual(
-    expect.arrayContaining(["README.md", "package.json", "dist/index.js", "dist/index.d.ts", "dist/LICENSE"]),
+    expect.arrayContaining(["README.md", "package.json", "dist/index.js", "dist/index.d.ts", "LICENSE"]),
   );
   expect(files.filter((name) => /(?<!\.d)\.ts$|\.test\.|^src|^test|^scripts/.test(name))).toEqual([]);
   const { size } = await stat(tarball);

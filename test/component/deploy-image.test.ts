@@ -122,11 +122,17 @@ describe("the image", () => {
 describe("what runs elsewhere", () => {
   const scripts = (JSON.parse(read("package.json")) as { scripts: Record<string, string> }).scripts;
 
-  it.each([".github/workflows/ci.yml", ".github/workflows/image.yml"])(
+  interface Job {
+    needs?: string | string[];
+    uses?: string;
+    steps?: { uses?: string; run?: string }[];
+  }
+  const jobsOf = (path: string) => readYaml<{ jobs: Record<string, Job> }>(read(path))[0]?.jobs ?? {};
+
+  it.each(["audit", "ci", "publish"].map((name) => `.github/workflows/${name}.yml`))(
     "%s uses actions by version, and scripts that there are",
     (path) => {
-      const [workflow] = readYaml<{ jobs: Record<string, { steps: { uses?: string; run?: string }[] }> }>(read(path));
-      const steps = Object.values(workflow?.jobs ?? {}).flatMap((job) => job.steps);
+      const steps = Object.values(jobsOf(path)).flatMap((job) => job.steps ?? []);
       expect(steps.length).toBeGreaterThan(2);
       expect(steps.flatMap(({ uses }) => (uses === undefined || /@v\d/.test(uses) ? [] : [uses]))).toEqual([]);
       const called = steps.flatMap(({ run = "" }) =>
@@ -135,6 +141,15 @@ describe("what runs elsewhere", () => {
       expect(called.filter((name) => !Object.hasOwn(scripts, name))).toEqual([]);
     },
   );
+
+  it("nothing is published before ci has passed", () => {
+    const { ci, ...others } = jobsOf(".github/workflows/publish.yml");
+    expect(ci?.uses).toBe("./.github/workflows/ci.yml");
+    const waits = (name: string): boolean =>
+      [others[name]?.needs ?? []].flat().some((needed) => needed === "ci" || waits(needed));
+    expect(Object.keys(others)).toEqual(["image", "packages", "release"]);
+    expect(Object.keys(others).filter((name) => !waits(name))).toEqual([]);
+  });
 
   it.each(["railway.json", "deploy/railway/consumer.json", "deploy/railway/relay.json", "deploy/railway/stats.json"])(
     "%s starts a service as the image does",

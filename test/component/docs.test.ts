@@ -9,7 +9,13 @@ import { runMillrace } from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
-const DOCUMENTS = ["README.md", "CONTRIBUTING.md", ...filesBelow("docs").filter((path) => path.endsWith(".md"))];
+const DOCUMENTS = [
+  "README.md",
+  "CONTRIBUTING.md",
+  "CHANGELOG.md",
+  "SECURITY.md",
+  ...filesBelow("docs").filter((path) => path.endsWith(".md")),
+];
 
 function filesBelow(directory: string): string[] {
   return readdirSync(join(ROOT, directory), { recursive: true, withFileTypes: true })
@@ -70,8 +76,10 @@ describe("settings", () => {
 
   beforeAll(async () => {
     const { stdout: usage } = await runMillrace(["--help"]);
-    for (const [, command = ""] of usage.matchAll(/^ {2}([a-z-]+) {2}/gm)) {
-      const { stdout } = await runMillrace([command, "--help"]);
+    const commands = [...usage.matchAll(/^ {2}([a-z-]+) {2}/gm)].map(([, command = ""]) => command);
+    const texts = await Promise.all(commands.map((command) => runMillrace([command, "--help"])));
+    for (const [index, command] of commands.entries()) {
+      const { stdout } = texts[index] as (typeof texts)[number];
       help.set(command, stdout);
       settings.set(command, readHelp(stdout));
     }
@@ -103,7 +111,7 @@ describe("settings", () => {
   });
 });
 
-/** Words in capitals that documents have in backquotes and that are codes of RPC, SQLite or ClickHouse. */
+/** Words in capitals that documents have in backquotes: codes of RPC, SQLite or ClickHouse, and variables of tools. */
 const NOT_SETTINGS = new Set([
   "RESOURCE_EXHAUSTED",
   "TOO_LARGE",
@@ -112,6 +120,9 @@ const NOT_SETTINGS = new Set([
   "INVALID_ARGUMENT",
   "UNIMPLEMENTED",
   "NOT_FOUND",
+  "KEEP_DATA",
+  "NODE_EXTRA_CA_CERTS",
+  "NPM_TOKEN",
 ]);
 
 function settingsPage(commands: readonly [help: string, settings: HelpSetting[]][]): string {
