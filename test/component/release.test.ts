@@ -9,6 +9,8 @@ import { must } from "../kit/sdk-packages.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const PACKAGES = ["node", "browser", "react"];
+/** npm and a compiler run, on whatever else runs as well. */
+const PACK_MS_MAX = 180_000;
 const read = (path: string) => readFile(join(ROOT, path), "utf8");
 
 let folder: string;
@@ -17,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-describe.each(PACKAGES)("sdk/%s", (name) => {
+describe.each(PACKAGES)("sdk/%s", { timeout: PACK_MS_MAX }, (name) => {
   it("is built by npm pack of a fresh checkout, license included", async () => {
     const checkout = join(folder, name, "checkout");
     for (const path of ["gen", "lib", "scripts", "sdk", "package.json", "tsconfig.json", "LICENSE"]) {
