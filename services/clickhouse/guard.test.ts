@@ -80,10 +80,12 @@ describe("the guard refuses", () => {
     await expect(check(sql)).rejects.toThrow(/^Code: 497\. .*(refuses)/);
   });
 
-  it("the name file in a bound identifier", async () => {
-    await expect(check("SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", [["f", "file"]])).rejects.toThrow(
-      "Code: 497",
-    );
+  it.each([
+    ["SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", "file"],
+    ["SELECT arrayMap({ f : identifier }, ['/etc/passwd'])", "`FILE`"],
+    ["SELECT {s:String}, arrayMap({f:Identifier}, ['/etc/passwd'])", "fi\\x6ce"],
+  ])("the name file in a bound identifier: %s", async (sql, f) => {
+    await expect(check(sql, [["f", f]])).rejects.toThrow("Code: 497");
   });
 
   it.each(["SELECT 1; SELECT 2", "SELECT 'a", "REPLACE TABLE t (a String) ENGINE QueryRunner", "PARALLEL"])(
@@ -124,6 +126,21 @@ describe("the guard allows", () => {
   ])("%s", async (sql) => {
     await check(sql);
   });
+});
+
+it.each([
+  "String",
+  "Nullable(String)",
+  "Array(String)",
+  "Map(String, String)",
+  "LowCardinality(String)",
+  "FixedString(4)",
+])("a value of type %s is never judged", async (type) => {
+  await check(`SELECT {v:${type}}, {t:Identifier} FROM t`, [
+    ["v", "file"],
+    ["t", "name"],
+    ["unused", "file"],
+  ]);
 });
 
 /** Statements of about a given length that a reader of SQL could fall over. */

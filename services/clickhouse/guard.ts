@@ -54,10 +54,22 @@ export async function assertAllowed(
     assertWord(tokens, at, foreign);
     assertClause(keyword, tokens, at);
   }
-  // A bound {name:Identifier} becomes a name in the SQL, so it is held to the rules for names.
-  for (const value of params.values()) {
-    if (nameOf(value) === "file") throw refused("the identifier file as a parameter");
-  }
+  for (const name of boundIdentifiers(tokens)) assertIdentifier(params.get(name) ?? "");
+}
+
+/** Names of the parameters that become names in the SQL: {name:Identifier}. Every other value stays a value. */
+function boundIdentifiers(tokens: readonly SqlToken[]): string[] {
+  return tokens.flatMap((token, at) =>
+    isSymbol(tokens[at - 1], "{") && isSymbol(tokens[at + 1], ":") && isKeyword(tokens[at + 2], "IDENTIFIER")
+      ? [token.text]
+      : [],
+  );
+}
+
+/** Held to the rules for names. An escape could spell a name that is refused. */
+function assertIdentifier(value: string): void {
+  if (value.includes("\\")) throw refused("a backslash in an identifier that is a parameter");
+  if (nameOf(value) === "file") throw refused("the identifier file as a parameter");
 }
 
 /** For the text of a stored definition, as the engine writes it: every function and engine in it must be allowed. */

@@ -48,7 +48,7 @@ interface Scene extends AsyncDisposable {
 
 /** One alert on a metric of its own, and an evaluator that has run once. */
 async function scene(fields: Partial<Alert> = {}): Promise<Scene> {
-  const metric = `m_${randomUUID()}`;
+  const { metric = `m_${randomUUID()}` } = fields;
   const now = {
     nowMs: START_MS,
     alerts: [{ ...definitionOf(metric, receiver.url), id: randomUUID(), version: 1, ...fields }],
@@ -108,6 +108,19 @@ describe("an alert", () => {
       { value: 90, attempts: 1, status: 200 },
       { value: 80, attempts: 1, status: 200 },
     ]);
+  });
+
+  // A name of what the standalone's endpoint refuses as code.
+  it.each<[string, Partial<Alert>]>([
+    ["a metric", { metric: "file" }],
+    ["a tag and its value", { tags: { file: "file" } }],
+    ["a group", { groupBy: ["file"] }],
+  ])("watches %s called file", async (_, fields) => {
+    await using s = await scene(fields);
+    const tags = { file: "file" };
+    await s.minute({ value: 90, tags });
+    await s.minute({ value: 1, tags });
+    expect(await s.levels()).toEqual(["crit", "ok"]);
   });
 
   it("compares the mean of exactly the points that arrived in its window, begin inclusive, end exclusive", async () => {

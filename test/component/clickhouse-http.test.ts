@@ -113,6 +113,16 @@ function multipart(fields: Record<string, string>): Call {
   };
 }
 
+it.each([
+  ["String", "file"],
+  ["Nullable(String)", "file"],
+  ["LowCardinality(String)", "file"],
+  ["Array(String)", "['file']"],
+  ["Map(String, String)", "{'file':'file'}"],
+])("a value file of type %s is a value", async (type, value) => {
+  expect((await sql(`SELECT toString({v:${type}}) FORMAT TSVRaw`, { param_v: value })).text).toBe(`${value}\n`);
+});
+
 describe("compression", () => {
   it.each([
     ["gzip", gzipSync],

@@ -118,6 +118,15 @@ describe("ls", () => {
     expect((await run("ls", "--event", "nobody")).out).toContain('no events "nobody" of the last 7 days');
   });
 
+  it("counts and promotes a key called file, of events called file", async () => {
+    const { warehouse, run, column } = await createScene();
+    await insertMany(warehouse, 2, `'{"file":"a"}'`, "file");
+    const listed = JSON.parse((await run("ls", "--json", "--event", "file")).out);
+    expect(listed).toMatchObject({ total: 2, keys: [{ key: "file", events: 2 }] });
+    expect(await run("promote", "file")).toMatchObject({ code: 0 });
+    expect(await column("p_file")).toEqual(["a", "a"]);
+  });
+
   it("looks at a sample of a large table, and says so", async () => {
     const { warehouse, run } = await createScene();
     await insertMany(warehouse, 250_000, `concat('{"every":1', if(number % 2 = 0, ',"half":"x"}', '}'))`);
@@ -133,10 +142,10 @@ describe("ls", () => {
 });
 
 /** Rows whose properties are an SQL expression over `number`. */
-function insertMany(warehouse: Warehouse, rows: number, properties: string): Promise<void> {
+function insertMany(warehouse: Warehouse, rows: number, properties: string, event = "seen"): Promise<void> {
   return warehouse.command(
     `INSERT INTO events_raw (uuid, event, distinct_id, timestamp, inserted_at, log_time, properties)
-     SELECT generateUUIDv4(), 'seen', toString(number % 1000), now64(6), now64(6), now64(3), ${properties} FROM numbers(${rows})`,
+     SELECT generateUUIDv4(), '${event}', toString(number % 1000), now64(6), now64(6), now64(3), ${properties} FROM numbers(${rows})`,
   );
 }
 

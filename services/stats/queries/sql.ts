@@ -49,19 +49,23 @@ export function createBinder(): Binder {
     params[name] = value;
     return `{${name}:${type}}`;
   };
-  const texts = (values: readonly string[]) => {
+  const assertTexts = (values: readonly string[]) => {
     for (const value of values) chars += encodeURIComponent(value.toWellFormed()).length;
     // Parameters cannot carry it.
     if (values.some((value) => value.includes("\0")))
       throw new StatsQueryError("invalid", "a name holds a NUL character");
     if (chars > TEXT_CHARS_MAX) throw new StatsQueryError("invalid", "the names and filters are too long together");
-    return bind(values, "Array(String)");
   };
   return {
     params,
-    // Of one element: the standalone's endpoint takes a bound String of its own for a possible name.
-    text: (value) => `${texts([value])}[1]`,
-    texts,
+    text(value) {
+      assertTexts([value]);
+      return bind(value, "String");
+    },
+    texts(values) {
+      assertTexts(values);
+      return bind(values, "Array(String)");
+    },
     integer: (value) => bind(value, "Int64"),
     float: (value) => bind(value, "Float64"),
   };
