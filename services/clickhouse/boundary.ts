@@ -23,6 +23,15 @@ const BUILT_IN = ["system", "information_schema", "INFORMATION_SCHEMA"];
 
 export async function createBoundary(run: Run): Promise<Boundary> {
   const rows = async <Row>(sql: string) => (await run(sql)).json<{ data: Row[] }>().data;
+  // The engine opens the database default as an overlay of its tables and of every path there is: EXISTS TABLE `/etc/passwd`
+  // would tell. Attached again, it is its tables alone. What a crash leaves in between is what the next start finds.
+  const [overlay] = await rows<{ uuid: string }>(
+    "SELECT uuid FROM system.databases WHERE name = 'default' AND engine = 'Overlay'",
+  );
+  if (overlay !== undefined) {
+    await run("DETACH DATABASE default");
+    await run(`ATTACH DATABASE default UUID ${quoteText(overlay.uuid)} ENGINE = Atomic`);
+  }
   const functions = await rows<{ name: string }>("SELECT name FROM system.table_functions");
   const foreign = new Set(
     functions.filter(({ name }) => !isAmong(TABLE_FUNCTIONS, name)).map(({ name }) => name.toLowerCase()),
@@ -44,8 +53,7 @@ export async function createBoundary(run: Run): Promise<Boundary> {
     async assertStorages({ keyword }) {
       if (!MAKES.has(keyword)) return;
       const databases = await rows<{ name: string; engine: string }>(
-        `SELECT name, engine FROM system.databases WHERE engine NOT IN (${list(DATABASE_ENGINES)})
-         AND NOT (name = 'default' AND engine = 'Overlay')`,
+        `SELECT name, engine FROM system.databases WHERE engine NOT IN (${list(DATABASE_ENGINES)})`,
       );
       // Before tables are listed, since listing those of a foreign database could reach other machines.
       for (const { name } of databases) await run(`DROP DATABASE ${quoteIdentifier(name)} SYNC`);

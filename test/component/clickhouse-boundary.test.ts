@@ -88,10 +88,12 @@ describe("names the engine has", () => {
         (name) => `CREATE DICTIONARY refused (a UInt64) PRIMARY KEY a SOURCE(${name}()) LAYOUT(FLAT()) LIFETIME(1)`,
       ),
     ];
-    const answers = await Promise.all(statements.map(async (statement) => [statement, await sql(statement)] as const));
+    const answers: [statement: string, answer: string][] = [];
+    for (const statement of statements) answers.push([statement, await sql(statement)]);
     const taken = answers.filter(([, answer]) => !/^Code: 497\. .*This endpoint refuses/.test(answer));
     expect(taken).toEqual([]);
     expect(await sql("EXISTS TABLE refused")).toBe("0\n");
+    expect(clickhouse.endpoint.restarts).toBe(0);
   });
 });
 
@@ -117,6 +119,35 @@ describe("what is inside", () => {
     await sql("CREATE DATABASE IF NOT EXISTS inside");
     expect(await sql(statement)).not.toContain("Code:");
   });
+});
+
+it.each([
+  "EXISTS TABLE `PATH`",
+  "EXISTS VIEW `PATH`",
+  "EXISTS `PATH`",
+  "EXISTS TABLE default.`PATH`",
+  "SELECT * FROM `PATH`",
+  "SELECT * FROM 'PATH'",
+  "DESCRIBE TABLE `PATH`",
+  "SHOW CREATE TABLE `PATH`",
+  "SHOW COLUMNS FROM `PATH`",
+  "CHECK TABLE `PATH`",
+  "INSERT INTO `PATH` VALUES (1)",
+  "CREATE TABLE copy AS `PATH`",
+  "SELECT hasColumnInTable('default', 'PATH', 'c')",
+  "SELECT joinGet('PATH', 'a', 1)",
+  "SELECT 1 IN `PATH`",
+  "SELECT * FROM merge('default', 'PATH')",
+  "SELECT count() FROM system.tables WHERE database = 'default' AND name = 'PATH'",
+  "DROP TABLE IF EXISTS `PATH`",
+  "RENAME TABLE `PATH` TO moved",
+])("%s does not tell whether a file exists", async (statement) => {
+  const [there, missing] = await Promise.all(
+    ["/etc/passwd", "/etc/nosuch"].map(async (path) =>
+      (await sql(statement.replace("PATH", path))).replaceAll(path, "PATH"),
+    ),
+  );
+  expect(there).toBe(missing);
 });
 
 describe("with the guard off", () => {
