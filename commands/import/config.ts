@@ -5,8 +5,9 @@ import { z } from "zod";
 import { parseConfig } from "#lib/config/parse.ts";
 import { flag, httpUrl, secret, text } from "#lib/config/settings.ts";
 import { authorities } from "#lib/config/tls-settings.ts";
+import type { DateOrder } from "#lib/events/time-text.ts";
 import type { Format } from "./records.ts";
-import { createTimeParser, type DateOrder } from "./time.ts";
+import { createTimeParser } from "./time.ts";
 
 const formats: readonly Format[] = ["ndjson", "json", "csv"];
 const dateOrders: readonly DateOrder[] = ["mdy", "dmy"];

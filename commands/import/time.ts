@@ -1,4 +1,14 @@
 // Dates as people write them in files → instants. Pure; zones come from the Intl data that Node ships.
+import { civilSeconds } from "#lib/events/civil-time.ts";
+import {
+  type DateOrder,
+  nanosOf,
+  readTimeText,
+  TIME_CHARS_MAX,
+  TIME_FAULTS,
+  type WrittenTime,
+} from "#lib/events/time-text.ts";
+import { isExactNumber } from "./parse.ts";
 
 export interface Instant {
   seconds: bigint;
@@ -7,8 +17,6 @@ export interface Instant {
 }
 
 export type ParsedTime = { ok: true; instant: Instant } | { ok: false; reason: string };
-
-export type DateOrder = "mdy" | "dmy";
 
 export interface TimeOptions {
   /** IANA zone of dates that carry no offset. */
@@ -19,43 +27,52 @@ export interface TimeOptions {
 
 export type TimeParser = (value: unknown) => ParsedTime;
 
-const clock = String.raw`(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?(?: ?([AaPp])\.?[Mm]\.?)?)?`;
-const offset = String.raw`(?: ?(Z|z|[+-]\d{2}:?\d{2}))?`;
-const yearFirst = new RegExp(String.raw`^(\d{4})[-/](\d{1,2})[-/](\d{1,2})${clock}${offset}$`);
-const yearLast = new RegExp(String.raw`^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})${clock}${offset}$`);
-const epoch = /^-?\d+(?:\.\d+)?$/;
-
-// Below 1e8 seconds (March 1973) a number is more likely 20010114 or a year than an instant; from 1e11 on it counts
-// milliseconds (1e11 s is the year 5138, 1e11 ms is again March 1973), so the two ranges never overlap.
-const epochSecondsMin = 1e8;
-const epochMillisMin = 1e11;
-const epochMillisMax = 1e14;
+const epochText = /^(-?)(\d+)(?:\.(\d+))?$/;
+// Below 1e8 seconds (March 1973) a number is more likely 20010114 or a year than an instant. From 1e11 on it counts
+// milliseconds, from 1e14 on microseconds, from 1e17 on nanoseconds: each begins in March 1973 again and ends in 5138, so
+// that the ranges never overlap.
+const epochDigitsMin = 9;
+const epochDigitsOfSeconds = 11;
 
 /**
- * A parser for one column. Takes RFC 3339, `2001/01/14 21:55`, `2001-01-14 21:55:00.123`, a date alone (midnight),
- * epoch seconds and milliseconds (number or digits) and, with `dateOrder`, `01/14/2001 9:55 PM`.
+ * A parser for one column. Takes the forms of docs/times.md, numbers since 1970 (seconds, milli-, micro- or nanoseconds,
+ * as number or digits) and, with `dateOrder`, `01/14/2001 9:55 PM`.
  *
  * A local time that a daylight-saving change skips is read with the offset from before the change (02:30 becomes
  * 03:30); one that happens twice is the first of the two. Throws RangeError for an unknown zone.
  */
 export function createTimeParser(options: TimeOptions): TimeParser {
   const offsetMsOf = createZoneOffset(options.zone);
+  const placeOffset = createPlaceOffset();
   return (value) => {
     if (typeof value === "number") return fromEpoch(String(value));
+    if (isExactNumber(value)) return fromEpoch(value.rawJSON);
     if (typeof value !== "string") return refused(value === undefined || value === null ? "is empty" : "is not a date");
     const text = value.trim();
     if (text === "") return refused("is empty");
-    if (epoch.test(text)) return fromEpoch(text);
-    const first = yearFirst.exec(text);
-    if (first !== null) return fromParts(text, first[1], first[2], first[3], first, offsetMsOf);
-    const last = yearLast.exec(text);
-    if (last === null) return refused(`"${shorten(text)}" is not a date in a known form`);
-    if (options.dateOrder === undefined) {
-      return refused(`"${shorten(text)}" may be month first or day first: say which with --date-order mdy or dmy`);
-    }
-    const [month, day] = options.dateOrder === "mdy" ? [last[1], last[2]] : [last[2], last[1]];
-    return fromParts(text, last[3], month, day, last, offsetMsOf);
+    if (text.length > TIME_CHARS_MAX) return refused(`"${shorten(text)}" ${TIME_FAULTS.form}`);
+    if (epochText.test(text)) return fromEpoch(text);
+    const time = readTimeText(text, options.dateOrder);
+    if (time === "order")
+      return refused(`"${shorten(text)}" ${TIME_FAULTS.order}: say which with --date-order mdy or dmy`);
+    if (typeof time === "string") return refused(`"${shorten(text)}" ${TIME_FAULTS[time]}`);
+    return fromParts(text, time);
   };
+
+  function fromParts(text: string, time: WrittenTime): ParsedTime {
+    // Zones are asked by a second that every minute has.
+    const localSeconds = civilSeconds({ ...time, second: Math.min(time.second, 59) }, 0);
+    if (localSeconds === undefined) return refused(`"${shorten(text)}" ${TIME_FAULTS.date}`);
+    let offsetSeconds = time.offsetSeconds;
+    if (offsetSeconds === undefined) {
+      const zone = time.place === "" ? offsetMsOf : placeOffset(time.place);
+      if (!zone) return refused(`"${shorten(text)}" ${TIME_FAULTS.zone}`);
+      offsetSeconds = zone(localSeconds * 1000) / 1000;
+    }
+    const seconds = civilSeconds(time, offsetSeconds);
+    if (seconds === undefined) return refused(`"${shorten(text)}" ${TIME_FAULTS.date}`);
+    return { ok: true, instant: { seconds: BigInt(seconds), nanos: time.nanos } };
+  }
 }
 
 function refused(reason: string): ParsedTime {
@@ -67,68 +84,21 @@ function shorten(text: string): string {
 }
 
 function fromEpoch(text: string): ParsedTime {
-  const number = Number(text);
-  const size = Math.abs(number);
-  if (!(size >= epochSecondsMin && size < epochMillisMax)) {
-    return refused(`${shorten(text)} is neither epoch seconds nor epoch milliseconds nor a date`);
+  const [, sign, whole = "", fraction = ""] = epochText.exec(text) ?? [];
+  const digits = whole.replace(/^0+/, "");
+  // Of a second: 0 digits for seconds, 3 for milliseconds, 6, 9.
+  const scale = Math.max(0, Math.ceil((digits.length - epochDigitsOfSeconds) / 3)) * 3;
+  if (digits.length < epochDigitsMin || scale > 9) {
+    return refused(`${shorten(text)} is neither a number of seconds to nanoseconds since 1970 nor a date`);
   }
-  if (size >= epochMillisMin) return { ok: true, instant: instantOf(Math.floor(number), 0) };
-  const [whole = "0", fraction = ""] = text.replace("-", "").split(".");
-  const nanos = nanosOf(fraction.slice(0, 9));
-  if (!text.startsWith("-")) return { ok: true, instant: { seconds: BigInt(whole), nanos } };
-  const seconds = -BigInt(whole);
-  return { ok: true, instant: nanos === 0 ? { seconds, nanos } : { seconds: seconds - 1n, nanos: 1e9 - nanos } };
-}
-
-function nanosOf(fraction: string): number {
-  return Number(fraction.padEnd(9, "0"));
-}
-
-function instantOf(ms: number, nanos: number): Instant {
-  const seconds = Math.floor(ms / 1000);
-  return { seconds: BigInt(seconds), nanos: (ms - seconds * 1000) * 1e6 + nanos };
-}
-
-function fromParts(
-  text: string,
-  yearText: string | undefined,
-  monthText: string | undefined,
-  dayText: string | undefined,
-  match: RegExpExecArray,
-  offsetMsOf: (localMs: number) => number,
-): ParsedTime {
-  const [year, month, day] = [Number(yearText), Number(monthText), Number(dayText)];
-  const half = match[8]?.toLowerCase();
-  const hour = hourOf(Number(match[4] ?? 0), half);
-  const minute = Number(match[5] ?? 0);
-  const second = Number(match[6] ?? 0);
-  // Date.UTC would carry 31 February into March; a date that does not exist is a fault of the row, not a date.
-  const date = new Date(0);
-  date.setUTCFullYear(year, month - 1, day);
-  const exists = date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
-  // 23:59:60 is a leap second in RFC 3339; it is read as the second that follows.
-  if (!exists || hour === undefined || minute > 59 || second > 60) return refused(`"${shorten(text)}" does not exist`);
-  const localMs = date.getTime() + ((hour * 60 + minute) * 60 + second) * 1000;
-  const zone = match[9];
-  if (zone !== undefined && !offsetExists(zone)) return refused(`"${shorten(text)}" has an offset that does not exist`);
-  const offsetMs = zone === undefined ? offsetMsOf(localMs) : offsetMsFrom(zone);
-  return { ok: true, instant: instantOf(localMs - offsetMs, nanosOf(match[7] ?? "")) };
-}
-
-function hourOf(hour: number, half: string | undefined): number | undefined {
-  if (half === undefined) return hour <= 23 ? hour : undefined;
-  if (hour < 1 || hour > 12) return undefined;
-  return (hour % 12) + (half === "p" ? 12 : 0);
-}
-
-function offsetExists(zone: string): boolean {
-  return zone.length === 1 || (Number(zone.slice(1, 3)) <= 23 && Number(zone.slice(-2)) <= 59);
-}
-
-function offsetMsFrom(zone: string): number {
-  if (zone.length === 1) return 0;
-  const minutes = Number(zone.slice(1, 3)) * 60 + Number(zone.slice(-2));
-  return (zone.startsWith("-") ? -minutes : minutes) * 60_000;
+  const point = digits.length - scale;
+  const seconds = BigInt(digits.slice(0, point));
+  const nanos = nanosOf(digits.slice(point) + fraction);
+  if (sign === "") return { ok: true, instant: { seconds, nanos } };
+  return {
+    ok: true,
+    instant: nanos === 0 ? { seconds: -seconds, nanos } : { seconds: -seconds - 1n, nanos: 1e9 - nanos },
+  };
 }
 
 const dayMs = 86_400_000;
@@ -136,7 +106,33 @@ const cacheStepMs = 900_000;
 const cacheEntriesMax = 10_000;
 
 /** Offset east of UTC, in milliseconds, of a local time given as if it were UTC. */
-function createZoneOffset(zone: string): (localMs: number) => number {
+type ZoneOffset = (localMs: number) => number;
+
+const placesMax = 100;
+
+/** The zones that dates name themselves; undefined for one that does not exist. */
+function createPlaceOffset(): (place: string) => ZoneOffset | undefined {
+  const known = new Map<string, ZoneOffset | undefined>();
+  return (place) => {
+    if (!known.has(place)) {
+      if (known.size >= placesMax) known.clear();
+      known.set(place, isZone(place) ? createZoneOffset(place) : undefined);
+    }
+    return known.get(place);
+  };
+}
+
+function isZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en-US", { timeZone: name });
+    return true;
+  } catch {
+    // RangeError: Intl has no other way to say so.
+    return false;
+  }
+}
+
+function createZoneOffset(zone: string): ZoneOffset {
   const format = new Intl.DateTimeFormat("en-US", {
     timeZone: zone,
     hourCycle: "h23",

@@ -1,15 +1,6 @@
-import { execFileSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import {
-  clampEventTime,
-  createTimeFormatter,
-  EVENT_TIME_AHEAD_US,
-  isClamped,
-  parseDateText,
-  parseRfc3339,
-} from "./time.ts";
+import { clampEventTime, createTimeFormatter, EVENT_TIME_AHEAD_US, isClamped, parseRfc3339 } from "./time.ts";
 
 describe("RFC 3339", () => {
   it.each([
@@ -21,6 +12,7 @@ describe("RFC 3339", () => {
     ["2024-02-29T00:00:00Z", 1_709_164_800_000_000],
     ["2000-02-29T00:00:00Z", 951_782_400_000_000],
     ["2016-12-31T23:59:60Z", 1_483_228_800_000_000],
+    ["2017-01-01T05:29:60.5+05:30", 1_483_228_800_500_000],
     ["1970-01-01T00:00:00.1Z", 100_000],
     ["1970-01-01T00:00:00.000001Z", 1],
     ["1970-01-01T00:00:00.0000019Z", 1],
@@ -45,6 +37,9 @@ describe("RFC 3339", () => {
     "2026-01-01T24:00:00Z",
     "2026-01-01T00:60:00Z",
     "2026-01-01T00:00:61Z",
+    "2026-01-01T00:00:60Z",
+    "2026-01-30T23:59:60Z",
+    "2026-01-31T23:59:60+01:00",
     "2026-01-01T00:00:00",
     "2026-01-01T00:00:00+24:00",
     "2026-01-01T00:00:00+00:60",
@@ -111,78 +106,6 @@ describe("time formatter", () => {
           const iso = new Date(Math.floor(us / 1000)).toISOString();
           expect(format(us)).toBe(`${iso.slice(0, 10)} ${iso.slice(11, 23)}${String(us % 1000).padStart(3, "0")}`);
         }
-      }),
-    );
-  });
-});
-
-const DATE_TEXTS = {
-  "2026-03-27T12:00:00Z": "2026-03-27T12:00:00.000Z",
-  "2026-03-27T12:00:00.123999Z": "2026-03-27T12:00:00.123Z",
-  "2026-03-27T12:00:00": "2026-03-27T12:00:00.000Z",
-  "2026-03-27T12:00:00.123456789": "2026-03-27T12:00:00.123Z",
-  "2026-03-27T12:00": "2026-03-27T12:00:00.000Z",
-  "2026-03-27T12:00:00+02:00": "2026-03-27T10:00:00.000Z",
-  "2026-03-27T12:00:00-0500": "2026-03-27T17:00:00.000Z",
-  "2026-03-27 12:00:00": "2026-03-27T12:00:00.000Z",
-  "2026-03-27 12:00 -5": "2026-03-27T17:00:00.000Z",
-  "2026-03-27 12:00:00 UTC": "2026-03-27T12:00:00.000Z",
-  "2026-03-27": "2026-03-27T00:00:00.000Z",
-  "2026-03": "2026-03-01T00:00:00.000Z",
-  "2026-3-7": "2026-03-07T00:00:00.000Z",
-  "Fri, 27 Mar 2026 12:00:00": "2026-03-27T12:00:00.000Z",
-  "Fri, 27 Mar 2026 12:00:00 GMT": "2026-03-27T12:00:00.000Z",
-  "Fri, 27 Mar 2026 12:00:00 +0100": "2026-03-27T11:00:00.000Z",
-  "Fri, 27 Mar 2026 12:00:00 EST": "2026-03-27T17:00:00.000Z",
-  "Fri Mar 27 2026 12:00:00 GMT+0100 (CET)": "2026-03-27T11:00:00.000Z",
-  "March 7, 2026 10:00 PM": "2026-03-07T22:00:00.000Z",
-  // The hours that New York and Berlin skip in spring.
-  "2026-03-08T02:30:00": "2026-03-08T02:30:00.000Z",
-  "2026-03-29 02:30:00": "2026-03-29T02:30:00.000Z",
-  "2024": "2024-01-01T00:00:00.000Z",
-  "1": "2001-01-01T00:00:00.000Z",
-  "0": "2000-01-01T00:00:00.000Z",
-  "2024-02-30": "2024-03-01T00:00:00.000Z",
-  "2024-02-30T00:00:00": "2024-03-01T00:00:00.000Z",
-  "2026-03-27T24:00:00": "2026-03-28T00:00:00.000Z",
-  "+010000-01-01T00:00:00Z": "+010000-01-01T00:00:00.000Z",
-};
-
-describe("date texts as JavaScript reads them", () => {
-  it.each(["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata"])(
-    "mean the same in %s, without a zone UTC",
-    (zone) => {
-      const script = `
-        import { parseDateText } from ${JSON.stringify(new URL("./time.ts", import.meta.url).href)};
-        const texts = ${JSON.stringify(Object.keys(DATE_TEXTS))};
-        console.log(JSON.stringify(texts.map((each) => [each, new Date(parseDateText(each) / 1000).toISOString()])));
-      `;
-      const options = { env: { ...process.env, TZ: zone }, cwd: fileURLToPath(new URL(".", import.meta.url)) };
-      const output = execFileSync(process.execPath, ["--input-type=module", "--eval", script], options).toString();
-      expect(Object.fromEntries(JSON.parse(output) as [string, string][])).toEqual(DATE_TEXTS);
-    },
-  );
-
-  it.each([
-    `2026-03-27 12:00:00 (${":0".repeat(50)})`,
-    "",
-    " ",
-    "soon",
-    "1700000000",
-    "2026-03-27T25:00:00Z",
-    "2026-13-01",
-    "20260327T120000Z",
-    "NaN",
-  ])("are none in %j", (text) => {
-    expect(parseDateText(text)).toBeUndefined();
-  });
-
-  it("agree with RFC 3339 to the millisecond wherever that is spoken", () => {
-    const moment = fc.date({ min: new Date("1970-01-01"), max: new Date("2200-01-01"), noInvalidDate: true });
-    fc.assert(
-      fc.property(moment, fc.constantFrom("Z", "+00:00"), (date, zone) => {
-        const text = date.toISOString().replace("Z", zone);
-        expect(parseDateText(text)).toBe(parseRfc3339(text));
       }),
     );
   });

@@ -1,5 +1,7 @@
 // Times are microseconds since 1970-01-01T00:00:00Z in a JS number: exact to the year 2255, and every stored time lies
 // within the range below. Only what is out of range loses microseconds, and its original text is kept.
+import { civilSeconds } from "./civil-time.ts";
+import { readTimeText, TIME_CHARS_MAX } from "./time-text.ts";
 
 const DAY_US = 86_400_000_000;
 
@@ -21,55 +23,66 @@ export function isClamped(timeUs: number, receivedUs: number): boolean {
   return timeUs === EVENT_TIME_MIN_US || timeUs === receivedUs + EVENT_TIME_AHEAD_US;
 }
 
-/** No form of time is longer; longer texts are not looked at. */
-export const TIME_CHARS_MAX = 100;
-
-const RFC3339 = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))$/;
+const [DASH, DOT, ZERO, COLON, PLUS, SPACE] = [0x2d, 0x2e, 0x30, 0x3a, 0x2b, 0x20];
 
 /**
- * RFC 3339 date-time with Z or an offset, as microseconds (further digits are cut); undefined for anything else,
- * month 13 and 30 February included. A leap second counts as the second after it.
+ * RFC 3339 date-time with Z or an offset, as microseconds (further digits are cut); undefined for anything else, month 13
+ * and 30 February included. By hand, because this is what nearly every event carries.
  */
 export function parseRfc3339(text: string): number | undefined {
-  const m = text.length > TIME_CHARS_MAX ? undefined : RFC3339.exec(text);
-  if (!m) return undefined;
-  const [year, month, day, hour, minute, second] = [m[1], m[2], m[3], m[4], m[5], m[6]].map(Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
-  const offsetMinutes = m[8] ? (Number(m[9]) * 60 + Number(m[10])) * (m[8] === "-" ? -1 : 1) : 0;
-  if (month < 1 || month > 12 || day < 1 || hour > 23 || minute > 59 || second > 60) return undefined;
-  if (Number(m[9] ?? 0) > 23 || Number(m[10] ?? 0) > 59) return undefined;
-  const date = new Date(0);
-  // setUTCFullYear, because Date.UTC reads years 0 to 99 as 1900 to 1999.
-  date.setUTCFullYear(year, month - 1, day);
-  if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return undefined;
-  const ms = date.getTime() + ((hour * 60 + minute - offsetMinutes) * 60 + second) * 1000;
-  const micros = m[7] ? Number(m[7].padEnd(6, "0").slice(0, 6)) : 0;
-  return ms * 1000 + micros;
+  if (text.length < 20 || text.length > TIME_CHARS_MAX) return undefined;
+  if (text.charCodeAt(4) !== DASH || text.charCodeAt(7) !== DASH) return undefined;
+  if (text.charCodeAt(13) !== COLON || text.charCodeAt(16) !== COLON) return undefined;
+  const between = text.charCodeAt(10);
+  if ((between | SPACE) !== 0x74 && between !== SPACE) return undefined;
+  let [at, micros] = [19, 0];
+  if (text.charCodeAt(at) === DOT) {
+    at++;
+    for (let unit = 100_000; isDigit(text.charCodeAt(at)); unit = unit > 1 ? unit / 10 : 0, at++) {
+      micros += (text.charCodeAt(at) - ZERO) * unit;
+    }
+    if (at === 20) return undefined;
+  }
+  const offsetSeconds = offsetAt(text, at);
+  if (offsetSeconds === undefined) return undefined;
+  const year = twoDigits(text, 0) * 100 + twoDigits(text, 2);
+  const [month, day, hour] = [twoDigits(text, 5), twoDigits(text, 8), twoDigits(text, 11)];
+  const civil = { year, month, day, hour, minute: twoDigits(text, 14), second: twoDigits(text, 17) };
+  const seconds = civilSeconds(civil, offsetSeconds);
+  // NaN: a letter in the year.
+  return seconds === undefined || Number.isNaN(seconds) ? undefined : seconds * 1e6 + micros;
 }
 
-/** An offset at the end of a time, or a word for a zone: V8 reads neither as local time. */
-const ZONED = /:\d{1,2}(?:\.\d+)?(?: ?[ap]m)? ?[+-]\d|(?<![a-z])(?:z|utc?|gmt|[ecmp][sd]t)(?![a-z])/i;
-/** Dates of ISO 8601 without a time are UTC by themselves. */
-const ISO_DATE = /^(?:[+-]\d{6}|\d{4})(?:-\d\d){0,2}$/;
+/** Seconds east of UTC of what ends the text at `at`: Z or an offset with hours and minutes. */
+function offsetAt(text: string, at: number): number | undefined {
+  const sign = text.charCodeAt(at);
+  if ((sign | SPACE) === 0x7a) return at + 1 === text.length ? 0 : undefined;
+  if ((sign !== PLUS && sign !== DASH) || text.charCodeAt(at + 3) !== COLON || at + 6 !== text.length) return undefined;
+  const [hours, minutes] = [twoDigits(text, at + 1), twoDigits(text, at + 4)];
+  if (!(hours <= 23 && minutes <= 59)) return undefined;
+  return (hours * 3600 + minutes * 60) * (sign === DASH ? -1 : 1);
+}
+
+function twoDigits(text: string, at: number): number {
+  const [tens, ones] = [text.charCodeAt(at), text.charCodeAt(at + 1)];
+  return isDigit(tens) && isDigit(ones) ? (tens - ZERO) * 10 + ones - ZERO : Number.NaN;
+}
+
+function isDigit(code: number): boolean {
+  return code >= ZERO && code <= ZERO + 9;
+}
 
 /**
- * Any text that JavaScript's Date reads, as microseconds (whole milliseconds; further digits are cut); undefined for
- * anything else. A text that names no zone is UTC, wherever the process runs.
+ * A time in one of the forms of docs/times.md, as microseconds (further digits are cut); undefined for anything else. A
+ * text that names no zone is UTC, wherever the process runs. An IANA zone is taken only beside an offset.
  */
 export function parseDateText(text: string): number | undefined {
-  if (text.length > TIME_CHARS_MAX) return undefined;
-  const ms = Date.parse(text);
-  if (Number.isNaN(ms)) return undefined;
-  if (text.endsWith("Z") || ISO_DATE.test(text) || ZONED.test(text)) return ms * 1000;
-  // The ISO form takes its zone without a space, every other form with one.
-  const utcMs = Date.parse(/\dT\d/.test(text) ? `${text}Z` : `${text} UTC`);
-  return (Number.isNaN(utcMs) ? ms - new Date(ms).getTimezoneOffset() * 60_000 : utcMs) * 1000;
+  const us = parseRfc3339(text);
+  if (us !== undefined || text.length > TIME_CHARS_MAX) return us;
+  const time = readTimeText(text.trim());
+  if (typeof time === "string" || (time.place !== "" && time.offsetSeconds === undefined)) return undefined;
+  const seconds = civilSeconds(time, time.offsetSeconds ?? 0);
+  return seconds === undefined ? undefined : seconds * 1e6 + Math.floor(time.nanos / 1000);
 }
 
 /**

@@ -89,11 +89,13 @@ describe("event rules", () => {
     expect(accepted(time(5))).toMatchObject({ timeUs: 5, originalTime: "" });
   });
 
-  it("move a time by the skew of the caller's clock, before its range is looked at", () => {
+  it("move a time by the skew of the caller's clock, unless that leads out of the bounds", () => {
     const time = (us: number, skewUs: number) => ({ time: { us, skewUs, text: () => "as sent" } });
     expect(accepted(time(5, 10))).toMatchObject({ timeUs: 15, originalTime: "as sent" });
     expect(accepted(time(-5, 10))).toMatchObject({ timeUs: 5, originalTime: "as sent" });
-    expect(accepted(time(5, -10))).toMatchObject({ timeUs: 0, originalTime: "as sent" });
+    expect(accepted(time(5, -10))).toMatchObject({ timeUs: 5, originalTime: "" });
+    expect(accepted(time(-5, -10))).toMatchObject({ timeUs: 0, originalTime: "as sent" });
+    expect(accepted(time(5, 1e17))).toMatchObject({ timeUs: 5, originalTime: "" });
     expect(accepted(time(5, 0))).toMatchObject({ timeUs: 5, originalTime: "" });
   });
 

@@ -23,7 +23,7 @@ export interface EventInput {
 
 export interface EventTime {
   us: number;
-  /** What the caller's clock is behind ours, where the request says so: the event happened that much later. */
+  /** By how much the caller's clock is behind ours, where it needs correction: the event happened that much later. */
   skewUs?: number;
   /** As the caller gave it; asked for only when the time has to be moved. */
   text(): string;
@@ -100,8 +100,10 @@ export function checkEvent(
   };
 }
 
-function storedTime(time: EventTime, receivedUs: number): number {
-  return clampEventTime(time.us + (time.skewUs ?? 0), receivedUs);
+/** A correction that leads out of the bounds comes from a clock that is not to be believed, and is not applied. */
+function storedTime({ us, skewUs = 0 }: EventTime, receivedUs: number): number {
+  const corrected = us + skewUs;
+  return clampEventTime(corrected, receivedUs) === corrected ? corrected : clampEventTime(us, receivedUs);
 }
 
 function checkTexts(input: EventInput, names: FieldNames, limits: EventLimits): RuleFault | undefined {

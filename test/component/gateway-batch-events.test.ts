@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
-import { EVENT, JSON_TYPE, KEY, postBatch } from "../kit/batch-calls.ts";
+import { EVENT, JSON_TYPE, KEY, ORIGIN, postBatch } from "../kit/batch-calls.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
 import { callH1 } from "../kit/http-calls.ts";
 
@@ -11,7 +11,7 @@ const UUID = "0192f0c1-2345-7abc-8def-0123456789ab";
 
 let gateway: TestGateway;
 beforeAll(async () => {
-  gateway = await startTestGateway({ publicApiKeys: [KEY] }, () => NOW_MS);
+  gateway = await startTestGateway({ publicApiKeys: [KEY], allowedOrigins: [ORIGIN] }, () => NOW_MS);
 });
 afterAll(() => gateway[Symbol.asyncDispose]());
 
@@ -30,7 +30,11 @@ async function recordOf(event: object, envelope = {}, headers = {}): Promise<Eve
 }
 
 const propertiesOf = (record: EventRecord) => Buffer.from(record.propertiesJson).toString();
-const iso = (us: bigint) => new Date(Number(us / 1000n)).toISOString();
+/** With milliseconds, or microseconds where there are any. */
+function iso(us: bigint): string {
+  const text = new Date(Number(us / 1000n)).toISOString();
+  return us % 1000n === 0n ? text : `${text.slice(0, -1)}${String(us % 1000n).padStart(3, "0")}Z`;
+}
 
 describe("the distinct id is the first text that is not blank", () => {
   it.each([
@@ -77,17 +81,15 @@ describe("the id", () => {
 describe("the time", () => {
   it.each([
     ["2026-03-27T11:00:00Z", "2026-03-27T11:00:00.000Z"],
-    ["2026-03-27T11:00:00.123456Z", "2026-03-27T11:00:00.123Z"],
+    ["2026-03-27T11:00:00.123456Z", "2026-03-27T11:00:00.123456Z"],
+    ["2026-03-27 11:00:00.123400", "2026-03-27T11:00:00.123400Z"],
     ["2026-03-27T11:00:00+02:00", "2026-03-27T09:00:00.000Z"],
     ["2026-03-27T11:00:00", "2026-03-27T11:00:00.000Z"],
     ["2026-03-27 11:00:00", "2026-03-27T11:00:00.000Z"],
     ["2026-03-27", "2026-03-27T00:00:00.000Z"],
     ["Fri, 27 Mar 2026 11:00:00 +0100", "2026-03-27T10:00:00.000Z"],
     ["Fri, 27 Mar 2026 11:00:00", "2026-03-27T11:00:00.000Z"],
-    ["2024", "2024-01-01T00:00:00.000Z"],
-    ["1", "2001-01-01T00:00:00.000Z"],
-    ["0", "2000-01-01T00:00:00.000Z"],
-    ["2024-02-30", "2024-03-01T00:00:00.000Z"],
+    ["Fri Mar 27 2026 12:00:00 GMT+0100 (Central European Standard Time)", "2026-03-27T11:00:00.000Z"],
   ])("%j is %s", async (timestamp, expected) => {
     const record = await recordOf({ timestamp });
     expect([iso(record.timeUs), record.originalTime]).toEqual([expected, ""]);
@@ -110,7 +112,22 @@ describe("the time", () => {
     expect(await gateway.metric("millrace_event_times_clamped_total")).toBe(clamped + 1);
   });
 
-  it("is moved by what sent_at says of the caller's clock, and kept as it was", async () => {
+  const unreadable = [
+    "2024",
+    "0",
+    "1700000000",
+    "soon",
+    "2024-02-30",
+    "2026-13-01",
+    "03/04/2026",
+    "2026-03-27T24:00:00Z",
+  ];
+  it.each(unreadable)("%j cannot be read", async (timestamp) => {
+    const { status, text } = await postBatch(gateway.port, [{ ...EVENT, timestamp }]);
+    expect([status, text]).toEqual([400, expect.stringContaining(`batch[0].timestamp: \\"${timestamp}\\"`)]);
+  });
+
+  it("is moved by what sent_at says of a browser's clock, and kept as it was", async () => {
     const clamped = await gateway.metric("millrace_event_times_clamped_total");
     const [early, late] = await recordsOf(
       [
@@ -118,6 +135,7 @@ describe("the time", () => {
         { ...EVENT, timestamp: "2020-01-01T00:00:09.5Z" },
       ],
       { sent_at: "2020-01-01T00:00:10.000Z" },
+      { origin: ORIGIN },
     );
     expect([iso(early?.timeUs ?? 0n), early?.originalTime]).toEqual([
       "2026-03-27T11:59:50.000Z",
@@ -138,8 +156,23 @@ describe("the time", () => {
     expect(record.checkStored).toBe(expected);
   });
 
-  it.each(["soon", "0", "2020-01-01", 1_577_836_800, null, {}])("is not moved by sent_at %j", async (sent_at) => {
-    const record = await recordOf({ timestamp: "2026-03-27T11:00:00Z" }, { sent_at });
+  const sent = ["soon", "0", "2020-01-01", 1_577_836_800, null, {}, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"];
+  it.each(sent)("is not moved by sent_at %j", async (sent_at) => {
+    const record = await recordOf({ timestamp: "2026-03-27T11:00:00Z" }, { sent_at }, { origin: ORIGIN });
+    expect([iso(record.timeUs), record.originalTime]).toEqual(["2026-03-27T11:00:00.000Z", ""]);
+  });
+
+  it.each(["2026-03-27T11:59:54Z", "2026-03-27T10:00:00Z", "2020-01-01T00:00:00Z"])(
+    "of a server is not moved by sent_at %j",
+    async (sent_at) => {
+      const record = await recordOf({ timestamp: "2026-03-27T11:00:00.123456Z" }, { sent_at });
+      expect([iso(record.timeUs), record.originalTime]).toEqual(["2026-03-27T11:00:00.123456Z", ""]);
+    },
+  );
+
+  it.each([true, "true", 1])("is not moved where $ignore_sent_at is %j", async ($ignore_sent_at) => {
+    const event = { timestamp: "2026-03-27T11:00:00Z", properties: { $ignore_sent_at } };
+    const record = await recordOf(event, { sent_at: "2026-03-27T11:30:00Z" }, { origin: ORIGIN });
     expect([iso(record.timeUs), record.originalTime]).toEqual(["2026-03-27T11:00:00.000Z", ""]);
   });
 

@@ -16,9 +16,12 @@ export interface BatchInputs {
 
 const NO_PROPERTIES: PropertyObject = {};
 
-/** Throws HttpError 400 for a time that is none, unless its event is dropped anyway. */
-export function readEvents({ batch, sentAt }: Envelope, receivedUs: number): BatchInputs {
-  const sentUs = typeof sentAt === "string" ? parseRfc3339(sentAt) : undefined;
+/**
+ * Throws HttpError 400 for a time that cannot be read, unless its event is dropped anyway. Times of browsers are corrected
+ * by `sent_at`; servers keep their clocks, and say `sent_at` once for a request that they may repeat an hour later.
+ */
+export function readEvents({ batch, sentAt }: Envelope, receivedUs: number, isBrowser: boolean): BatchInputs {
+  const sentUs = isBrowser && typeof sentAt === "string" ? parseRfc3339(sentAt) : undefined;
   const skewUs = sentUs === undefined ? 0 : receivedUs - sentUs;
   const inputs: EventInput[] = [];
   const indexes: number[] = [];
@@ -33,7 +36,7 @@ export function readEvents({ batch, sentAt }: Envelope, receivedUs: number): Bat
       distinctId,
       source: "",
       value: undefined,
-      time: readTime(given.timestamp, skewUs, index),
+      time: readTime(given.timestamp, isTrue(properties.$ignore_sent_at) ? 0 : skewUs, index),
       properties,
       overflowIsNull: true,
     });
@@ -58,6 +61,11 @@ function idOf(uuid: unknown): string | Uint8Array {
   return (typeof uuid === "string" && parseUuid(uuid)) || "";
 }
 
+/** As PostHog's own clients read their switches. */
+function isTrue(value: unknown): boolean {
+  return value === true || value === 1 || value === "1" || value === "true";
+}
+
 function readTime(text: string | undefined, skewUs: number, index: number): EventTime | undefined {
   if (text === undefined || text === "") return undefined;
   const us = parseDateText(text);
@@ -65,6 +73,6 @@ function readTime(text: string | undefined, skewUs: number, index: number): Even
   const shown = JSON.stringify(text.slice(0, 40));
   throw new HttpError(
     400,
-    `batch[${index}].timestamp: ${shown} is no time; write it like "2026-03-27T12:00:00Z" or leave it out`,
+    `batch[${index}].timestamp: ${shown} cannot be read as a time; write it like "2026-03-27T12:00:00Z" or leave it out`,
   );
 }

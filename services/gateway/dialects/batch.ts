@@ -190,7 +190,7 @@ export function createBatchDialect(options: BatchOptions): BatchDialect {
     const waitSeconds = rateLimit.take(limited, length);
     if (waitSeconds > 0) throw rateLimitedError(waitSeconds);
     const receivedUs = options.nowMs() * 1000;
-    const { inputs, indexes, dropped } = readEvents(envelope, receivedUs);
+    const { inputs, indexes, dropped } = readEvents(envelope, receivedUs, originOf(request) !== "");
     if (!lease.grow(inputs.length * EVENT_OVERHEAD_BYTES)) {
       throw busyError("too many bytes in flight; send the request again");
     }
