@@ -83,7 +83,8 @@ describe("settings", () => {
       help.set(command, stdout);
       settings.set(command, readHelp(stdout));
     }
-  });
+    // A process for each command, on whatever else runs as well.
+  }, 180_000);
 
   it("in docs/settings.md are those of --help (vitest -u writes the file anew)", async () => {
     expect(settings.get("start")?.length).toBeGreaterThan(20);

@@ -1,4 +1,5 @@
-// docs/guarantees.md claims nothing without a test: each claim links to tests, and those exist under the names it gives.
+// docs/guarantees.md and the lists of docs/design.md claim nothing without a test: each claim links to tests, and those
+// exist under the names they give.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -68,6 +69,22 @@ describe("docs/guarantees.md", () => {
 
   it("links to tests that exist under their names", () => {
     expect(brokenEvidence(markdown, readFromDocs)).toEqual([]);
+  });
+});
+
+describe("docs/design.md", () => {
+  const page = readFileSync(join(DOCS, "design.md"), "utf8");
+  const lists = page.slice(page.indexOf("## Invariants"), page.indexOf("## Rooms"));
+
+  it("names a test for each invariant and for everything that is not obvious", () => {
+    expect(readClaims(lists).length).toBeGreaterThan(25);
+    expect(claimsWithoutTest(lists)).toEqual([]);
+    // guarantees.md is linked beside the tests, in the text before a list.
+    expect(brokenEvidence(lists, readFromDocs)).toEqual([]);
+  });
+
+  it("begins each of them with what to remember", () => {
+    expect(readClaims(lists).filter(({ claim }) => !claim.startsWith("**"))).toEqual([]);
   });
 });
 
