@@ -44,7 +44,6 @@ export function parseChanges(settings: readonly string[]): ReplayChanges {
 function propertyKey(field: string): string {
   const key = field.slice(PROPERTY.length);
   if (key === "") throw new SetError("--set properties.: needs a key, --set properties.KEY=JSON");
-  if (key === "__proto__") throw new SetError("--set properties.__proto__: is not allowed as a key");
   return key;
 }
 

@@ -1,18 +1,20 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "./limits.ts";
-import { type CheckedProperties, checkProperties, type PropertiesInput } from "./properties.ts";
+import { type CheckedProperties, createPropertiesReader, type PropertiesInput } from "./properties.ts";
 import { isOneObject } from "./record-json.ts";
 import type { RuleFault } from "./rule-fault.ts";
 
+const reader = createPropertiesReader();
+
 function check(input: PropertiesInput): CheckedProperties | RuleFault {
-  return checkProperties(input, "properties", DEFAULT_LIMITS);
+  return reader.check(input, "properties", DEFAULT_LIMITS);
 }
 
 function jsonOf(input: PropertiesInput): string {
   const checked = check(input);
   if ("fault" in checked) throw new Error(`${checked.field} ${checked.message}`);
-  return checked.json;
+  return checked.text();
 }
 
 function nested(levels: number): Record<string, unknown> {
@@ -58,7 +60,7 @@ describe.each(both)("properties %s", (_form, given) => {
 
 describe("properties", () => {
   it("keep the text they came in", () => {
-    for (const json of ['{ "a" : 1.0 }', '{"a":12345678901234567890}', '{"a":1,"a":2}', "{}"]) {
+    for (const json of ['{ "a" : 1.0 }', '{"a":12345678901234567890}', '{\n"a":\t1.10,\r\n"b":[-0,1e400]}', "{}"]) {
       expect(jsonOf(json)).toBe(json);
     }
   });
@@ -89,10 +91,15 @@ describe("properties", () => {
     },
   );
 
-  it("may not have __proto__ as a key on any level, and change no prototype by it", () => {
-    expect(check('{"__proto__":{"polluted":1}}')).toMatchObject({ fault: "invalid", field: "properties.__proto__" });
-    expect(check('{"a":[{"__proto__":1}]}')).toMatchObject({ fault: "invalid", field: "properties.a.0.__proto__" });
-    expect(check('{"\\u005f_proto__":1}')).toMatchObject({ fault: "invalid" });
+  it("may have a key once in each object, however it is spelled", () => {
+    expect(check('{"a":1,"a":2}')).toMatchObject({ fault: "invalid", field: "properties.a" });
+    expect(check('{"b":[{"a":1,"\\u0061":2}]}')).toMatchObject({ fault: "invalid", field: "properties.b.0.a" });
+  });
+
+  it("take __proto__ for the plain key it is, and change no prototype by it", () => {
+    for (const json of ['{"__proto__":{"polluted":1}}', '{"a":[{"__proto__":1}]}', '{"\\u005f_proto__":1}']) {
+      expect(jsonOf(json)).toBe(json);
+    }
     expect(({} as Record<string, unknown>).polluted).toBeUndefined();
   });
 
@@ -108,10 +115,6 @@ describe("properties", () => {
     expect(check(object)).toMatchObject({ fault: "invalid", field });
   });
 
-  it("may not hold a number in text that becomes infinite", () => {
-    expect(check('{"a":1e400}')).toMatchObject({ fault: "invalid", field: "properties.a" });
-  });
-
   it("are refused unread when the text is larger than an event may be", () => {
     const json = `{"a":"${"x".repeat(DEFAULT_LIMITS.eventBytes)}"}`;
     expect(check(json)).toMatchObject({ fault: "too_large", field: "properties" });
@@ -122,21 +125,19 @@ describe("properties", () => {
     expect(fault.field).toMatch(/^properties\.a\?\?k{37}…$/);
   });
 
-  it.each([' {"a":1}', '{"a":1} ', '{"a":\t1}', '\t{"a":1}\r\n'])(
-    "are one object on one line for the consumer, whatever white space is around the tokens: %j",
-    (text) => {
-      const json = Buffer.from(jsonOf(text));
-      expect(json.toString()).toBe('{"a":1}');
-      expect(isOneObject(json, 0, json.length)).toBe(true);
-    },
-  );
+  it.each([' {"a":1}', '{"a":1} ', '\t{"a":1}\r\n'])("are without the white space around them: %j", (text) => {
+    expect(jsonOf(text)).toBe('{"a":1}');
+  });
 
-  it("lose their line breaks, and nothing but their digits' spelling by that", () => {
-    expect(jsonOf('{\n"a": "x\\ny",\r\n"b": [1.50]\n}')).toBe('{"a":"x\\ny","b":[1.5]}');
+  it("are one object for the consumer, whatever white space is between the tokens", () => {
+    const json = Buffer.from(jsonOf('{\r\n\t"a" : [\n1 ]\n}'));
+    expect(isOneObject(json, 0, json.length)).toBe(true);
   });
 
   it.each([
-    ["an escaped pair is kept", '{"a":"\\ud83d\\ude00"}', '{"a":"😀"}'],
+    ["an escaped pair is kept", '{"a":"\\ud83d\\ude00"}', '{"a":"\\ud83d\\ude00"}'],
+    ["a pair beside a half", '{"a":"\\ud83d\\ude00\\ud83d"}', '{"a":"\\ud83d\\ude00\ufffd"}'],
+    ["digits beside a half", '{"a":"\\ud83d","b": 1.10}', '{"a":"\ufffd","b": 1.10}'],
     ["a lone high half becomes U+FFFD", '{"a":"\\ud83dx"}', '{"a":"\ufffdx"}'],
     ["a lone low half becomes U+FFFD", '{"a":"\\uDE00"}', '{"a":"\ufffd"}'],
     ["halves in the wrong order become two", '{"a":"\\ude00\\ud83d"}', '{"a":"\ufffd\ufffd"}'],
@@ -147,7 +148,7 @@ describe("properties", () => {
     expect(jsonOf(json)).toBe(expected);
   });
 
-  it("are one line of JSON that UTF-8 keeps and that means what was sent", () => {
+  it("are JSON that UTF-8 keeps and that means what was sent", () => {
     const unit = fc.oneof(
       fc.integer({ min: 0, max: 0xffff }).map((each) => String.fromCharCode(each)),
       fc.constantFrom("\\", "u", "d", "8", "0", '"', "\n", "\ud83d", "\ude00"),
@@ -163,7 +164,6 @@ describe("properties", () => {
         const expected = Object.fromEntries(Object.entries(sent).map(([k, v]) => [k.toWellFormed(), wellFormed(v)]));
         for (const input of [sent, JSON.stringify(sent, null, indent)]) {
           const json = jsonOf(input);
-          expect(json).not.toMatch(/[\n\r]/);
           expect(JSON.stringify(JSON.parse(Buffer.from(json).toString()))).toBe(JSON.stringify(expected));
         }
       }),

@@ -1,132 +1,201 @@
-// Checks an event's properties, once, against the limits.
+// Reads an event's properties, once: an object within the limits, and what is lifted out of it.
+import { type JsonCursor, type JsonText, textOf } from "./json-cursor.ts";
+import { JsonFault, shownKey } from "./json-fault.ts";
+import { JsonNames } from "./json-keys.ts";
+import { createJsonScanner } from "./json-scanner.ts";
 import type { EventLimits } from "./limits.ts";
 import { fault, type RuleFault } from "./rule-fault.ts";
 
 export type PropertyObject = Record<string, unknown>;
 
-/** What the caller sent as properties: JSON text (checked here), or an object a dialect has already parsed. */
-export type PropertiesInput = string | PropertyObject | undefined;
-
-export interface CheckedProperties {
-  object: PropertyObject;
-  /** JSON text of the object on one line, without unpaired surrogates. */
-  json: string;
+/** What is read of the properties before they are stored; "" where there is none. */
+export interface Lifted {
+  sessionId: string;
+  windowId: string;
+  elementsChain: string;
+  currentUrl: string;
+  host: string;
+  anonDistinctId: string;
+  deviceId: string;
+  /** Where some clients say who it was. */
+  distinctId: string;
 }
 
-const EMPTY: CheckedProperties = { object: {}, json: "{}" };
-/** An escaped surrogate; whether it stands alone or in a pair is left to the slow path. */
-const SURROGATE_ESCAPE = /\\u[dD][89a-fA-F]/;
+/** Properties that have been read: an object within the limits. */
+export class CheckedProperties {
+  readonly json: JsonText;
+  readonly lifted: Lifted;
+
+  constructor(json: JsonText, lifted: Lifted) {
+    this.json = json;
+    this.lifted = lifted;
+  }
+
+  text(): string {
+    return textOf(this.json);
+  }
+}
+
+/** What a caller sent as properties: JSON text, an object made of a message, or what a dialect has read already. */
+export type PropertiesInput = string | PropertyObject | CheckedProperties | undefined;
+
+export interface PropertiesReader {
+  /** Of the object at the cursor. What breaks the rules is left for its `takeFault`. */
+  atCursor(cursor: JsonCursor, limits: EventLimits): CheckedProperties;
+  /** `overflowIsNull`: in an object, numbers beyond a double's range are stored as null instead of being refused. */
+  check(
+    input: PropertiesInput,
+    field: string,
+    limits: EventLimits,
+    overflowIsNull?: boolean,
+  ): CheckedProperties | RuleFault;
+}
+
+/** Each name is followed by the one that counts where the first has no text, or only blanks. */
+const LIFTED = [
+  ...["$session_id", "session_id", "$window_id", "window_id", "$elements_chain", "elements_chain"],
+  ...["$current_url", "current_url", "$host", "host", "$anon_distinct_id", "anon_distinct_id"],
+  ...["distinct_id", "$distinct_id", "$device_id"],
+];
+const NAMES = new JsonNames(LIFTED);
+const NOTHING: Readonly<Lifted> = {
+  ...{ sessionId: "", windowId: "", elementsChain: "", currentUrl: "", host: "" },
+  ...{ anonDistinctId: "", deviceId: "", distinctId: "" },
+};
+const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }, NOTHING);
 
 /**
- * Reads properties once: an object, within limits, without `__proto__` keys. JSON text is passed on as it came (numbers
- * keep their digits) unless it has line breaks or escaped surrogates; then, and for objects, it is written anew.
- * `overflowIsNull`: of an object, numbers beyond a double's range are stored as null instead of being refused.
+ * Reads properties once: a JSON object within the limits. Its text is stored as it was sent, but for half a surrogate
+ * pair, which UTF-8 has not: that becomes U+FFFD.
  */
-export function checkProperties(
-  input: PropertiesInput,
+export function createPropertiesReader(cursor: JsonCursor = createJsonScanner()): PropertiesReader {
+  const found: string[] = [];
+
+  function atCursor(at: JsonCursor, limits: EventLimits): CheckedProperties {
+    let isAny = false;
+    at.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth });
+    at.enter();
+    while (at.nextMember(NAMES)) {
+      const { name } = at;
+      if (name < 0 || at.kind() !== "string") {
+        at.skip();
+        continue;
+      }
+      if (!isAny) found.length = 0;
+      isAny = true;
+      found[name] = at.text();
+    }
+    return new CheckedProperties(at.endBounds(), isAny ? liftedOf(found) : NOTHING);
+  }
+
+  function ofText(text: string, field: string, limits: EventLimits): CheckedProperties | RuleFault {
+    // Before a byte of it is looked at.
+    if (text.length > limits.eventBytes) return tooLarge(field, text.length, limits);
+    try {
+      cursor.open(Buffer.from(text));
+      const kind = cursor.kind();
+      if (kind !== "object") {
+        cursor.skip();
+        cursor.close();
+        return fault("invalid", field, `must be a JSON object, not ${articled(kind)}`);
+      }
+      const root = cursor.position();
+      const properties = atCursor(cursor, limits);
+      cursor.close();
+      const found = cursor.takeFault(root);
+      return found ? within(field, found) : properties;
+    } catch (error) {
+      if (error instanceof JsonFault) return fault("invalid", field, error.message);
+      throw error;
+    }
+  }
+
+  function check(
+    input: PropertiesInput,
+    field: string,
+    limits: EventLimits,
+    overflowIsNull = false,
+  ): CheckedProperties | RuleFault {
+    if (input === undefined || input === "") return EMPTY;
+    let properties: CheckedProperties | RuleFault;
+    if (input instanceof CheckedProperties) properties = input;
+    else if (typeof input === "string") properties = ofText(input, field, limits);
+    else {
+      const unwritable = unwritableIn(input, field, limits, overflowIsNull);
+      if (unwritable) return unwritable;
+      properties = ofText(JSON.stringify(input), field, limits);
+    }
+    if ("fault" in properties) return properties;
+    const bytes = properties.json.to - properties.json.from;
+    return bytes > limits.eventBytes ? tooLarge(field, bytes, limits) : properties;
+  }
+
+  return { atCursor, check };
+}
+
+/** The field that a fault within it is told by. */
+export function within(field: string, found: RuleFault): RuleFault {
+  const path = [field, ...found.field.split(".").slice(0, 3)];
+  return { ...found, field: path.filter((part) => part !== "").join(".") };
+}
+
+function liftedOf(found: readonly (string | undefined)[]): Lifted {
+  const first = (index: number) => {
+    const text = found[index] ?? "";
+    return text.trim() === "" ? unlessBlank(found[index + 1]) : text;
+  };
+  return {
+    sessionId: first(0),
+    windowId: first(2),
+    elementsChain: first(4),
+    currentUrl: first(6),
+    host: first(8),
+    anonDistinctId: first(10),
+    distinctId: first(12),
+    deviceId: unlessBlank(found[14]),
+  };
+}
+
+function unlessBlank(text: string | undefined): string {
+  return text === undefined || text.trim() === "" ? "" : text;
+}
+
+/** What JSON.stringify would write as something else, or not end at: only objects of protobuf messages can have it. */
+function unwritableIn(
+  object: unknown,
   field: string,
   limits: EventLimits,
-  overflowIsNull = false,
-): CheckedProperties | RuleFault {
-  if (input === undefined || input === "") return EMPTY;
-  const isText = typeof input === "string";
-  let parsed: unknown = input;
-  if (isText) {
-    if (input.length > limits.eventBytes) return tooLarge(field, input.length, limits);
-    try {
-      parsed = JSON.parse(input);
-    } catch (error) {
-      return fault("invalid", field, `is no JSON text: ${(error as SyntaxError).message}`);
-    }
+  overflowIsNull: boolean,
+  depth = 1,
+): RuleFault | undefined {
+  if (typeof object === "number" && !Number.isFinite(object) && !overflowIsNull) {
+    return fault("invalid", field, `is ${object}; JSON has finite numbers only`);
   }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    return fault("invalid", field, `must be a JSON object, not ${jsonTypeOf(parsed)}`);
+  if (typeof object !== "object" || object === null) return undefined;
+  if (depth > limits.propertyDepth) {
+    const start = field.split(".").slice(0, 4).join(".");
+    return fault("too_complex", start, `is nested deeper than ${limits.propertyDepth} levels`);
   }
-  const object = parsed as PropertyObject;
-  const walk: Walk = { keysLeft: limits.propertyKeys, field, limits, overflowIsNull: overflowIsNull && !isText };
-  const found = walkObject(object, 1, "", walk);
-  if (found) return found;
-  if (isText && !needsRewriting(input)) return { object, json: input };
-  return { object, json: wellFormedJson(object) };
-}
-
-interface Walk {
-  keysLeft: number;
-  field: string;
-  limits: EventLimits;
-  overflowIsNull: boolean;
-}
-
-function walkObject(object: PropertyObject, depth: number, path: string, walk: Walk): RuleFault | undefined {
-  if (depth > walk.limits.propertyDepth) return tooDeep(path, walk);
-  for (const key of Object.keys(object)) {
-    if (--walk.keysLeft < 0) {
-      return fault("too_complex", walk.field, `has more than ${walk.limits.propertyKeys} keys at all levels together`);
-    }
-    if (key === "__proto__") return fault("invalid", `${walk.field}${path}.__proto__`, "is not allowed as a key");
-    const found = walkValue(object[key], depth, path, key, walk);
+  for (const [key, value] of Object.entries(object)) {
+    if (typeof value !== "object" && typeof value !== "number") continue;
+    const found = unwritableIn(value, `${field}.${shownKey(key)}`, limits, overflowIsNull, depth + 1);
     if (found) return found;
   }
   return undefined;
-}
-
-function walkValue(value: unknown, depth: number, path: string, key: string, walk: Walk): RuleFault | undefined {
-  if (typeof value === "number") {
-    if (Number.isFinite(value) || walk.overflowIsNull) return undefined;
-    return fault("invalid", `${walk.field}${path}.${shown(key)}`, `is ${value}; JSON has finite numbers only`);
-  }
-  if (typeof value !== "object" || value === null) return undefined;
-  const inner = `${path}.${shown(key)}`;
-  if (!Array.isArray(value)) return walkObject(value as PropertyObject, depth + 1, inner, walk);
-  if (depth + 1 > walk.limits.propertyDepth) return tooDeep(inner, walk);
-  for (let i = 0; i < value.length; i++) {
-    const item: unknown = value[i];
-    if (typeof item !== "object" && typeof item !== "number") continue;
-    const found = walkValue(item, depth + 1, inner, String(i), walk);
-    if (found) return found;
-  }
-  return undefined;
-}
-
-function tooDeep(path: string, walk: Walk): RuleFault {
-  const start = path.split(".").slice(0, 4).join(".");
-  return fault("too_complex", `${walk.field}${start}`, `is nested deeper than ${walk.limits.propertyDepth} levels`);
 }
 
 function tooLarge(field: string, bytes: number, limits: EventLimits): RuleFault {
   return fault("too_large", field, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
 }
 
-/**
- * White space around or between tokens is JSON, but what record-json.ts takes begins and ends with a brace and has no
- * control characters. `includes` before the pattern: it is many times as fast, and most texts have no escape at all.
- */
-function needsRewriting(json: string): boolean {
-  if (json[0] !== "{" || json[json.length - 1] !== "}") return true;
-  if (json.includes("\n") || json.includes("\r") || json.includes("\t")) return true;
-  return json.includes("\\u") && SURROGATE_ESCAPE.test(json);
-}
-
-/** JSON.stringify with each unpaired surrogate replaced by U+FFFD, in keys and values, as UTF-8 encoding would. */
-function wellFormedJson(object: PropertyObject): string {
-  const json = JSON.stringify(object);
-  if (!json.includes("\\u") || !SURROGATE_ESCAPE.test(json)) return json;
-  // JSON.stringify escapes unpaired surrogates and no others. An escaped backslash is matched whole, so that the text
-  // `\\ud800` (six characters a caller meant) is left alone.
-  return json.replace(/\\(?:u(d[89a-f][0-9a-f]{2})|.)/g, (match, half) => (half ? "\uFFFD" : match));
+/** "a string", "an object", "null". */
+function articled(kind: string): string {
+  if (kind === "null") return kind;
+  return `${/^[aeiou]/.test(kind) ? "an" : "a"} ${kind}`;
 }
 
 export function jsonTypeOf(value: unknown): string {
   if (value === null) return "null";
-  if (Array.isArray(value)) return "an array";
-  if (typeof value === "object") return "an object";
   if (value === undefined) return "absent";
-  return `a ${typeof value}`;
-}
-
-/** A caller's key in an error message: bounded, on one line. */
-function shown(key: string): string {
-  const short = key.length > 40 ? `${key.slice(0, 40)}…` : key;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not reach an error line.
-  return short.toWellFormed().replace(/[\u0000-\u001f\u007f]/g, "?");
+  return articled(Array.isArray(value) ? "array" : typeof value);
 }

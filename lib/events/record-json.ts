@@ -4,13 +4,16 @@ const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
+const TAB = 0x09;
+const LF = 0x0a;
+const CR = 0x0d;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 
 /**
- * True when bytes [from, to) open with a brace that closes with the last byte, without a line break. The row mappers
- * splice them into a row, so they must not be able to end it early; whether what is between the braces is JSON,
- * ClickHouse says, for that row alone.
+ * True when bytes [from, to) open with a brace that closes with the last byte. The row mappers splice them into a
+ * row, so they must not be able to end it early; whether what is between the braces is JSON, ClickHouse says, for that
+ * row alone.
  */
 export function isOneObject(bytes: Uint8Array, from: number, to: number): boolean {
   if (bytes[from] !== OPEN_BRACE) return false;
@@ -23,7 +26,7 @@ export function isOneObject(bytes: Uint8Array, from: number, to: number): boolea
       depth++;
     } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
       if (--depth === 0) return byte === CLOSE_BRACE && i === to - 1;
-    } else if (byte < 0x20) {
+    } else if (byte < 0x20 && byte !== TAB && byte !== LF && byte !== CR) {
       return false;
     }
   }

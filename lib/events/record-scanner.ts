@@ -141,7 +141,7 @@ class Scanner implements RecordScanner {
     if (
       !isOneObject(this.bytes, this.starts[FIELD.propertiesJson] as number, this.ends[FIELD.propertiesJson] as number)
     ) {
-      throw new PoisonRecordError("the properties are not one JSON object on one line");
+      throw new PoisonRecordError("the properties are not one JSON object");
     }
   }
 

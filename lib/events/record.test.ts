@@ -97,6 +97,7 @@ describe("decoding", () => {
     ["nested objects and arrays", '{"a":[{"b":[[]]},{}]}'],
     ["a line break as an escape", '{"a":"\\n"}'],
     ["U+2028", '{"a":"\u2028"}'],
+    ["line breaks and tabs between tokens", '{\r\n\t"a":\n1\n}'],
   ])("takes properties with %s", (_case, json) => {
     expect(Buffer.from(decodeRecord(withProperties(json)).propertiesJson).toString()).toBe(json);
   });
@@ -114,7 +115,8 @@ describe("decoding", () => {
     ["a string whose last quote is escaped", '{"a":"\\"}'],
     ["a closing bracket that opens nothing", '{"a":1],"b":2}'],
     ["a bracket in place of the brace", '{"a":1]'],
-    ["a line break between tokens", '{"a":\n1}'],
+    ["another control character between tokens", '{"a":\f1}'],
+    ["NUL between tokens", '{"a":\u00001}'],
     ["a line break within a string", '{"a":"\n"}'],
     ["a carriage return within a string", '{"a":"\r"}'],
   ])("refuses properties with %s", (_case, json) => {

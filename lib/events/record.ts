@@ -1,6 +1,7 @@
 // EventRecord: encoding and decoding, the plain path.
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type EventRecord, EventRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
+import type { JsonText } from "./json-cursor.ts";
 import { isOneObject } from "./record-json.ts";
 import { TIME_US_MAX } from "./time.ts";
 
@@ -14,7 +15,8 @@ export interface LogEvent {
   value: number | undefined;
   timeUs: number;
   receivedUs: number;
-  propertiesJson: string;
+  /** Of one object, as it was sent. */
+  propertiesJson: string | JsonText;
   checkStored: boolean;
   originalTime: string;
   apiKey: string;
@@ -52,7 +54,7 @@ export function decodeRecord(value: Uint8Array): EventRecord {
     if (us < 0n || us > TIME_US_MAX) throw new PoisonRecordError(`the time ${us} us lies outside 1970 to 2299`);
   }
   if (!isOneObject(record.propertiesJson, 0, record.propertiesJson.length))
-    throw new PoisonRecordError("the properties are not one JSON object on one line");
+    throw new PoisonRecordError("the properties are not one JSON object");
   return record;
 }
 
@@ -64,11 +66,19 @@ export function encodeRecordPlain(event: LogEvent): Uint8Array {
       ...event,
       timeUs: BigInt(event.timeUs),
       receivedUs: BigInt(event.receivedUs),
-      propertiesJson: Buffer.from(event.propertiesJson),
+      propertiesJson: bytesOf(event.propertiesJson),
       value: event.value as number,
       trusted: event.trusted ?? false,
     }),
   );
+}
+
+export function bytesOf(json: string | JsonText): Uint8Array {
+  return typeof json === "string" ? Buffer.from(json) : json.bytes.subarray(json.from, json.to);
+}
+
+function jsonLength(json: string | JsonText): number {
+  return typeof json === "string" ? json.length : json.to - json.from;
 }
 
 const SLAB_BYTES = 256 * 1024;
@@ -148,6 +158,16 @@ export function createRecordEncoder(): (event: LogEvent) => Uint8Array {
     [requestKey, requestIp, requestAgent] = [apiKey, ip, userAgent];
   }
 
+  function json(field: number, value: string | JsonText): void {
+    if (typeof value === "string") {
+      text(field, value);
+    } else {
+      tag(field, 2);
+      varint(value.to - value.from);
+      at += value.bytes.copy(slab, at, value.from, value.to);
+    }
+  }
+
   function integer(field: number, value: number): void {
     if (value === 0) return;
     tag(field, 0);
@@ -175,7 +195,7 @@ export function createRecordEncoder(): (event: LogEvent) => Uint8Array {
     }
     integer(7, event.timeUs);
     integer(8, event.receivedUs);
-    text(9, event.propertiesJson);
+    json(9, event.propertiesJson);
     if (event.checkStored) integer(10, 1);
     text(11, event.originalTime);
     requestTexts(event);
@@ -196,7 +216,7 @@ function textLength(e: LogEvent): number {
     e.event.length +
     e.distinctId.length +
     e.source.length +
-    e.propertiesJson.length +
+    jsonLength(e.propertiesJson) +
     e.originalTime.length +
     e.apiKey.length +
     e.ip.length +

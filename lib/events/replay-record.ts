@@ -10,9 +10,12 @@ import {
   RecordOriginSchema,
 } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "./ids.ts";
+import { textOf } from "./json-cursor.ts";
+import { JsonFault } from "./json-fault.ts";
+import { JsonNames } from "./json-keys.ts";
+import { createJsonScanner } from "./json-scanner.ts";
 import { DEFAULT_LIMITS, type EventLimits } from "./limits.ts";
-import { decodeRecord, PoisonRecordError } from "./record.ts";
-import { isOneObject } from "./record-json.ts";
+import { bytesOf, decodeRecord, PoisonRecordError } from "./record.ts";
 import { fault, type RuleFault } from "./rule-fault.ts";
 import { checkEvent, type EventInput, type EventTime, type FieldNames } from "./validate.ts";
 
@@ -64,6 +67,9 @@ const FIELD_NAMES: FieldNames = {
   value: "value",
   properties: "properties",
 };
+
+const cursor = createJsonScanner();
+const NO_NAMES = new JsonNames([]);
 
 /** Last moment of a DateTime64, and the first that EventRecord can say. */
 const RECEIVED_US_MAX = 10_413_791_999_999_999n;
@@ -143,7 +149,7 @@ export function makeReplay(
   record.timeUs = BigInt(checked.timeUs);
   record.receivedUs = BigInt(receivedUs);
   if (changes.time || record.originalTime === "") record.originalTime = checked.originalTime;
-  record.propertiesJson = Buffer.from(checked.propertiesJson);
+  record.propertiesJson = bytesOf(checked.propertiesJson);
   // Left alone otherwise: the dialect that made the record may have known more than its properties say.
   if (changes.properties !== undefined || changes.property.size > 0) {
     const { sessionId, windowId, elementsChain, currentUrl, host, anonDistinctId, deviceId } = checked;
@@ -174,29 +180,37 @@ export function originMessage({ epoch, topic, partition, offset }: LogPlace) {
   return create(RecordOriginSchema, { logEpoch: epoch, topic, partition, offset: BigInt(offset) });
 }
 
-/** JSON text of the properties after the changes, on one line and without space around it. */
+/** JSON text of the properties after the changes; what is not changed stays as it was sent. */
 function changedProperties(record: EventRecord, changes: ReplayChanges): string | RuleFault {
   const text = changes.properties ?? utf8(record.propertiesJson);
   if (text === undefined) return fault("invalid", "properties", "are not UTF-8: set them as a whole");
-  if (changes.property.size === 0 && isStorable(text)) return text;
-  let object: unknown;
+  if (changes.property.size === 0) return text;
   try {
-    object = parseKeepingDigits(text === "" ? "{}" : text);
+    return withMembers(text === "" ? "{}" : text, changes.property);
   } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    // Told by the rules in their own words, unless only a part of it was to be changed.
-    if (changes.property.size === 0) return text;
-    return fault("invalid", "properties", `is no JSON text: ${error.message}: set it as a whole`);
+    if (!(error instanceof JsonFault)) throw error;
+    return fault("invalid", "properties", `${error.message}: set it as a whole`);
   }
-  if (typeof object !== "object" || object === null || Array.isArray(object)) return text;
-  const entries = new Map(Object.entries(object));
-  for (const [key, json] of changes.property) entries.set(key, parseKeepingDigits(json));
-  return JSON.stringify(Object.fromEntries(entries));
 }
 
-function isStorable(text: string): boolean {
-  const bytes = Buffer.from(text);
-  return isOneObject(bytes, 0, bytes.length);
+/** The object with these members, in their old places or behind the others. Throws JsonFault. */
+function withMembers(text: string, changes: ReadonlyMap<string, string>): string {
+  const left = new Map(changes);
+  const members: string[] = [];
+  cursor.open(Buffer.from(text));
+  // Told by the rules in their own words.
+  if (cursor.kind() !== "object") return text;
+  cursor.enter();
+  while (cursor.nextMember(NO_NAMES)) {
+    const key = cursor.key();
+    const name = textOf(cursor.keyText());
+    const value = textOf(cursor.slice());
+    members.push(`${name}:${left.get(key) ?? value}`);
+    left.delete(key);
+  }
+  cursor.close();
+  for (const [key, value] of left) members.push(`${JSON.stringify(key)}:${value}`);
+  return `{${members.join(",")}}`;
 }
 
 function utf8(bytes: Uint8Array): string | undefined {
@@ -206,16 +220,4 @@ function utf8(bytes: Uint8Array): string | undefined {
     // A TypeError is how the decoder says that the bytes are not UTF-8.
     return undefined;
   }
-}
-
-/** V8's source access, which TypeScript's library does not list yet. */
-interface RawJson {
-  parse(text: string, reviver: (key: string, value: unknown, context: { source: string }) => unknown): unknown;
-  rawJSON(text: string): unknown;
-}
-
-/** Numbers keep the digits they were written with: those beyond 2^53 would come back as others. */
-function parseKeepingDigits(text: string): unknown {
-  const json = JSON as unknown as RawJson;
-  return json.parse(text, (_key, value, { source }) => (typeof value === "number" ? json.rawJSON(source) : value));
 }

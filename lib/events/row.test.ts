@@ -67,7 +67,7 @@ describe("event row", () => {
       log_epoch: 'e"1',
       log_topic: "millrace.events",
       log_partition: 3,
-      properties: JSON.parse(EVENT.propertiesJson) as unknown,
+      properties: JSON.parse(EVENT.propertiesJson as string) as unknown,
     });
   });
 

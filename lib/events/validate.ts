@@ -1,7 +1,7 @@
 // The rules of an event, the same for every dialect. Pure: no clock, no I/O, no settings but those passed in.
 import { parseUuid } from "./ids.ts";
 import type { EventLimits } from "./limits.ts";
-import { checkProperties, type PropertiesInput, type PropertyObject } from "./properties.ts";
+import { createPropertiesReader, type PropertiesInput, type PropertiesReader } from "./properties.ts";
 import type { LogEvent } from "./record.ts";
 import { fault, type RuleFault } from "./rule-fault.ts";
 import { clampEventTime } from "./time.ts";
@@ -28,6 +28,8 @@ export interface EventTime {
   /** As the caller gave it; asked for only when the time has to be moved. */
   text(): string;
 }
+
+const scanning = createPropertiesReader();
 
 /** What the gateway knows of the request. */
 export interface RequestFacts {
@@ -60,6 +62,7 @@ export function checkEvent(
   names: FieldNames,
   limits: EventLimits,
   newId: () => Uint8Array,
+  reader: PropertiesReader = scanning,
 ): LogEvent | RuleFault {
   const text = checkTexts(input, names, limits);
   if (text) return text;
@@ -68,12 +71,10 @@ export function checkEvent(
   if (input.value !== undefined && !Number.isFinite(input.value)) {
     return fault("invalid", names.value, `must be a finite number, not ${input.value}`);
   }
-  const properties = checkProperties(input.properties, names.properties, limits, input.overflowIsNull);
+  const properties = reader.check(input.properties, names.properties, limits, input.overflowIsNull);
   if ("fault" in properties) return properties;
-  const large = tooLarge(properties.json, names.properties, limits);
-  if (large) return large;
   const timeUs = input.time === undefined ? facts.receivedUs : storedTime(input.time, facts.receivedUs);
-  const lifted = properties.object;
+  const { lifted } = properties;
   return {
     id,
     idFromCaller: input.id !== "",
@@ -89,13 +90,13 @@ export function checkEvent(
     apiKey: facts.apiKey,
     ip: facts.ip,
     userAgent: facts.userAgent,
-    sessionId: textProperty(lifted, "$session_id", "session_id"),
-    windowId: textProperty(lifted, "$window_id", "window_id"),
-    elementsChain: textProperty(lifted, "$elements_chain", "elements_chain"),
-    currentUrl: textProperty(lifted, "$current_url", "current_url"),
-    host: textProperty(lifted, "$host", "host"),
-    anonDistinctId: textProperty(lifted, "$anon_distinct_id", "anon_distinct_id"),
-    deviceId: textProperty(lifted, "$device_id"),
+    sessionId: lifted.sessionId,
+    windowId: lifted.windowId,
+    elementsChain: lifted.elementsChain,
+    currentUrl: lifted.currentUrl,
+    host: lifted.host,
+    anonDistinctId: lifted.anonDistinctId,
+    deviceId: lifted.deviceId,
     trusted: facts.trusted === true,
   };
 }
@@ -120,21 +121,6 @@ function tooLong(value: string, field: string, maxBytes: number): RuleFault | un
   const bytes = Buffer.byteLength(value);
   if (bytes <= maxBytes) return undefined;
   return fault("too_large", field, `has ${bytes} bytes; at most ${maxBytes} are allowed`);
-}
-
-/** A text has at most three bytes a unit: most need no counting. */
-function tooLarge(json: string, field: string, limits: EventLimits): RuleFault | undefined {
-  if (json.length * 3 <= limits.eventBytes) return undefined;
-  const bytes = Buffer.byteLength(json);
-  if (bytes <= limits.eventBytes) return undefined;
-  return fault("too_large", field, `has ${bytes} bytes; one event may have ${limits.eventBytes}`);
-}
-
-/** First non-blank string among the named properties, untrimmed; "" when there is none. */
-function textProperty(object: PropertyObject, name: string, plainName?: string): string {
-  const value = object[name];
-  if (typeof value === "string" && value.trim() !== "") return value;
-  return plainName === undefined ? "" : textProperty(object, plainName);
 }
 
 /**

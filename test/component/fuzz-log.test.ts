@@ -62,11 +62,11 @@ describe("records of the log", OPTIONS, () => {
     await fuzz(damagedText([request]), [], decodeReplayRequest);
   });
 
-  it("properties that pass for one object close on their last byte and have no line break", async () => {
-    const samples = EVENTS.map((event) => event.propertiesJson);
+  it("properties that pass for one object close on their last byte", async () => {
+    const samples = EVENTS.map((event) => event.propertiesJson as string);
     await fuzz(damaged([...samples, '{"a":"}{\\""}', '{"a":[1,{"b":2}]}']), [], (bytes) => {
       if (!isOneObject(bytes, 0, bytes.length)) return;
-      expect([bytes[0], bytes.at(-1), bytes.includes(0x0a)]).toEqual([0x7b, 0x7d, false]);
+      expect([bytes[0], bytes.at(-1)]).toEqual([0x7b, 0x7d]);
     });
   });
 });

@@ -143,11 +143,6 @@ describe("a refused event", () => {
     ["an infinite property", JSON.stringify(GOOD).replace("}", ',"p":1e999}'), "properties.p"],
     ["NaN", JSON.stringify(GOOD).replace("}", ',"value":NaN}'), "body"],
     ["__proto__ as a field", JSON.stringify(GOOD).replace("}", ',"__proto__":{"a":1}}'), "__proto__"],
-    [
-      "__proto__ as a property",
-      JSON.stringify(GOOD).replace("}", ',"properties":{"b":{"__proto__":1}}}'),
-      "properties.b.__proto__",
-    ],
     ["an array", [GOOD], "body"],
     ["a string", '"a"', "body"],
     ["null", "null", "body"],

@@ -69,7 +69,7 @@ export type EventRecord = Message<"millrace.log.v1.EventRecord"> & {
   receivedUs: bigint;
 
   /**
-   * UTF-8 text of one JSON object, without line breaks.
+   * UTF-8 text of one JSON object as it was sent, white space around it aside.
    *
    * @generated from field: bytes properties_json = 9;
    */
