@@ -2,7 +2,7 @@
 // TZ mean other things in a shell.
 
 import { z } from "zod";
-import { parseConfig } from "#lib/config/parse.ts";
+import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
 import { flag, httpUrl, secret, text } from "#lib/config/settings.ts";
 import { authorities } from "#lib/config/tls-settings.ts";
 import type { DateOrder } from "#lib/events/time-text.ts";
@@ -72,94 +72,41 @@ export interface ImportConfig {
   force: boolean;
 }
 
-export type ImportConfigOutcome =
-  | { kind: "config"; config: ImportConfig }
-  | { kind: "text"; text: string; exitCode: 0 | 2 };
+export type ImportConfigOutcome = { kind: "config"; config: ImportConfig } | TextOutcome;
 
-const command = "millrace import";
-const prefix = "MILLRACE_";
-const booleanFlags = new Set(["check-stored", "force", "check-config", "print-config", "help"]);
+const COMMAND_LINE: CommandLine<typeof schema> = {
+  command: "millrace import",
+  summary: "sends the rows of a file to the gateway as events; run it again to go on after a stop.",
+  schema,
+  forms: ["FILE --event NAME [settings]   (- for standard input, which keeps no checkpoint)"],
+  environment: { prefix: "MILLRACE_" },
+  operands: {
+    min: 1,
+    max: 1,
+    fault: (files) => (files.length === 0 ? "no file is named" : `several files are named (${files.join(", ")})`),
+  },
+};
 
 export function parseImportConfig(
   argv: readonly string[],
   env: Record<string, string | undefined>,
 ): ImportConfigOutcome {
-  const { files, rest } = takeFiles(argv);
-  const own = Object.entries(env).filter(([name]) => name.startsWith(prefix));
-  const outcome = parseConfig(schema, {
-    argv: rest,
-    env: Object.fromEntries(own.map(([name, value]) => [name.slice(prefix.length), value])),
-    command,
-    summary: "sends the rows of a file to the gateway as events; run it again to go on after a stop.",
-  });
-  if (outcome.kind === "help") return { kind: "text", text: withOwnNames(outcome.text), exitCode: 0 };
-  if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
-  const [file, ...others] = files;
-  if (file === undefined || others.length > 0) {
-    const found = file === undefined ? "no file is named" : `several files are named (${files.join(", ")})`;
-    return {
-      kind: "text",
-      text: `${command}: ${found}: ${command} FILE --event NAME, - for standard input\n`,
-      exitCode: 2,
-    };
-  }
-  const { config } = outcome;
-  const format = formats.find((each) => each === config.format) ?? formatOf(file);
+  const outcome = parseCommand(COMMAND_LINE, { argv, env });
+  if (outcome.kind === "text") return outcome;
+  const { time, distinctId, value, source, event = "", format: formatName, dateOrder, ...others } = outcome.config;
+  const [file = ""] = outcome.operands;
+  const format = formats.find((each) => each === formatName) ?? formatOf(file);
   if (format === undefined) {
     const hint = `say --format ${formats.join(", --format ")}`;
-    return { kind: "text", text: `${command}: the name ${file} does not tell the format: ${hint}\n`, exitCode: 2 };
+    return usageFault(COMMAND_LINE, `the name ${file} does not tell the format: ${hint}`);
   }
-  const {
-    time,
-    distinctId,
-    value,
-    source,
-    event = "",
-    tz,
-    url,
-    apiKey,
-    tlsCa,
-    checkpoint,
-    checkStored,
-    force,
-  } = config;
   const columns = { time, distinctId, value, source };
-  const dateOrder = dateOrders.find((each) => each === config.dateOrder);
-  return {
-    kind: "config",
-    config: { file, event, columns, format, tz, dateOrder, url, apiKey, tlsCa, checkpoint, checkStored, force },
-  };
-}
-
-/** parseConfig knows settings alone; the file is whatever is neither a setting nor the value of one. */
-function takeFiles(argv: readonly string[]): { files: string[]; rest: string[] } {
-  const files: string[] = [];
-  const rest: string[] = [];
-  for (let index = 0; index < argv.length; index += 1) {
-    const argument = argv[index] ?? "";
-    if (argument === "-" || !argument.startsWith("-")) {
-      files.push(argument);
-      continue;
-    }
-    rest.push(argument);
-    const name = argument.replace(/^-+(no-)?/, "");
-    const next = argv[index + 1];
-    if (argument.includes("=") || booleanFlags.has(name) || argument === "-h" || next === undefined) continue;
-    rest.push(next);
-    index += 1;
-  }
-  return { files, rest };
+  const order = dateOrders.find((each) => each === dateOrder);
+  return { kind: "config", config: { ...others, file, event, columns, format, dateOrder: order } };
 }
 
 function formatOf(file: string): Format | undefined {
   if (/\.(ndjson|jsonl)$/i.test(file)) return "ndjson";
   if (/\.json$/i.test(file)) return "json";
   return /\.csv$/i.test(file) ? "csv" : undefined;
-}
-
-/** Variables under the names that are read here, and the file in the usage line. */
-function withOwnNames(help: string): string {
-  return help
-    .replace("[settings]", "FILE --event NAME [settings]   (- for standard input, which keeps no checkpoint)")
-    .replaceAll(/^( {2}--[a-z-]+(?: <[^>]+>)? +)([A-Z][A-Z_]+)/gm, `$1${prefix}$2`);
 }

@@ -1,30 +1,20 @@
 // Settings and arguments of `millrace persons`. What one call is to do is never read from the environment.
 import { z } from "zod";
-import { parseConfig } from "#lib/config/parse.ts";
-import { argument, duration, type Setting, settingInfo, text } from "#lib/config/settings.ts";
-import { didYouMean } from "#lib/config/suggest.ts";
+import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
+import { argument, duration, onCommandLine, option, text } from "#lib/config/settings.ts";
 import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import { personIdOf } from "#lib/events/ids.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
 /** Taken as it is: a distinct id may begin with a space, or be one. */
-const distinctId: Setting<string | undefined> = z
-  .unknown()
-  .transform((raw) => (raw === undefined ? undefined : String(raw)))
-  .register(settingInfo, { expected: "a distinct id", placeholder: "text", argumentOnly: true });
-
-/** The setting as one that only an argument can set. */
-function own<T>(setting: Setting<T>): Setting<T> {
-  const info = settingInfo.get(setting);
-  return setting.register(settingInfo, { expected: "", ...info, argumentOnly: true });
-}
+const distinctId = option("text", "a distinct id", (raw) => raw);
 
 const schema = z.object({
   distinctId: distinctId.describe("Delete the person that this distinct id belongs to."),
   dryRun: argument().describe("Only show what would be deleted."),
   yes: argument().describe("Delete it; nothing brings it back."),
   json: argument().describe("Print JSON."),
-  wait: own(duration("1m", { min: 100 })).describe(
+  wait: onCommandLine(duration("1m", { min: 100 })).describe(
     "How long the consumer may stand still before the command gives up.",
   ),
   dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
@@ -42,52 +32,38 @@ export type PersonsOutcome =
       /** Own person id of the id that was named. */
       ownId: string;
     }
-  | { kind: "text"; text: string; exitCode: 0 | 2 };
+  | TextOutcome;
 
-const COMMAND = "millrace persons";
-const SUMMARY = "deletes a person and everything that is known of it.";
-const USAGE = `Usage: ${COMMAND} delete ID [settings]
-       ${COMMAND} delete --distinct-id TEXT [settings]
-
-An ID is a person id as events.person_id and persons.id have it. A person is deleted whole, with all its distinct ids.`;
+const WHOM = "give either an ID or --distinct-id";
+const COMMAND_LINE = {
+  command: "millrace persons",
+  summary: "deletes a person and everything that is known of it.",
+  schema,
+  forms: ["delete ID [settings]", "delete --distinct-id TEXT [settings]"],
+  notes:
+    "An ID is a person id as events.person_id and persons.id have it. A person is deleted whole, with all its distinct ids.",
+  subcommands: { delete: { operands: { max: 1, fault: WHOM } } },
+} satisfies CommandLine<typeof schema, string>;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** The person id of events without a distinct id: nobody. */
 const NOBODY = personIdOf("");
 
 export function parsePersons(argv: readonly string[], env: Record<string, string | undefined>): PersonsOutcome {
-  const [first = "", ...rest] = argv;
-  if (argv.some((each) => each === "--help" || each === "-h") || first === "help") return help(env);
-  if (first !== "delete") return usageFault(first === "" ? "delete whom?" : unknown(first));
-  const [id] = rest;
-  const operands = id === undefined || id.startsWith("--") ? [] : [id];
-  const settings = { argv: rest.slice(operands.length), env, command: `${COMMAND} delete`, summary: SUMMARY };
-  const outcome = parseConfig(schema, settings);
-  if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
-  return withPerson(operands[0], outcome.config);
+  const outcome = parseCommand(COMMAND_LINE, { argv, env });
+  if (outcome.kind === "text") return outcome;
+  const { config, operands } = outcome;
+  const [id] = operands;
+  const fault = personFault(id, config.distinctId);
+  if (fault !== undefined) return usageFault(COMMAND_LINE, fault);
+  const ownId = id === undefined ? personIdOf((config.distinctId ?? "").toWellFormed()) : id.toLowerCase();
+  return { kind: "delete", config, ownId };
 }
 
-function withPerson(id: string | undefined, config: PersonsConfig): PersonsOutcome {
-  if ((id === undefined) === (config.distinctId === undefined)) {
-    return usageFault("give either an ID, before the settings, or --distinct-id");
-  }
-  if (config.distinctId === "") return usageFault("events without a distinct id are nobody's");
-  if (id === undefined) return { kind: "delete", config, ownId: personIdOf((config.distinctId ?? "").toWellFormed()) };
-  if (!UUID.test(id)) return usageFault("an ID is a UUID; a distinct id is given with --distinct-id");
-  if (id === NOBODY) return usageFault("the nil UUID is nobody");
-  return { kind: "delete", config, ownId: id.toLowerCase() };
-}
-
-function help(env: Record<string, string | undefined>): PersonsOutcome {
-  const outcome = parseConfig(schema, { argv: ["--help"], env, command: COMMAND, summary: SUMMARY });
-  const settings = outcome.kind === "config" ? "" : outcome.text;
-  return { kind: "text", text: settings.replace(/^Usage: .*$/m, () => USAGE), exitCode: 0 };
-}
-
-function unknown(name: string): string {
-  return `unknown command ${JSON.stringify(name.slice(0, 40))}.${didYouMean(name, ["delete"])}`;
-}
-
-function usageFault(fault: string): PersonsOutcome {
-  return { kind: "text", text: `${COMMAND}: ${fault}\n${USAGE}\n`, exitCode: 2 };
+function personFault(id: string | undefined, distinct: string | undefined): string | undefined {
+  if ((id === undefined) === (distinct === undefined)) return WHOM;
+  if (distinct === "") return "events without a distinct id are nobody's";
+  if (id === undefined) return undefined;
+  if (!UUID.test(id)) return "an ID is a UUID; a distinct id is given with --distinct-id";
+  return id === NOBODY ? "the nil UUID is nobody" : undefined;
 }

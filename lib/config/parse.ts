@@ -4,9 +4,11 @@ import { readFileSync } from "node:fs";
 import type { z } from "zod";
 import { ALIASES, type Alias } from "./aliases.ts";
 import { helpText } from "./help.ts";
+import { type Letters, withLongNames } from "./letters.ts";
 import { printedConfig, sameValue, shownValue } from "./print.ts";
 import { flag, settingInfo, text } from "./settings.ts";
 import {
+  type Environment,
   envName,
   flagName,
   type Given,
@@ -14,6 +16,7 @@ import {
   readArguments,
   readConfigFile,
   readEnvironment,
+  variableOf,
 } from "./sources.ts";
 
 export interface ConfigInput {
@@ -24,12 +27,26 @@ export interface ConfigInput {
   command: string;
   /** One line for --help. */
   summary: string;
-  readFile?: (path: string) => string;
+  readFile?: ((path: string) => string) | undefined;
+  /** Default "own names". */
+  environment?: Environment | undefined;
+  /** Whether arguments that are no settings are taken; otherwise each is a fault. */
+  takesOperands?: boolean | undefined;
+  /** Flags of one letter, with the settings they stand for, in kebab-case. */
+  letters?: Letters | undefined;
+  /** The forms of the command and what their words mean, as --help has them; default: the command and settings. */
+  usage?: string | undefined;
 }
 
 /** Everything but `config` is for the caller to print and to end with: stdout for 0, stderr for 2. */
 export type ConfigOutcome<C> =
-  | { kind: "config"; config: C }
+  | {
+      kind: "config";
+      config: C;
+      operands: readonly string[];
+      /** Settings that stand on the command line. */
+      flags: readonly string[];
+    }
   | { kind: "help" | "checked" | "printed"; text: string; exitCode: 0 }
   | { kind: "faults"; faults: string[]; text: string; exitCode: 2 };
 
@@ -48,38 +65,50 @@ const COMMON = {
  */
 export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput): ConfigOutcome<z.output<S>> {
   const shape: Record<string, z.ZodType> = { ...schema.shape };
-  const argv = input.argv.map((argument) => (argument === "-h" ? "--help" : argument));
+  const argv = longArguments(input, shape);
   if (argv.includes("--help")) {
     return { kind: "help", text: helpText(input, { ...shape, ...COMMON }), exitCode: 0 };
   }
-  const { layers, faults, instead } = readLayers(shape, input, argv);
+  const { layers, faults, instead, operands, flags } = readLayers(shape, input, argv);
   const chosen = new Map<string, Given>();
   for (const layer of layers) {
     const translated = translateAliases(layer, shape);
     faults.push(...translated.faults);
     for (const given of translated.given) chosen.set(given.name, given);
   }
-  const result = validate(schema, shape, chosen);
+  const result = validate(schema, shape, chosen, input.environment);
   faults.push(...result.faults);
   if (faults.length > 0 || result.config === undefined) {
     return { kind: "faults", faults, text: faultsText(input.command, faults), exitCode: 2 };
   }
   if (instead.printConfig) return { kind: "printed", text: printedConfig(input.command, shape, chosen), exitCode: 0 };
   if (instead.checkConfig) return { kind: "checked", text: "configuration ok\n", exitCode: 0 };
-  return { kind: "config", config: result.config };
+  return { kind: "config", config: result.config, operands, flags };
+}
+
+function longArguments({ argv, letters = { h: "help" } }: ConfigInput, shape: Record<string, z.ZodType>): string[] {
+  const fields = Object.entries({ ...shape, ...COMMON });
+  const valued = new Set(fields.filter(([, field]) => !isFlag(field)).map(([name]) => flagName(name)));
+  return withLongNames(argv, letters, (flag) => valued.has(flag));
 }
 
 /** File, environment, flags: lowest first. */
 function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: readonly string[]) {
   const aliases = ALIASES.filter((alias) => alias.targets[0] in shape);
-  const own: KnownName[] = [
-    ...Object.entries(shape).map(([name, field]) => ({ name, isFlag: isFlag(field) })),
-    ...aliases.map(({ name }) => ({ name, isFlag: false })),
+  const knownName = ([name, field]: [string, z.ZodType]): KnownName => ({
+    name,
+    isFlag: isFlag(field),
+    isList: settingInfo.get(field)?.isList === true,
+  });
+  const own = [
+    ...Object.entries(shape).map(knownName),
+    ...aliases.map(({ name }) => ({ name, isFlag: false, isList: false })),
   ];
-  const common = Object.entries(COMMON).map(([name, field]) => ({ name, isFlag: isFlag(field) }));
-  const flags = readArguments(argv, [...own, ...common]);
+  const common = Object.entries(COMMON).map(knownName);
+  const flags = readArguments(argv, [...own, ...common], input.takesOperands === true);
   const lasting = own.filter(({ name }) => !isArgumentOnly(shape[name]));
-  const environment = readEnvironment(input.env, [...lasting, { name: "configFile", isFlag: false }]);
+  const anywhere = [...lasting, ...common.filter(({ name }) => name === "configFile")];
+  const environment = readEnvironment(input.env, anywhere, input.environment ?? "own names");
   const faults = [...flags.faults, ...environment.faults];
   const layers = [environment.given, flags.given].map((given) => given.filter(({ name }) => !(name in COMMON)));
 
@@ -97,7 +126,8 @@ function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: 
     return asked.data === true;
   };
   const instead = { checkConfig: isAsked("checkConfig"), printConfig: isAsked("printConfig") };
-  return { layers, faults, instead };
+  const flagNames = layers.at(-1)?.map(({ name }) => name) ?? [];
+  return { layers, faults, instead, operands: flags.operands, flags: flagNames };
 }
 
 /** Undefined for the name of an alias. */
@@ -150,7 +180,12 @@ function isSecret(field: z.ZodType): boolean {
  * Each field by itself first, then the whole with the faulty ones left out, so that one mistyped setting does not hide
  * the faults between others. What the second round says about a faulty or left-out field would be noise.
  */
-function validate<S extends z.ZodObject>(schema: S, shape: Record<string, z.ZodType>, chosen: Map<string, Given>) {
+function validate<S extends z.ZodObject>(
+  schema: S,
+  shape: Record<string, z.ZodType>,
+  chosen: Map<string, Given>,
+  environment: Environment = "own names",
+) {
   const faults: string[] = [];
   const faulty = new Set<string>();
   const values: Record<string, unknown> = {};
@@ -161,7 +196,9 @@ function validate<S extends z.ZodObject>(schema: S, shape: Record<string, z.ZodT
     else {
       faulty.add(key);
       values[key] = undefined;
-      faults.push(`${spelled(key, field, given)}: ${result.error.issues.map((issue) => issue.message).join("; ")}`);
+      faults.push(
+        `${spelled(key, field, given, environment)}: ${result.error.issues.map((issue) => issue.message).join("; ")}`,
+      );
     }
   }
   const whole = schema.safeParse(values);
@@ -169,13 +206,14 @@ function validate<S extends z.ZodObject>(schema: S, shape: Record<string, z.ZodT
     const key = String(issue.path[0] ?? "");
     const field = shape[key];
     if (faulty.has(key)) continue;
-    faults.push(field ? `${spelled(key, field, chosen.get(key))}: ${issue.message}` : issue.message);
+    faults.push(field ? `${spelled(key, field, chosen.get(key), environment)}: ${issue.message}` : issue.message);
   }
   return { config: whole.success ? whole.data : undefined, faults };
 }
 
-function spelled(key: string, field: z.ZodType, given: Given | undefined): string {
-  if (!given) return `${envName(key)} (${flagName(key)}), not set`;
+function spelled(key: string, field: z.ZodType, given: Given | undefined, environment: Environment): string {
+  const variable = isArgumentOnly(field) ? undefined : variableOf(key, environment);
+  if (!given) return `${variable === undefined ? flagName(key) : `${variable} (${flagName(key)})`}, not set`;
   return given.spell(shownValue(given.value, isSecret(field)));
 }
 

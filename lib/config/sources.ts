@@ -23,7 +23,12 @@ export interface KnownName {
   /** camelCase. */
   name: string;
   isFlag: boolean;
+  /** Given several times, all values are meant; otherwise the last. */
+  isList: boolean;
 }
+
+/** What a command reads of the environment: variables of its settings' names, those under a prefix, or nothing. */
+export type Environment = "own names" | "nothing" | { prefix: string };
 
 export function flagName(name: string): string {
   return `--${kebabCase(name)}`;
@@ -33,19 +38,37 @@ export function envName(name: string): string {
   return kebabCase(name).replaceAll("-", "_").toUpperCase();
 }
 
+/** The variable that sets it; undefined when none does. */
+export function variableOf(name: string, environment: Environment): string | undefined {
+  if (environment === "nothing") return undefined;
+  return `${environment === "own names" ? "" : environment.prefix}${envName(name)}`;
+}
+
 export function kebabCase(name: string): string {
   return name.replaceAll(/([a-z0-9])([A-Z])/g, "$1-$2").toLowerCase();
 }
 
-/** `--name value`, `--name=value`, `--flag`, `--no-flag`. The last of several wins, so that wrappers can be overruled. */
-export function readArguments(argv: readonly string[], known: readonly KnownName[]): Source {
+/**
+ * `--name value`, `--name=value`, `--flag`, `--no-flag`. The last of several wins, so that wrappers can be overruled.
+ * Operands are what remains, where a command takes any, and everything behind `--`.
+ */
+export function readArguments(
+  argv: readonly string[],
+  known: readonly KnownName[],
+  takesOperands: boolean,
+): Source & { operands: string[] } {
   const byFlag = new Map(known.map((each) => [flagName(each.name), each]));
   const given = new Map<string, Given>();
-  const faults: string[] = [];
+  const [faults, operands]: [string[], string[]] = [[], []];
   for (let i = 0; i < argv.length; i++) {
     const argument = argv[i] ?? "";
+    if (takesOperands && argument === "--") {
+      operands.push(...argv.slice(i + 1));
+      break;
+    }
     if (!argument.startsWith("--")) {
-      faults.push(`${argument}: unexpected argument; settings are written --name value or --name=value`);
+      if (takesOperands && (argument === "-" || !argument.startsWith("-"))) operands.push(argument);
+      else faults.push(unexpected(argument, takesOperands));
       continue;
     }
     const equals = argument.indexOf("=");
@@ -71,9 +94,16 @@ export function readArguments(argv: readonly string[], known: readonly KnownName
       faults.push(`${flag}: takes no value; write ${flag} or ${flagName(setting.name)}=true`);
       continue;
     }
+    if (setting.isList) value = [...((given.get(setting.name)?.value as unknown[] | undefined) ?? []), value];
     given.set(setting.name, { name: setting.name, value, from: `flag ${flag}`, spell: (shown) => `${flag}=${shown}` });
   }
-  return { given: [...given.values()], faults };
+  return { given: [...given.values()], faults, operands };
+}
+
+function unexpected(argument: string, takesOperands: boolean): string {
+  const forms = "settings are written --name value or --name=value";
+  const behind = takesOperands ? "; a word that begins with a dash comes after --" : "";
+  return `${argument}: unexpected argument; ${forms}${behind}`;
 }
 
 function flagsWithoutDashes(known: readonly KnownName[]): string[] {
@@ -81,10 +111,14 @@ function flagsWithoutDashes(known: readonly KnownName[]): string[] {
 }
 
 /** Looks only at the variables of known names. A variable set to nothing counts as unset. */
-export function readEnvironment(env: Record<string, string | undefined>, known: readonly KnownName[]): Source {
+export function readEnvironment(
+  env: Record<string, string | undefined>,
+  known: readonly KnownName[],
+  environment: Environment,
+): Source {
   const given = known.flatMap(({ name }): Given[] => {
-    const variable = envName(name);
-    const value = env[variable];
+    const variable = variableOf(name, environment);
+    const value = variable === undefined ? undefined : env[variable];
     return value ? [{ name, value, from: `environment ${variable}`, spell: (shown) => `${variable}=${shown}` }] : [];
   });
   return { given, faults: [] };

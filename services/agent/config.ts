@@ -1,14 +1,12 @@
 // Settings of `millrace agent`. Environment variables carry the prefix MILLRACE_, because ID, TOKEN or COMMAND mean other
 // things in a shell.
 import { z } from "zod";
-import { parseConfig } from "#lib/config/parse.ts";
-import { duration, flag, oneOf, secret, text } from "#lib/config/settings.ts";
+import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
+import { duration, flag, oneOf, secret, several, text } from "#lib/config/settings.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 import { nameFault } from "#lib/relay-protocol/client-collectors.ts";
 import { BUILT_IN_NAMES } from "./collectors.ts";
 
-const COMMAND = "millrace agent";
-const PREFIX = "MILLRACE_";
 const INTERVAL_MS_MIN = 1_000;
 
 const agentSchema = z
@@ -18,7 +16,7 @@ const agentSchema = z
     token: secret().describe("RELAY_TOKEN of the relay service, where it has one."),
     tls: flag(false).describe("TLS to the relay service."),
     tlsCa: text().describe("PEM file with the certificate to trust, for one that no public authority has signed."),
-    command: text().describe(
+    command: several("name=cmd").describe(
       "name=CMD: a collector of your own. CMD runs by `sh -c`, as this user, whenever values are taken, for at most 9 s, and prints a number. May be given several times on the command line.",
     ),
     interval: duration("0s", { bareUnit: "s" })
@@ -58,43 +56,25 @@ export interface AgentConfig extends Pick<z.output<typeof agentSchema>, "token" 
   intervalMs: number;
 }
 
-export type AgentConfigOutcome =
-  | { kind: "config"; config: AgentConfig }
-  | { kind: "text"; text: string; exitCode: 0 | 2 };
+const COMMAND_LINE: CommandLine<typeof agentSchema> = {
+  command: "millrace agent",
+  summary: "Measures this host and answers a relay service's polls.",
+  schema: agentSchema,
+  forms: ["[settings]"],
+  environment: { prefix: "MILLRACE_" },
+};
+
+export type AgentConfigOutcome = { kind: "config"; config: AgentConfig } | TextOutcome;
 
 /** Settings, or what to print and to end with. */
 export function parseAgentConfig(argv: readonly string[], env: Record<string, string | undefined>): AgentConfigOutcome {
-  const { given, rest } = takeCommands(argv);
-  const own = Object.entries(env).filter(([name]) => name.startsWith(PREFIX));
-  const outcome = parseConfig(agentSchema, {
-    argv: rest,
-    env: Object.fromEntries(own.map(([name, value]) => [name.slice(PREFIX.length), value])),
-    command: COMMAND,
-    summary: "Measures this host and answers a relay service's polls.",
-  });
-  if (outcome.kind === "help") return { kind: "text", text: withOwnNames(outcome.text), exitCode: 0 };
-  if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
+  const outcome = parseCommand(COMMAND_LINE, { argv, env });
+  if (outcome.kind === "text") return outcome;
   const { server = "", id = "", command, interval, ...others } = outcome.config;
-  const commands = parseCommands(given.length > 0 || command === undefined ? given : [command]);
-  if (typeof commands === "string") return { kind: "text", text: `${COMMAND}: ${commands}\n`, exitCode: 2 };
+  const commands = parseCommands(command);
+  if (typeof commands === "string") return usageFault(COMMAND_LINE, commands);
   const address = parseAddress(server) as { host: string; port: number }; // The schema has seen to it.
   return { kind: "config", config: { ...others, ...address, id, commands, intervalMs: interval } };
-}
-
-/** parseConfig keeps the last of several values; of commands all are meant. */
-function takeCommands(argv: readonly string[]): { given: string[]; rest: string[] } {
-  const given: string[] = [];
-  const rest: string[] = [];
-  for (let i = 0; i < argv.length; i++) {
-    const argument = argv[i] ?? "";
-    const next = argv[i + 1];
-    if (argument.startsWith("--command=")) given.push(argument.slice("--command=".length));
-    else if (argument === "--command" && next !== undefined && !next.startsWith("--")) {
-      given.push(next);
-      i++;
-    } else rest.push(argument);
-  }
-  return { given, rest };
 }
 
 /** Text: what is wrong. */
@@ -119,9 +99,4 @@ function parseAddress(text: string): { host: string; port: number } | undefined 
   const host = bracketed ?? plain;
   const port = Number(digits);
   return host !== undefined && port >= 1 && port <= 65_535 ? { host, port } : undefined;
-}
-
-/** Variables under the names that are read here. */
-function withOwnNames(help: string): string {
-  return help.replaceAll(/^( {2}--[a-z-]+(?: <[^>]+>)? +)([A-Z][A-Z_]+)/gm, `$1${PREFIX}$2`);
 }

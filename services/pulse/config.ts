@@ -1,16 +1,14 @@
 // Settings of `millrace pulse`: pulse's names, defaults and corrections, as the settings of the standalone's parts.
 import { z } from "zod";
-import { parseConfig } from "#lib/config/parse.ts";
+import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
 import { flag, oneOf, port, type Setting, secret, settingInfo, text } from "#lib/config/settings.ts";
 import { tlsSettings } from "#lib/config/tls-settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 import { packageVersion } from "#lib/process/version.ts";
 import { type StandaloneConfig, standaloneSchema } from "../standalone/config.ts";
-import { letterOf, withLongNames } from "./arguments.ts";
 
 const COMMAND = "millrace pulse";
-const SUMMARY = "pulse's server in one process: history API, relays, alerts. Nothing else to install.";
 /** What everybody knows keeps nobody out. */
 const KNOWN_TOKEN = "secret";
 const BEAT_SECONDS_DEFAULT = 30;
@@ -118,24 +116,52 @@ export interface PulseConfig {
   warnings: readonly string[];
 }
 
-export type PulseOutcome = { kind: "config"; config: PulseConfig } | { kind: "text"; text: string; exitCode: 0 | 2 };
+/** pulse's flags of one letter. */
+const LETTERS: Readonly<Record<string, string>> = {
+  s: "server",
+  H: "http-listen-address",
+  S: "server-listen-address",
+  i: "influx-address",
+  k: "kapacitor-address",
+  m: "mist-address",
+  M: "mist-token",
+  l: "log-level",
+  C: "cors-allow",
+  I: "insecure",
+  t: "token",
+  p: "poll-interval",
+  b: "beat-interval",
+  a: "aggregate-interval",
+  r: "retention",
+  c: "config-file",
+  v: "version",
+  h: "help",
+};
+
+const COMMAND_LINE: CommandLine<typeof pulseSchema> = {
+  command: COMMAND,
+  summary: "pulse's server in one process: history API, relays, alerts. Nothing else to install.",
+  schema: pulseSchema,
+  forms: ["[settings]"],
+  environment: "nothing",
+  letters: LETTERS,
+};
+
+export type PulseOutcome = { kind: "config"; config: PulseConfig } | TextOutcome;
 
 /** Settings, or what to print and to end with. Reads no environment: pulse has none. */
 export function parsePulse(argv: readonly string[], readFile?: (path: string) => string): PulseOutcome {
-  const long = withLongNames(argv);
-  if (long.includes("--version")) return { kind: "text", text: `pulse ${packageVersion()} (millrace)\n`, exitCode: 0 };
-  const input = { env: {}, command: COMMAND, summary: SUMMARY, ...(readFile ? { readFile } : {}) };
-  const toml = configFileOf(long);
-  if (toml?.toLowerCase().endsWith(".toml")) {
+  const toml = argv.find((each) => /\.toml$/i.test(each));
+  if (toml !== undefined) {
     const remedy =
       'write its keys as YAML, "poll-interval: 60" for "poll-interval = 60", into a file that ends in .yaml';
-    return { kind: "text", text: `${COMMAND}: ${toml}: TOML is not read: ${remedy}\n`, exitCode: 2 };
+    return usageFault(COMMAND_LINE, `${toml}: TOML is not read: ${remedy}`);
   }
-  const outcome = parseConfig(pulseSchema, { ...input, argv: long });
-  if (outcome.kind === "help") return { kind: "text", text: withLetters(outcome.text), exitCode: 0 };
-  if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
-  if (!outcome.config.server) return parsePulse(["--help"]);
-  return { kind: "config", config: translate(outcome.config) };
+  const outcome = parseCommand(COMMAND_LINE, { argv, env: {}, readFile });
+  if (outcome.kind === "text") return outcome;
+  const { version, server } = outcome.config;
+  if (version) return { kind: "text", text: `pulse ${packageVersion()} (millrace)\n`, exitCode: 0 };
+  return server ? { kind: "config", config: translate(outcome.config) } : parsePulse(["--help"]);
 }
 
 function translate(settings: PulseSettings): PulseConfig {
@@ -207,22 +233,4 @@ function parseAddress(raw: string): Address | undefined {
   const host = bracketed ?? plain;
   const number = Number(digits);
   return host !== undefined && number <= 65_535 ? { host: host === "" ? "0.0.0.0" : host, port: number } : undefined;
-}
-
-function configFileOf(argv: readonly string[]): string | undefined {
-  const at = argv.findLastIndex((each) => each === "--config-file" || each.startsWith("--config-file="));
-  const given = argv[at] ?? "";
-  return given.includes("=") ? given.slice(given.indexOf("=") + 1) : argv[at + 1];
-}
-
-/** pulse reads no environment; where the text has a variable it gets the letter instead. */
-function withLetters(help: string): string {
-  return help
-    .replace("each as flag, environment variable or key in the configuration file", "each as flag or key in the file")
-    .replace("A flag wins over the environment, the environment over the file", "A flag wins over the file")
-    .replaceAll(/^( {2}--([a-z-]+)(?: <[^>]+>)? +)[A-Z][A-Z_]+(?:, )?/gm, (_, flagText: string, name: string) => {
-      const letter = letterOf(name);
-      return letter === undefined ? flagText : `${flagText}-${letter}  `;
-    })
-    .replaceAll(/ +$/gm, "");
 }
