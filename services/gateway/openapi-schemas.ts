@@ -47,7 +47,7 @@ const BATCH = {
   Batch: object(["batch"], {
     api_key: { type: "string" },
     batch: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/BatchEvent" } },
-    sent_at: { type: "string", format: "date-time", description: "The caller's clock, to correct times by." },
+    sent_at: { type: "string", format: "date-time", description: "The caller's clock; corrects browsers' times." },
     check_stored: { type: "boolean", description: "Look each uuid up among the stored rows, however old." },
     historical_migration: { type: "boolean", description: "Without effect." },
   }),
@@ -55,7 +55,7 @@ const BATCH = {
     event: { type: "string", description: "Without one the event is dropped." },
     distinct_id: { type: "string", description: "Or among the properties; without one the event is dropped." },
     properties: { type: "object" },
-    timestamp: { type: "string", description: "RFC 3339 or another usual form; absent: the receive time." },
+    timestamp: { type: "string", description: "RFC 3339 or another form of one meaning; absent: the receive time." },
     uuid: { ...ID, description: "The idempotency key; ignored when it is no UUID." },
     api_key: { type: "string" },
   }),
