@@ -9,7 +9,7 @@ export class BodyStalledError extends Error {
 export interface BodyPatience {
   /** Time for the next bytes of a body that has begun. */
   idleMs: number;
-  /** Time spent waiting for all bytes of one message. */
+  /** Time spent waiting for all bytes of one message of a stream; the listener bounds other requests. */
   messageMs: number;
 }
 
@@ -34,7 +34,7 @@ export async function* bodyChunks(
       next = await chunks.next();
     } else {
       const begun = performance.now();
-      next = await within(chunks.next(), Math.min(idleMs, messageMs - waitedMs));
+      next = await within(chunks.next(), frames ? Math.min(idleMs, messageMs - waitedMs) : idleMs);
       waitedMs += performance.now() - begun;
     }
     if (next.done) return;

@@ -11,10 +11,11 @@ import { callH1, envelope, exchangeRaw } from "../kit/http-calls.ts";
 import { RPC_BODY, SINGLE, send, WIRES, type Wire } from "../kit/stranger-calls.ts";
 
 const MiB = 1024 * 1024;
+const SLOW = { timeout: 10_000 };
 const BOUND = 4 * MiB;
 const SETTINGS = {
   ...{ publicApiKeys: [KEY], secretApiKeys: [SECRET], allowedOrigins: [ORIGIN], trustedProxies: ["loopback"] },
-  ...{ maxBytesInFlight: BOUND, bodyIdleTimeout: 400, headersTimeout: 1_000, requestTimeout: 1_500 },
+  ...{ maxBytesInFlight: BOUND, bodyIdleTimeout: 60_000 },
 };
 const wires = Object.entries(WIRES);
 const wire = (name: string) => WIRES[name] as Wire;
@@ -24,7 +25,7 @@ beforeEach(async () => {
   gateway = await startTestGateway(SETTINGS);
 });
 afterEach(async () => {
-  await expect.poll(() => inFlight()).toBe(0);
+  await expect.poll(() => inFlight(), SLOW).toBe(0);
   await gateway[Symbol.asyncDispose]();
 });
 
@@ -102,7 +103,7 @@ describe("a body that unpacks to 20 MB, sent 30 times at once, costs no more mem
 describe("who holds room keeps nobody else out", () => {
   it("strangers, neither callers with a key nor strangers from elsewhere nor pages", async () => {
     await using _held = await holdBodies("/batch/", 20, 100_000, from10("10.0.0.1"));
-    await expect.poll(() => inFlight()).toBeGreaterThan(400_000);
+    await expect.poll(() => inFlight(), SLOW).toBeGreaterThan(400_000);
     await expectServed();
     await expectServed({ "x-api-key": KEY });
     const inBody = (key: string) => Buffer.from(JSON.stringify({ batch: [EVENT], api_key: key }));
@@ -128,7 +129,7 @@ describe("who holds room keeps nobody else out", () => {
     "%s: a public key, neither others with the same key nor with another",
     async (path) => {
       await using _held = await holdBodies(path, 20, 500_000, `X-Api-Key: ${KEY}\r\n${from10("10.0.0.1")}`);
-      await expect.poll(() => inFlight()).toBeGreaterThan(1_400_000);
+      await expect.poll(() => inFlight(), SLOW).toBeGreaterThan(1_400_000);
       await expectServed();
       await expectServed({ "x-api-key": KEY, ...from("10.0.0.2") });
     },
@@ -143,7 +144,7 @@ describe("who holds room keeps nobody else out", () => {
     stream.on("error", () => {}).resume();
     const message = envelope(Buffer.alloc(BOUND + MiB, " "));
     stream.write(message.subarray(0, BOUND));
-    await expect.poll(() => inFlight()).toBeGreaterThan(BOUND / 2);
+    await expect.poll(() => inFlight(), SLOW).toBeGreaterThan(BOUND / 2);
     await expectServed();
     await expectServed({ "x-api-key": KEY, ...from("10.0.0.2") });
     session.destroy();
@@ -155,6 +156,12 @@ function from10(address: string): string {
 }
 
 describe("a body that stands still is given up soon, and its caller hears of it", () => {
+  beforeEach(async () => {
+    await gateway[Symbol.asyncDispose]();
+    const times = { bodyIdleTimeout: 400, headersTimeout: 1_000, requestTimeout: 1_500 };
+    gateway = await startTestGateway({ ...SETTINGS, ...times });
+  });
+
   const bodies = wires.filter(([, { h2 }]) => !h2);
   it.each(bodies)("%s", async (_name, each) => {
     const head = `POST ${each.path} HTTP/1.1\r\nHost: a\r\nX-Api-Key: ${SECRET}\r\nContent-Type: ${each.type}\r\nContent-Length: 100\r\n\r\n{`;
