@@ -93,8 +93,8 @@ describe("settings", () => {
     await expect(page).toMatchFileSnapshot("../../docs/settings.md");
   });
 
-  it("in the README have the defaults and meanings of --help", () => {
-    const rows = [...read("README.md").matchAll(/^\| `([A-Z_]+)` +\| (.*?) *\| (\w+) +\| (.*?) +\|$/gm)];
+  it("in docs/configuration.md have the defaults and meanings of --help", () => {
+    const rows = [...read("docs/configuration.md").matchAll(/^\| `([A-Z_]+)` +\| (.*?) *\| (\w+) +\| (.*?) +\|$/gm)];
     expect(rows.length).toBeGreaterThan(10);
     for (const [row, variable, defaultText, command = "", meaning] of rows) {
       const setting = settings.get(command)?.find((each) => each.variable === variable);
@@ -175,9 +175,9 @@ it("every decision is listed", () => {
   expect(pages.filter((page) => page !== "README.md" && !list.includes(`](${page})`))).toEqual([]);
 });
 
-it("limits in the README are those of the code", async () => {
-  const readme = read("README.md");
-  const rows = [...readme.slice(readme.indexOf("## Limits")).matchAll(/^\| (.*?) +\| (.*?) +\| /gm)];
+it("limits in docs/configuration.md are those of the code", async () => {
+  const page = read("docs/configuration.md");
+  const rows = [...page.slice(page.indexOf("## Limits")).matchAll(/^\| (.*?) +\| (.*?) +\| /gm)];
   const limits = new Map(rows.map(([, what, limit]) => [what, limit]));
   const { eventNameBytes, distinctIdBytes, sourceBytes, propertyKeys, propertyDepth } = DEFAULT_LIMITS;
   const written = (n: number) => n.toLocaleString("en-US");

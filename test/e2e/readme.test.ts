@@ -1,4 +1,5 @@
-// The README is run: every command in it, in order, in a shell, against a started standalone.
+// The README, the tour and the page on Kafka are run: every command, in their order, in a shell, against a started
+// standalone.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
@@ -10,7 +11,9 @@ import { isExpectedOutput, readSteps, type Step } from "../kit/readme.ts";
 import { type RunningStandalone, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const steps = readSteps(await readFile(join(ROOT, "README.md"), "utf8"));
+const PAGES = ["README.md", "docs/tour.md", "docs/kafka.md"];
+const texts = await Promise.all(PAGES.map((page) => readFile(join(ROOT, page), "utf8")));
+const steps = texts.flatMap((markdown, index) => readSteps(markdown).map((step) => ({ ...step, page: PAGES[index] })));
 const ofKind = (kind: Step["kind"]) => steps.filter((step) => step.kind === kind);
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
@@ -94,16 +97,16 @@ it("npm start prints what the README shows", () => {
 
 it("every command that is run has its output beside it", () => {
   const without = ofKind("run").filter(({ expected }) => expected === undefined);
-  expect(without.map(({ line, command }) => `line ${line}: ${command}`)).toEqual([]);
+  expect(without.map(({ page, line, command }) => `${page}, line ${line}: ${command}`)).toEqual([]);
   expect(ofKind("run").length).toBeGreaterThan(8);
 });
 
-it.each(ofKind("run"))("line $line prints what the README says", async (step) => {
+it.each(ofKind("run"))("$page, line $line prints what stands below it", async (step) => {
   if (!ONLY_READS.test(step.command)) return await expectStep(step);
   await vi.waitFor(() => expectStep(step), { timeout: SETTLE_MS_MAX, interval: 100 });
 });
 
-it.each(ofKind("check"))("line $line names settings that exist", async ({ command }) => {
+it.each(ofKind("check"))("$page, line $line names settings that exist", async ({ command }) => {
   const { code, stdout, stderr } = await shell(`${command.trim()} --check-config`);
   expect(code, stderr).toBe(0);
   expect(stdout).toContain("configuration ok");
