@@ -16,7 +16,7 @@ import { createService, type Service } from "../test/kit/service.ts";
 import { startTcpProxy, type TcpProxy } from "../test/kit/tcp-proxy.ts";
 import { type ClickHouseProxy, startClickHouseProxy } from "./clickhouse-proxy.ts";
 import { API_KEYS } from "./event-source.ts";
-import { CONSUMERS, GATEWAYS } from "./kinds.ts";
+import { CONSUMERS, GATEWAYS, TOKENS_REMEMBERED } from "./kinds.ts";
 import { onlyChildOf } from "./os-processes.ts";
 
 export interface Cluster extends AsyncDisposable {
@@ -26,8 +26,10 @@ export interface Cluster extends AsyncDisposable {
   clickhouse: Service;
   /** The process that owns the tables; the endpoint's child. */
   enginePid(): Promise<number>;
-  /** Between the consumers and `clickhouseProxy`. */
+  /** Between the consumers' own links and `clickhouseProxy`. */
   clickhouseLink: TcpProxy;
+  /** Between a consumer, by its index, and `clickhouseLink`. */
+  consumerLinks: readonly TcpProxy[];
   /** Between `clickhouseLink` and ClickHouse. */
   clickhouseProxy: ClickHouseProxy;
   gateways: readonly Service[];
@@ -81,10 +83,18 @@ export async function startCluster(): Promise<Cluster> {
   };
   const migrated = await run(["migrate"]);
   if (migrated.exitCode !== 0) throw new Error(`millrace migrate ended with ${migrated.exitCode}:\n${migrated.output}`);
+  const warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "millrace" });
+  stack.defer(() => warehouse.close());
+  for (const table of ["events_raw", "points", "log_outcomes", "dead_letters"]) {
+    const window = `non_replicated_deduplication_window = ${TOKENS_REMEMBERED}`;
+    await warehouse.command(`ALTER TABLE ${table} MODIFY SETTING ${window}`);
+  }
 
   const clockFile = (name: string) => join(directory, `clock-${name}`);
   const ownEnv = (name: string) => ({ ...env, ...clockEnvironment(clockFile(name)) });
-  const services = createServices(stack, ownEnv, `http://127.0.0.1:${clickhouseLink.port}`, onEnded);
+  const consumerLinks: TcpProxy[] = [];
+  for (const _ of CONSUMERS) consumerLinks.push(stack.use(await startTcpProxy({ targetPort: clickhouseLink.port })));
+  const services = createServices(stack, ownEnv, [...consumerLinks, clickhouseLink], onEnded);
   const { gateways, consumers, spareConsumer } = services;
   await Promise.all([...gateways, ...consumers].map((service) => service.start()));
   await Promise.all(consumers.map((consumer) => consumer.process.logged("partition assigned")));
@@ -95,8 +105,6 @@ export async function startCluster(): Promise<Cluster> {
 
   const log = createKafkaLog({ brokers: [kafkaAddress], clientId: "chaos", logger: pino({ level: "silent" }) });
   stack.defer(() => log.close());
-  const warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "millrace" });
-  stack.defer(() => warehouse.close());
   const all = [clickhouse, ...gateways, ...consumers, spareConsumer];
   const owned = stack.move();
   return {
@@ -105,6 +113,7 @@ export async function startCluster(): Promise<Cluster> {
     clickhouse,
     enginePid,
     clickhouseLink,
+    consumerLinks,
     clickhouseProxy,
     ...services,
     gatewayLinks,
@@ -123,7 +132,7 @@ export async function startCluster(): Promise<Cluster> {
 function createServices(
   stack: AsyncDisposableStack,
   ownEnv: (name: string) => Record<string, string>,
-  clickhouseUrl: string,
+  toClickHouse: readonly TcpProxy[],
   onEnded: (account: string) => void,
 ): Pick<Cluster, "gateways" | "consumers" | "spareConsumer"> {
   const makeGateway = (name: string) => {
@@ -131,7 +140,8 @@ function createServices(
     const env = { ...ownEnv(name), ...keys, PORT: "0" };
     return stack.use(createService({ name, command: "gateway", env, readyMessage: "gateway listening", onEnded }));
   };
-  const makeConsumer = (name: string) => {
+  const makeConsumer = (name: string, index: number) => {
+    const clickhouseUrl = `http://127.0.0.1:${toClickHouse[index]?.port}`;
     // Debug lines name the batches: what a consumer did is to be found out afterwards.
     const env = { ...ownEnv(name), CONSUMER_PORT: "0", CLICKHOUSE_URL: clickhouseUrl, LOG_LEVEL: "debug" };
     const readyMessage = "health and metrics are served";
@@ -140,7 +150,7 @@ function createServices(
   return {
     gateways: GATEWAYS.map(makeGateway),
     consumers: CONSUMERS.map(makeConsumer),
-    spareConsumer: makeConsumer(`consumer-${CONSUMERS.length + 1}`),
+    spareConsumer: makeConsumer(`consumer-${CONSUMERS.length + 1}`, CONSUMERS.length),
   };
 }
 

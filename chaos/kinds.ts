@@ -22,6 +22,12 @@ export const CONSUMERS = ["consumer-1", "consumer-2", "consumer-3"] as const;
 const ZOMBIE_MS = [12_000, 16_000] as const;
 const CLICKHOUSE_MS = [3_000, 8_000] as const;
 
+/**
+ * Tokens that each table remembers here, instead of 10,000: what all consumers insert in some twelve seconds, which is
+ * longer than an insert may follow its marker. A cut of one consumer lasts until the others have inserted more than that.
+ */
+export const TOKENS_REMEMBERED = 100;
+
 export const KINDS = {
   kill_gateway: { lane: "process", targets: GATEWAYS, holdMs: [500, 4_000], overheadMs: 2_000 },
   kill_consumer: { lane: "process", targets: CONSUMERS, holdMs: [500, 4_000], overheadMs: 4_000 },
@@ -39,6 +45,7 @@ export const KINDS = {
   reset_gateway: { lane: "link", targets: GATEWAYS, holdMs: [1_500, 4_000], overheadMs: 1_000 },
   reset_broker: { lane: "link", targets: ["broker"], holdMs: [1_500, 4_000], overheadMs: 1_000 },
   reset_clickhouse: { lane: "link", targets: ["clickhouse"], holdMs: [1_500, 4_000], overheadMs: 1_000 },
+  cut_consumer: { lane: "link", targets: CONSUMERS, holdMs: [16_000, 20_000], overheadMs: 12_000 },
   status_500: { lane: "link", targets: ["clickhouse"], holdMs: CLICKHOUSE_MS, overheadMs: 500 },
   status_503: { lane: "link", targets: ["clickhouse"], holdMs: CLICKHOUSE_MS, overheadMs: 500 },
   hang: { lane: "link", targets: ["clickhouse"], holdMs: [4_000, 13_000], overheadMs: 500 },

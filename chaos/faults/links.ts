@@ -2,7 +2,8 @@
 import { askMetadata } from "../../test/kit/kafka.ts";
 import type { TcpProxy } from "../../test/kit/tcp-proxy.ts";
 import type { ClickHouseFault } from "../clickhouse-proxy.ts";
-import { type Fault, type FaultContext, hold, serviceOf, until } from "./fault.ts";
+import { TOKENS_REMEMBERED } from "../kinds.ts";
+import { type Fault, type FaultContext, hold, logged, serviceOf, until } from "./fault.ts";
 
 /** A fault on a way that nobody uses now, because another fault is at work behind it, waits for somebody to use it. */
 const SEEN_MS_MAX = 30_000;
@@ -52,6 +53,47 @@ async function reset(context: FaultContext, link: TcpProxy) {
   if (count === 0) throw new Error("there was no connection to reset");
   return { proof: `${count} connections reset` };
 }
+
+/**
+ * One consumer cannot reach ClickHouse, or hears nothing of it, while it keeps its partitions and the others go on until
+ * ClickHouse has forgotten what it sent. Beforehand its answers are held, so that an insert of its lands unseen.
+ */
+export const cutConsumer: Fault = async (context) => {
+  const { cluster, random, target } = context;
+  const consumer = serviceOf(cluster.consumers, target);
+  const link = cluster.consumerLinks[cluster.consumers.indexOf(consumer)] as TcpProxy;
+  const others = cluster.consumers.filter((one) => one !== consumer);
+  // Each batch of theirs is an insert. A consumer that is killed meanwhile begins a new account.
+  const stored = () => others.reduce((sum, { process }) => sum + logged(process, "batch stored").length, 0);
+  const how = random.pick(["refuse", "answers", "silence"] as const);
+  const begun = performance.now();
+  let seen = stored();
+  let tokens = 0;
+  const count = () => {
+    const now = stored();
+    tokens += now > seen ? now - seen : 0;
+    seen = now;
+    return tokens;
+  };
+  try {
+    link.blackhole(true, "back");
+    await hold(context, ANSWERS_HELD_MS);
+    if (how === "refuse") link.refuse(true);
+    else link.blackhole(true, how === "answers" ? "back" : undefined);
+    link.resetAll();
+    await hold(context, context.holdMs - ANSWERS_HELD_MS);
+    await until(context, "the others insert more than is remembered", SEEN_MS_MAX, () => count() > TOKENS_REMEMBERED);
+  } finally {
+    link.refuse(false);
+    link.blackhole(false);
+    link.resetAll();
+  }
+  const seconds = Math.round((performance.now() - begun) / 1000);
+  return { proof: `${how} for ${seconds} s, in which the others stored ${tokens} batches` };
+};
+
+/** Long enough for every partition of the consumer to have an insert under way. */
+const ANSWERS_HELD_MS = 2_500;
 
 /** `always`: every request is hit; else the probability is drawn, so that some get through. */
 export function clickHouseFault(kind: ClickHouseFault, always: boolean): Fault {

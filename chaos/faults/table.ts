@@ -2,7 +2,7 @@
 import type { FaultKind } from "../kinds.ts";
 import { clockConsumer, clockGateway } from "./clocks.ts";
 import type { Fault } from "./fault.ts";
-import { clickHouseFault, resetBroker, resetClickHouse, resetGateway, slowBroker } from "./links.ts";
+import { clickHouseFault, cutConsumer, resetBroker, resetClickHouse, resetGateway, slowBroker } from "./links.ts";
 import { expireOffsets, wipeTopic } from "./log.ts";
 import {
   changeConsumers,
@@ -35,6 +35,7 @@ export const FAULTS: Record<FaultKind, Fault> = {
   reset_gateway: resetGateway,
   reset_broker: resetBroker,
   reset_clickhouse: resetClickHouse,
+  cut_consumer: cutConsumer,
   status_500: clickHouseFault("status_500", true),
   status_503: clickHouseFault("status_503", true),
   hang: clickHouseFault("hang", true),

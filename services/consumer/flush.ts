@@ -96,7 +96,7 @@ export function createFlusher(deps: FlushDeps): Flusher {
     if (isTooLarge(prepared)) return { kind: "too large" };
     if (prepared.rowCount === 0) return { kind: "no rows" };
     await markers.set(range);
-    const { refused, isDoubtful } = await insertRows(prepared, tokenOf(range), range);
+    const { refused, isDoubtful } = await insertRows(prepared, tokenOf(range), range, fates);
     return refused && { kind: "refused", error: refused, isDoubtful };
   }
 
@@ -138,7 +138,7 @@ export function createFlusher(deps: FlushDeps): Flusher {
       if (round > 0) logger.warn({ ...range, missing: records.length - fates.size, round }, "repairing a range");
       // The range's own token first: an insert of it that is still under way somewhere must not land beside this one.
       const token = round === 0 ? tokenOf(range) : `${tokenOf(range)}:r${round}`;
-      const rows = await insertRows(part, token, range);
+      const rows = await insertRows(part, token, range, fates);
       if (rows.refused) return { kind: "refused", error: rows.refused, isDoubtful: true };
       const { refused } = await insertOutcomes(part, token, range, true);
       if (!refused) continue;

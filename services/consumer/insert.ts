@@ -1,12 +1,13 @@
 // What was prepared of a range, into its tables: retried while ClickHouse is away, never sent after the range went to
-// another owner.
+// another owner. An attempt that had no answer may have landed, and ClickHouse forgets its token after the next 10,000
+// inserts of all partitions, which may be minutes: so before the rows are sent again it is asked whether they are there.
 import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Assignment } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Marker, MarkerKeeper } from "#lib/ledger/marker.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/ledger/outcome-rows.ts";
-import type { StoredOffsets } from "#lib/ledger/stored.ts";
+import type { Fate, StoredOffsets } from "#lib/ledger/stored.ts";
 import type { RowTable } from "#lib/ledger/stored-topics.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
@@ -42,8 +43,21 @@ export interface InsertResult {
   refused?: WarehouseError;
 }
 
+interface Insertion {
+  table: string;
+  columns: readonly string[];
+  rows: Uint8Array;
+  token: string;
+  range: Marker;
+  /** Whether something of it is stored. One insert is one block, so then all of it is, or is being looked into. */
+  isThere(): Promise<boolean>;
+}
+
+type FatesByOffset = ReadonlyMap<number, Fate>;
+
 export interface Inserter {
-  insertRows(prepared: Prepared, token: string, range: Marker): Promise<InsertResult>;
+  /** `known`: what was stored of the range before. */
+  insertRows(prepared: Prepared, token: string, range: Marker, known?: FatesByOffset): Promise<InsertResult>;
   /** `isRepeated`: an insert under this token may have been sent before, by whomever. */
   insertOutcomes(prepared: Prepared, token: string, range: Marker, isRepeated: boolean): Promise<InsertResult>;
   /** Asks ClickHouse, for as long as it is away. */
@@ -55,9 +69,22 @@ export interface Inserter {
 export function createInserter(deps: InsertDeps): Inserter {
   const { assignment, origin, warehouse, stored, markers, metrics, logger } = deps;
 
-  async function insertRows({ rowCount, rows }: Prepared, token: string, range: Marker): Promise<InsertResult> {
+  async function insertRows(
+    { rowCount, rows }: Prepared,
+    token: string,
+    range: Marker,
+    known?: FatesByOffset,
+  ): Promise<InsertResult> {
     if (rowCount === 0) return { isDoubtful: false };
-    return insert(deps.table.name, deps.table.columns, rows, token, range);
+    const { name: table, columns } = deps.table;
+    // A row that was erased meanwhile had landed.
+    const isThere = () => isAnyStored(range, (fate, offset) => isRow(fate) && !known?.has(offset));
+    return insert({ table, columns, rows, token, range, isThere });
+  }
+
+  async function isAnyStored({ from, to }: Marker, isNew: (fate: Fate, offset: number) => boolean): Promise<boolean> {
+    const { byOffset } = await stored.fates(from, to);
+    return [...byOffset].some(([offset, fate]) => isNew(fate, offset));
   }
 
   /** Letters before outcomes: an outcome "dead_letter" means that the bytes are there. */
@@ -73,7 +100,9 @@ export function createInserter(deps: InsertDeps): Inserter {
       if (letters.refused) return letters;
     }
     const rows = Buffer.concat(outcomes.map((one) => outcomeRow(origin, one, one.outcome, one.detail)));
-    return insert("log_outcomes", OUTCOME_COLUMNS, rows, token, range);
+    const offsets = new Set(outcomes.map(({ offset }) => offset));
+    const isThere = () => isAnyStored(range, (fate, offset) => fate !== "row" && offsets.has(offset));
+    return insert({ table: "log_outcomes", columns: OUTCOME_COLUMNS, rows, token, range, isThere });
   }
 
   async function insertLetters(
@@ -93,8 +122,13 @@ export function createInserter(deps: InsertDeps): Inserter {
       const rows = Buffer.concat(
         missing.map(({ record, errorClass, error }) => deadLetterRow(origin, record, errorClass, error)),
       );
-      const ownToken = round === 0 ? token : `${token}:d${round}`;
-      const result = await insert("dead_letters", DEAD_LETTER_COLUMNS, rows, ownToken, range);
+      const insertion = { table: "dead_letters", columns: DEAD_LETTER_COLUMNS, rows, range };
+      const wanted = missing;
+      const isThere = async () => {
+        const present = await stored.deadLetters(range.from, range.to);
+        return wanted.some(({ record }) => present.has(record.offset));
+      };
+      const result = await insert({ ...insertion, token: round === 0 ? token : `${token}:d${round}`, isThere });
       if (result.refused) return result;
       isDoubtful ||= result.isDoubtful;
       if (!isDoubtful) return result;
@@ -118,18 +152,13 @@ export function createInserter(deps: InsertDeps): Inserter {
     return letters.filter(isMissing(present));
   }
 
-  async function insert(
-    table: string,
-    columns: readonly string[],
-    rows: Uint8Array,
-    token: string,
-    range: Marker,
-  ): Promise<InsertResult> {
+  async function insert({ range, isThere, ...insertion }: Insertion): Promise<InsertResult> {
     let unanswered = 0;
     const attempt = async () => {
+      if (unanswered > 0 && (await hasLandedMeanwhile(range, isThere))) return;
       await markers.refresh(range, INSERT_DEADLINE_MS);
       try {
-        await send({ table, columns, rows, token, signal: assignment.lost });
+        await send({ ...insertion, signal: assignment.lost });
       } catch (error) {
         // What met the open breaker was not sent.
         const isSent = !(error instanceof BreakerOpenError);
@@ -143,6 +172,18 @@ export function createInserter(deps: InsertDeps): Inserter {
     } catch (error) {
       if (!(error instanceof WarehouseError)) throw error;
       return { isDoubtful: unanswered > 0, refused: error };
+    }
+  }
+
+  /** False: nothing of it was there a moment ago, and the partition is still ours. */
+  async function hasLandedMeanwhile(range: Marker, isThere: () => Promise<boolean>): Promise<boolean> {
+    for (;;) {
+      // A refused question is no refusal of the rows.
+      if (await retrying(isThere)) return true;
+      const answered = deps.clock.monotonicMs();
+      await markers.refresh(range, INSERT_DEADLINE_MS);
+      // The log made us wait: what was on its way may have landed meanwhile, and its token may be forgotten.
+      if (deps.clock.monotonicMs() - answered <= INSERT_DEADLINE_MS) return false;
     }
   }
 
@@ -170,4 +211,8 @@ export function createInserter(deps: InsertDeps): Inserter {
   }
 
   return { insertRows, insertOutcomes, retrying, askTwice };
+}
+
+function isRow(fate: Fate): boolean {
+  return fate === "row" || fate === "erased";
 }

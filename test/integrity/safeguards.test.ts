@@ -1,18 +1,28 @@
 // One safeguard at a time is turned off, and an interleaving that needs it is played: something is lost or doubled. The same
 // interleaving with everything on loses and doubles nothing. So each safeguard is needed, and these checks can fail.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
 import type { InsertOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce, type StoredAudit } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { createMortal, createStage, eventRecord, until, withAssignments, withInsert } from "../kit/consumer.ts";
+import {
+  createMortal,
+  createStage,
+  eventRecord,
+  poisonRecord,
+  type Stage,
+  until,
+  withAssignments,
+  withInsert,
+} from "../kit/consumer.ts";
 import { createSwitches, type Safeguard, type Switches } from "../kit/safeguards.ts";
-import { closedSocket, keepTokenOnly } from "../kit/safeguards-faults.ts";
+import { closedSocket, createCut, keepTokenOnly } from "../kit/safeguards-faults.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
-/** Its events_raw remembers two tokens, where production remembers 10,000: two inserts are a long time here. */
+/** Its tables remember two tokens each, where production remembers 10,000: two inserts are a long time here. */
 let forgetful: Warehouse;
 
 beforeAll(async () => {
@@ -21,7 +31,9 @@ beforeAll(async () => {
   await clickhouse.migrate("forgetful");
   warehouse = clickhouse.warehouse("safeguards");
   forgetful = clickhouse.warehouse("forgetful");
-  await forgetful.command("ALTER TABLE events_raw MODIFY SETTING non_replicated_deduplication_window = 2");
+  for (const table of ["events_raw", "log_outcomes", "dead_letters"]) {
+    await forgetful.command(`ALTER TABLE ${table} MODIFY SETTING non_replicated_deduplication_window = 2`);
+  }
 });
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
@@ -50,14 +62,20 @@ function createGate() {
 }
 
 describe("the token", () => {
-  async function answerLost(switches: Switches, epoch: string): Promise<StoredAudit> {
+  async function lateAnswer(switches: Switches, epoch: string): Promise<StoredAudit> {
     await using stage = await createStage(warehouse, { epoch });
     await stage.append(...events(20));
     let inserts = 0;
+    let land = async () => {};
     const faulty = withInsert(async (_, insert) => {
-      // 1. The rows land, and the socket closes before the answer. 2. The consumer sends them again.
+      // 1. The socket closes while the rows are on their way. 2. The consumer asks, finds nothing, and sends them again.
+      if (inserts++ === 0) {
+        land = insert;
+        throw closedSocket();
+      }
       await insert();
-      if (inserts++ === 0) throw closedSocket();
+      // 3. The first ones land as well.
+      if (inserts === 2) await land();
     });
     stage.start({ warehouse: (inner) => switches.warehouse(faulty(inner)) });
     await stage.drained();
@@ -65,14 +83,14 @@ describe("the token", () => {
     return stage.audit();
   }
 
-  it("off: an insert repeated because its answer was lost doubles its rows", async () => {
-    const { lost, doubled } = await play(answerLost, "token");
+  it("off: an insert that lands after it was repeated doubles its rows", async () => {
+    const { lost, doubled } = await play(lateAnswer, "token");
     expect(doubled).toHaveLength(20);
     expect(lost).toEqual([]);
   });
 
   it("on: the same makes each record one row", async () => {
-    expect(await play(answerLost)).toMatchObject(exactlyOnce({ rows: 20 }));
+    expect(await play(lateAnswer)).toMatchObject(exactlyOnce({ rows: 20 }));
   });
 });
 
@@ -220,6 +238,84 @@ describe("the insert deadline", () => {
 
   it("on: it commits its marker again before it inserts, is refused, and inserts nothing", async () => {
     expect(await play(frozen)).toMatchObject(exactlyOnce({ rows: 25 }));
+  });
+});
+
+describe("the question before an insert is sent again", () => {
+  /** Of two partitions' keys, the one of `partition`. */
+  async function keyOf(stage: Stage, partition: number): Promise<string> {
+    for (let i = 0; ; i++) {
+      const [position] = await stage.log.append(EVENTS_TOPIC, [eventRecord({ key: `k${i}` })]);
+      if (position?.partition === partition) return `k${i}`;
+    }
+  }
+
+  /** `table` is that of the insert whose answer is lost; `records` make A insert into it. */
+  async function cutOff(
+    switches: Switches,
+    epoch: string,
+    { table, records }: { table: string; records: (key: string) => AppendRecord[] },
+  ): Promise<StoredAudit> {
+    await using stage = await createStage(forgetful, { epoch, partitions: 2 });
+    const [keyOfA, keyOfB] = [await keyOf(stage, 0), await keyOf(stage, 1)];
+    const link = createCut();
+    let hasLanded = false;
+    // 1. A's insert lands, and from then on nothing comes back to A from ClickHouse; the log it still reaches.
+    const a = stage.start({
+      warehouse: (inner) =>
+        switches.warehouse(
+          withInsert(async (insertion, insert) => {
+            await insert();
+            if (insertion.table !== table || hasLanded) return;
+            hasLanded = true;
+            link.cut();
+            throw closedSocket();
+          })(link.wrap(inner)),
+        ),
+    });
+    let storedByB = 0;
+    stage.start({
+      warehouse: withInsert(async (insertion, insert) => {
+        await insert();
+        if (insertion.table === table) storedByB++;
+      }),
+    });
+    await until(() => stage.log.owners(EVENTS_TOPIC).size === 2, "each has a partition");
+    await stage.log.assign(0, 0);
+    await stage.log.assign(1, 1);
+    await stage.append(...records(keyOfA));
+    await until(() => link.met() > 0, "A meets the cut");
+    // 2. B goes on, until ClickHouse has forgotten the token.
+    for (let range = 0; range < 4; range++) {
+      const before = storedByB;
+      await stage.append(...records(keyOfB));
+      await until(() => storedByB > before, "B stores");
+    }
+    // 3. A reaches ClickHouse again.
+    link.heal();
+    await stage.drained(30_000);
+    expect(a.failure()).toBeUndefined();
+    return stage.audit();
+  }
+
+  const rows = { table: "events_raw", records: (key: string) => Array.from({ length: 5 }, () => eventRecord({ key })) };
+  const letters = { table: "dead_letters", records: (key: string) => [{ ...poisonRecord, key: Buffer.from(key) }] };
+  const outcomes = { ...letters, table: "log_outcomes" };
+
+  it("off: a consumer cut off from ClickHouse alone doubles its range when it is back, its token forgotten", async () => {
+    const { lost, doubled } = await cutOff(createSwitches("ask"), "cut off", rows);
+    expect(doubled).not.toEqual([]);
+    expect(doubled.filter((place) => !place.startsWith("0:"))).toEqual([]);
+    expect(lost).toEqual([]);
+  });
+
+  it.each([
+    ["rows", rows],
+    ["dead letters", letters],
+    ["outcomes", outcomes],
+  ])("on: it finds its %s stored and sends nothing", async (_, what) => {
+    const { lost, doubled, deadLetters } = await cutOff(createSwitches(undefined), `cut off ${what.table}`, what);
+    expect({ lost, doubled, letters: deadLetters }).toEqual({ lost: [], doubled: [], letters: what === rows ? 0 : 5 });
   });
 });
 

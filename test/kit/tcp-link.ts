@@ -12,7 +12,7 @@ export interface Link {
   lane(direction: Direction, from: Socket, to: Socket): Lane;
   setLatency(ms: number): void;
   setBytesPerSecond(limit: number | undefined): void;
-  blackhole(on: boolean): void;
+  blackhole(on: boolean, only?: Direction): void;
 }
 
 /** Held by one lane before its source is paused: bounds memory, and with a latency also the throughput. */
@@ -29,7 +29,7 @@ interface Held {
 interface Conditions {
   latencyMs: number;
   bytesPerSecond: number | undefined;
-  blackholed: boolean;
+  readonly blackholed: Record<Direction, boolean>;
   /** When each direction's bandwidth is free again. */
   readonly freeAtMs: Record<Direction, number>;
 }
@@ -43,7 +43,7 @@ export function createLink(): Link {
   const conditions: Conditions = {
     latencyMs: 0,
     bytesPerSecond: undefined,
-    blackholed: false,
+    blackholed: { forward: false, back: false },
     freeAtMs: { forward: 0, back: 0 },
   };
   const changed = () => {
@@ -70,8 +70,10 @@ export function createLink(): Link {
       conditions.freeAtMs.back = 0;
       changed();
     },
-    blackhole(on) {
-      conditions.blackholed = on;
+    blackhole(on, only) {
+      for (const direction of ["forward", "back"] as const) {
+        conditions.blackholed[direction] = on && (only ?? direction) === direction;
+      }
       changed();
     },
   };
@@ -105,7 +107,7 @@ function createLane(conditions: Conditions, direction: Direction, from: Socket, 
   function move(): void {
     clearTimeout(timer);
     for (let head = held[0]; head !== undefined; head = held[0]) {
-      if (stopped || conditions.blackholed || to.writableNeedDrain) return;
+      if (stopped || conditions.blackholed[direction] || to.writableNeedDrain) return;
       const nowMs = performance.now();
       if (head.dueMs <= nowMs && head.bytes !== undefined) portion ??= reserve(head.bytes.length, nowMs);
       const waitMs = (portion?.atMs ?? head.dueMs) - nowMs;

@@ -1,7 +1,7 @@
 // A TCP proxy on loopback that makes the network behind it bad: slow, narrow, silent, refused, reset.
 import { once } from "node:events";
 import net from "node:net";
-import { createLink, type Link } from "./tcp-link.ts";
+import { createLink, type Direction, type Link } from "./tcp-link.ts";
 
 export interface TcpProxyOptions {
   /** Port on 127.0.0.1; a function is asked for each new connection, since what is behind it may come back elsewhere. */
@@ -20,8 +20,11 @@ export interface TcpProxy extends AsyncDisposable {
   setBytesPerSecond(limit: number | undefined): void;
   /** Ends every connection with a reset, as a crashed host or a firewall does; returns how many there were. */
   resetAll(): number;
-  /** While on: connections are accepted and kept, and nothing is forwarded. What was held goes on afterwards. */
-  blackhole(on: boolean): void;
+  /**
+   * While on: connections are accepted and kept, and nothing is forwarded, or nothing in one direction. What was held goes
+   * on afterwards.
+   */
+  blackhole(on: boolean, only?: Direction): void;
   /** While on: new connections are reset at once. Open ones stay. */
   refuse(on: boolean): void;
 }
