@@ -108,7 +108,7 @@ function targetsOf(eventsPerSecond: number, load: LaggingLoad, latencies: Latenc
 }
 
 async function verify({ env }: PathTarget): Promise<void> {
-  await using verifying = spawnMillrace(["verify"], env);
+  await using verifying = spawnMillrace(["verify", "--wait", "30s"], env);
   const code = await verifying.exited;
   if (code !== 0) throw new CaseFailedError(`millrace verify ended with ${code}:\n${verifying.lines.join("\n")}`);
 }

@@ -8,7 +8,7 @@ import { firstSlotFrom } from "#lib/points/slots.ts";
 import { shardCountFault, shardOrderFault } from "#lib/warehouse/cluster/shards.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
-import { firstArrivedSince } from "./arrival.ts";
+import { arrivalOf, firstArrivedSince } from "./arrival.ts";
 import {
   type BlockSum,
   blockOffsets,
@@ -24,20 +24,29 @@ export interface AuditOptions {
   log: EventLog;
   warehouse: Warehouse;
   kind: StoredTopic;
+  /** Where the log ended, by partition, when the question was asked; what came later is left out. Default: nothing is. */
+  ends?: ReadonlyMap<number, number> | undefined;
 }
 
 export interface PartitionAudit {
   partition: number;
+  /** Offsets that are still on the log. */
+  start: number;
   /** Offset after the last record of the log. */
   end: number;
   /** First offset that is claimed. Those below it are on the log no longer, and in the tables no longer or never. */
   from: number;
-  /** First offset that is not claimed, because it is not committed. */
+  /**
+   * First offset that is not claimed, because it is not committed. Beyond the commit when the log begins only there: what
+   * it has let go without a commit is lost.
+   */
   to: number;
   /** Where `to` comes from; none: nothing is committed or noted, so nothing is claimed. */
   source: "committed" | "progress" | "none";
-  /** Offsets below `from` that the log still has, and the tables need not have: their retention has passed. */
+  /** Offsets below `from` that the log still has, and that arrived too long ago for the tables to have them still. */
   expired: number;
+  /** Records on the log from `to` on. `oldestMs`: when the first of them was appended, milliseconds, if that is known. */
+  notStored: { count: number; oldestMs: number | undefined };
   rows: number;
   duplicates: number;
   deadLetters: number;
@@ -69,6 +78,7 @@ export class AuditImpossibleError extends Error {
 export interface AuditTotals {
   accounted: number;
   expired: number;
+  notStored: number;
   missing: number;
   doubled: number;
   beyondEnd: number;
@@ -76,10 +86,12 @@ export interface AuditTotals {
 }
 
 export function totalsOf({ partitions, duplicateIds }: Audit): AuditTotals {
-  const totals = { accounted: 0, expired: 0, missing: 0, doubled: 0, beyondEnd: 0, duplicateIds: duplicateIds.count };
-  for (const { from, to, expired, missing, doubled, beyondEnd } of partitions) {
+  const none = { accounted: 0, expired: 0, notStored: 0, missing: 0, doubled: 0, beyondEnd: 0 };
+  const totals = { ...none, duplicateIds: duplicateIds.count };
+  for (const { from, to, expired, notStored, missing, doubled, beyondEnd } of partitions) {
     totals.accounted += to - from - missing.count;
     totals.expired += expired;
+    totals.notStored += notStored.count;
     totals.missing += missing.count;
     totals.doubled += doubled.count;
     totals.beyondEnd += beyondEnd === undefined ? 0 : 1;
@@ -110,14 +122,17 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
   const progress = await stored.progress();
   const keptMs = await claimedSince(stored, topic);
   const extents = await stored.extents(keptMs);
+  const given = await stored.firstGiven(keptMs);
   const bounds = new Map((await log.bounds(topic)).map((each) => [each.partition, each]));
 
   const partitions: PartitionAudit[] = [];
   for (const partition of [...new Set([...bounds.keys(), ...extents.keys()])].sort((a, b) => a - b)) {
-    const claim = claimOf(committed.get(partition)?.offset, progress.get(partition));
     const known = bounds.get(partition) ?? { partition, start: 0, end: 0 };
-    const from = await lowestClaimed(options, known, extents.get(partition), keptMs, claim.to);
-    partitions.push(await auditPartition(stored, known, { ...claim, from }, extents.get(partition)));
+    const claim = claimOf(committed.get(partition)?.offset, progress.get(partition), known);
+    const evidence = { extent: extents.get(partition), given: given.get(partition), keptMs };
+    const from = await lowestClaimed(options, known, evidence, claim.to);
+    const notStored = await waiting(options, known, claim.to);
+    partitions.push(await auditPartition(stored, known, { ...claim, from, notStored }, evidence.extent));
   }
   return {
     topic,
@@ -154,21 +169,38 @@ async function olderEpochs(
   return [...sums].map(([older, stored]) => ({ epoch: older, stored }));
 }
 
-function claimOf(committed: number | undefined, progress: number | undefined): Pick<PartitionAudit, "to" | "source"> {
+function claimOf(
+  committed: number | undefined,
+  progress: number | undefined,
+  { start }: PartitionBounds,
+): Pick<PartitionAudit, "to" | "source"> {
   // A group's commits expire after days without a consumer; the consumer's own note stays.
-  if (committed !== undefined) return { to: committed, source: "committed" };
-  return progress === undefined ? { to: 0, source: "none" } : { to: progress, source: "progress" };
+  const next = committed ?? progress;
+  if (next === undefined) return { to: 0, source: "none" };
+  return { to: Math.max(next, start), source: committed === undefined ? "progress" : "committed" };
+}
+
+/** What is on the log and not claimed to be stored yet. */
+async function waiting(
+  { log, kind: { topic }, ends }: AuditOptions,
+  { partition, start, end }: PartitionBounds,
+  to: number,
+): Promise<PartitionAudit["notStored"]> {
+  const next = Math.max(start, to);
+  const count = Math.max(0, Math.min(end, ends?.get(partition) ?? end) - next);
+  const arrivedMs = count > 0 ? await arrivalOf(log, topic, partition, next) : undefined;
+  return { count, oldestMs: arrivedMs !== undefined && Number.isFinite(arrivedMs) ? arrivedMs : undefined };
 }
 
 async function auditPartition(
   stored: StoredLog,
   { partition, start, end }: PartitionBounds,
-  claim: Pick<PartitionAudit, "from" | "to" | "source">,
+  claim: Pick<PartitionAudit, "from" | "to" | "source" | "notStored">,
   extent: Extent | undefined,
 ): Promise<PartitionAudit> {
   const { from, to } = claim;
   const audit: PartitionAudit = {
-    ...{ partition, end },
+    ...{ partition, start, end },
     ...claim,
     expired: Math.max(0, from - start),
     rows: 0,
@@ -191,21 +223,25 @@ async function claimedSince(stored: StoredLog, topic: string): Promise<number | 
   return keptMs !== undefined && topic === POINTS_TOPIC ? firstSlotFrom(keptMs) : keptMs;
 }
 
+interface Evidence {
+  extent: Extent | undefined;
+  given: number | undefined;
+  keptMs: number | undefined;
+}
+
 /**
- * Without a TTL, what the log still has must be stored, and so must everything above the lowest offset that is. With
- * one, records on the log may have left the tables by right, and what is stored says where that ends. But points stay
- * for hours, and a loss could be all that is stored of them: of these the log says when they arrived.
+ * What is stored says nothing about what should be: all of it may be what was lost. Where that begins is said by the log,
+ * which knows when each record arrived, and below the log's start by what consumers noted when they were given it. The
+ * lowest offset that is stored can only add to that.
  */
 async function lowestClaimed(
   { log, kind: { topic } }: AuditOptions,
   bounds: PartitionBounds,
-  extent: Extent | undefined,
-  keptMs: number | undefined,
+  { extent, given, keptMs }: Evidence,
   to: number,
 ): Promise<number> {
-  if (keptMs === undefined) return Math.min(to, bounds.start, extent?.lowest ?? bounds.start);
-  const arrived = topic === POINTS_TOPIC ? await firstArrivedSince(log, topic, bounds, to, keptMs) : to;
-  return Math.min(arrived, extent?.lowest ?? to);
+  const onLog = keptMs === undefined ? bounds.start : await firstArrivedSince(log, topic, bounds, to, keptMs);
+  return Math.min(to, onLog, given ?? to, extent?.lowest ?? to);
 }
 
 async function examine(stored: StoredLog, audit: PartitionAudit): Promise<void> {

@@ -1,5 +1,6 @@
-// `millrace verify`: exit code 0 when every offset is accounted for once and the roll-up says what its rows say, 1 when
-// not, 2 when that cannot be found out.
+// `millrace verify`: exit code 0 when every offset of the log is accounted for once and the roll-up says what its rows say,
+// 1 when something is missing, doubled or wrong, 2 when that cannot be found out, 3 when nothing is and some of the log is
+// not stored yet.
 
 import { parseConfig } from "#lib/config/parse.ts";
 import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
@@ -13,13 +14,14 @@ import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { AuditImpossibleError } from "./audit.ts";
 import { type VerifyConfig, verifySchema } from "./config.ts";
 import { RepairConflictError } from "./repair.ts";
-import { findingsJson, findingsText } from "./report.ts";
+import { findingsJson, findingsText, sumsOf } from "./report.ts";
 import { MisplacedPartitionError } from "./stored.ts";
-import { type Finding, isSound, isUsed, verifyTopic } from "./verify.ts";
+import { endsOnceStored, type Finding, isSound, isUsed, verifyTopic } from "./verify.ts";
 
 const exitClean = 0;
 const exitFaulty = 1;
 const exitImpossible = 2;
+const exitWaiting = 3;
 
 export async function main(
   argv: readonly string[],
@@ -61,14 +63,20 @@ interface Desk {
   terminal: Terminal;
 }
 
-async function verify({ json, repair }: VerifyConfig, { log, warehouse, terminal }: Desk): Promise<number> {
+async function verify(
+  { json, repair, wait, allowLag }: VerifyConfig,
+  { log, warehouse, terminal }: Desk,
+): Promise<number> {
   const findings: Finding[] = [];
+  const deadline = performance.now() + wait;
   for (const kind of STORED_TOPICS) {
-    const finding = await verifyTopic({ log, warehouse, kind }, repair);
+    const ends = await endsOnceStored(log, kind, deadline - performance.now());
+    const finding = await verifyTopic({ log, warehouse, kind, ends }, repair);
     if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
   }
   terminal.out((json ? findingsJson : findingsText)(findings));
-  return findings.every(isSound) ? exitClean : exitFaulty;
+  if (!findings.every(isSound)) return exitFaulty;
+  return sumsOf(findings).notStored === 0 || allowLag ? exitClean : exitWaiting;
 }
 
 /** Text for failures that are not bugs of this program. */

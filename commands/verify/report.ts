@@ -17,6 +17,7 @@ const columns: readonly [title: string, cell: (partition: PartitionAudit) => num
   ["duplicates", ({ duplicates }) => duplicates],
   ["dead letters", ({ deadLetters }) => deadLetters],
   ["erased", ({ erased }) => erased],
+  ["not stored yet", ({ notStored }) => notStored.count],
   ["missing", ({ missing }) => missing.count],
   ["doubled", ({ doubled }) => doubled.count],
 ];
@@ -28,11 +29,28 @@ export function findingsText(findings: readonly Finding[]): string {
 
 export function findingsJson(findings: readonly Finding[]): string {
   const topics = findings.map(({ audit, rollup, repair, recomputed }) => ({ ...audit, rollup, repair, recomputed }));
-  return `${JSON.stringify({ clean: findings.every(isSound), totals: sumsOf(findings), topics }, undefined, 2)}\n`;
+  const totals = { ...sumsOf(findings), oldestNotStoredSeconds: oldestSeconds(findings) ?? null };
+  const clean = findings.every(isSound);
+  return `${JSON.stringify({ clean, proven: clean && totals.notStored === 0, totals, topics }, undefined, 2)}\n`;
 }
 
-function sumsOf(findings: readonly Finding[]): AuditTotals & { differingSlots: number } {
-  const sums = { accounted: 0, expired: 0, missing: 0, doubled: 0, beyondEnd: 0, duplicateIds: 0, differingSlots: 0 };
+/** How long the oldest record that is not stored yet has waited, by our clock; undefined when none is known to. */
+function oldestSeconds(findings: readonly Finding[]): number | undefined {
+  const times = findings.flatMap(({ audit }) => audit.partitions.flatMap(({ notStored }) => notStored.oldestMs ?? []));
+  return times.length === 0 ? undefined : Math.max(0, Math.round((Date.now() - Math.min(...times)) / 1000));
+}
+
+export function sumsOf(findings: readonly Finding[]): AuditTotals & { differingSlots: number } {
+  const sums = {
+    accounted: 0,
+    expired: 0,
+    notStored: 0,
+    missing: 0,
+    doubled: 0,
+    beyondEnd: 0,
+    duplicateIds: 0,
+    differingSlots: 0,
+  };
   for (const { audit, rollup } of findings) {
     const totals = { ...totalsOf(audit), differingSlots: rollup.differing.length };
     for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += totals[key];
@@ -41,8 +59,10 @@ function sumsOf(findings: readonly Finding[]): AuditTotals & { differingSlots: n
 }
 
 function closingLine(findings: readonly Finding[]): string {
-  const { accounted, missing, doubled, duplicateIds, beyondEnd, differingSlots } = sumsOf(findings);
+  const { accounted, notStored, missing, doubled, duplicateIds, beyondEnd, differingSlots } = sumsOf(findings);
+  const age = oldestSeconds(findings);
   const more = [
+    notStored > 0 ? `, ${notStored} not stored yet${age === undefined ? "" : ` (the oldest since ${age} s)`}` : "",
     duplicateIds > 0 ? `, ${duplicateIds} ids stored twice` : "",
     beyondEnd > 0 ? `, ${beyondEnd} partitions beyond the end of the log` : "",
     differingSlots > 0 ? `, ${differingSlots} slots of the roll-up differ` : "",
@@ -54,7 +74,7 @@ function linesOf(finding: Finding): string[] {
   const { kind, audit, rollup } = finding;
   return [
     ...repairLines(finding),
-    `topic ${audit.topic}, epoch ${audit.epoch}; offsets from "from" up to, not including, "to"`,
+    `topic ${audit.topic}, epoch ${audit.epoch}; offsets from "from" up to, not including, "to"; "not stored yet" are those on the log from "to" on`,
     ...table(audit),
     ...audit.partitions.flatMap((partition) => partitionLines(partition, kind)),
     ...duplicateLines(audit),
@@ -77,10 +97,10 @@ function partitionLines(audit: PartitionAudit, { newEpochFlag }: StoredTopic): s
   const { partition, end, from, to, source, expired, missing, doubled, beyondEnd } = audit;
   const lines: string[] = [];
   const at = `partition ${partition}`;
-  if (source === "none") lines.push(`not covered: ${at}, of which no consumer has committed anything yet`);
+  if (source === "none") lines.push(`not covered: ${at}, of which no consumer has stored anything yet`);
   else if (expired > 0)
     lines.push(
-      `not covered: ${at}, offsets 0 to ${from - 1}: past the retention of the tables; the log still has ${expired} of them`,
+      `not covered: ${at}, offsets 0 to ${from - 1}: they arrived longer ago than the tables keep rows; the log still has ${expired} of them`,
     );
   else if (from === to && to > 0) lines.push(`not covered: ${at}, which has nothing left on the log and in the tables`);
   else if (from > 0)

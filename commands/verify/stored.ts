@@ -75,6 +75,8 @@ export interface StoredLog {
   keptSince(): Promise<number | undefined>;
   /** First offset not known to be accounted for, by partition, as the consumer last noted it. */
   progress(): Promise<Map<number, number>>;
+  /** By partition: the lowest offset that a consumer was given of what arrived at or after the time, milliseconds. */
+  firstGiven(sinceMs?: number): Promise<Map<number, number>>;
   /** What is stored of [from, to), block by block, and what would be if nothing were wrong. */
   blocks(
     partition: number,
@@ -150,6 +152,15 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: R
         `SELECT log_partition AS p, toString(max(next_offset)) AS next FROM log_progress WHERE ${ofLog} GROUP BY p`,
       );
       return new Map(rows.map(({ p, next }) => [Number(p), Number(next)]));
+    },
+    async firstGiven(sinceMs = 0) {
+      const rows = await ask<{ p: number; first: string }>(
+        warehouse,
+        `SELECT log_partition AS p, toString(min(first_offset)) AS first FROM log_hours
+         WHERE ${ofLog} AND hour >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY p`,
+        { since: Math.ceil(sinceMs) },
+      );
+      return new Map(rows.map(({ p, first }) => [Number(p), Number(first)]));
     },
     async blocks(partition, from, to) {
       const params = { partition, from, to, size: blockOffsets };

@@ -1,4 +1,5 @@
 // The audit of one topic with its roll-up, and the repair of both.
+import { setTimeout as pause } from "node:timers/promises";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -10,6 +11,8 @@ export interface VerifyDeps {
   log: EventLog;
   warehouse: Warehouse;
   kind: StoredTopic;
+  /** As AuditOptions has it. */
+  ends?: ReadonlyMap<number, number> | undefined;
 }
 
 export interface Finding {
@@ -46,6 +49,26 @@ export async function verifyTopic(deps: VerifyDeps, isRepairing: boolean): Promi
 
 export function isSound({ audit, rollup }: Finding): boolean {
   return isClean(audit) && rollup.differing.length === 0;
+}
+
+const POLL_MS = 250;
+
+/**
+ * Resolves with where the topic's log ended when it was asked, as soon as all of that is committed, or after `msMax`.
+ * Rejects with LogUnavailableError.
+ */
+export async function endsOnceStored(log: EventLog, { topic, group }: StoredTopic, msMax: number) {
+  const deadline = performance.now() + msMax;
+  const bounds = await log.bounds(topic);
+  for (;;) {
+    const committed = await log.committed(topic, group);
+    const isStored = bounds.every(
+      ({ partition, start, end }) => start === end || (committed.get(partition)?.offset ?? 0) >= end,
+    );
+    if (isStored || performance.now() >= deadline) break;
+    await pause(Math.min(POLL_MS, Math.max(1, deadline - performance.now())));
+  }
+  return new Map(bounds.map(({ partition, end }) => [partition, end]));
 }
 
 /** False for a topic that nobody has ever written to, of which there is nothing to say. */

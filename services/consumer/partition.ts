@@ -11,6 +11,7 @@ import {
   type IdWindowBounds,
   windowId,
 } from "#lib/ledger/id-window.ts";
+import { createHourKeeper, type HourKeeper } from "#lib/ledger/hours.ts";
 import { createMarkerKeeper, decodeCommit, type Marker } from "#lib/ledger/marker.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";
@@ -90,7 +91,8 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     logger,
   });
   try {
-    const partition = { assignment, deps, origin, logger, stored, window, flusher, slots, lag };
+    const hours = createHourKeeper(deps.warehouse, origin);
+    const partition = { assignment, deps, origin, logger, stored, window, flusher, slots, lag, hours };
     const next = await recover(partition);
     await runBatches(partition, next);
   } catch (error) {
@@ -110,6 +112,7 @@ interface Partition {
   flusher: Flusher;
   slots: PartitionSlots | undefined;
   lag: LagWatch;
+  hours: HourKeeper;
 }
 
 /** Brings the partition to a state in which nothing is in flight; resolves with the next offset to process. */
@@ -203,10 +206,11 @@ const IDS_PER_QUERY = 250_000;
  * False when the process is to stop meanwhile; the marker knows what is in flight.
  */
 async function store(
-  { assignment, deps, origin, flusher }: Partition,
+  { assignment, deps, origin, flusher, hours }: Partition,
   records: readonly StoredRecord[],
   how: Flusher["flush"],
 ): Promise<boolean> {
+  await askPatiently(() => hours.note(records), patienceOf(assignment, deps));
   const ended = AbortSignal.any([assignment.lost, deps.stopping]);
   let isRefused = false;
   let pauseMs = REFUSED_PAUSE_MS_MIN;

@@ -96,7 +96,7 @@ it("a poison record among good ones is listed, explained, corrected, and a row o
   expect(await stage.end()).toBe(end + 1);
   expect((await stage.run("ls")).stdout).toContain(`now a row at ${stage.nameOf(end)}`);
   expect((await stage.run("show", name)).stdout).toMatch(new RegExp(`replayed: ${stage.nameOf(end)} at .*, now a row`));
-  expect((await runMillrace(["verify"], stage.env)).code).toBe(0);
+  expect((await runMillrace(["verify", "--wait", "30s"], stage.env)).code).toBe(0);
 });
 
 it("a letter of a point is shown as one, goes through the gateway onto its own topic, and is a row once", async () => {

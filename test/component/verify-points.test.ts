@@ -123,7 +123,7 @@ describe("points", () => {
     expect(finding.audit.partitions).toMatchObject([{ from: 3, to: 5, expired: 3, missing: { count: 0 } }]);
     expect(isSound(finding)).toBe(true);
     expect(findingsText([finding])).toContain(
-      "not covered: partition 0, offsets 0 to 2: past the retention of the tables; the log still has 3 of them\n",
+      "not covered: partition 0, offsets 0 to 2: they arrived longer ago than the tables keep rows; the log still has 3 of them\n",
     );
     await remove(stage, "points", "log_offset = 4");
     expect(findingsText([await verify(stage, POINTS)])).toContain("missing: partition 0, offset 4\n");

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
@@ -10,6 +11,7 @@ import { parseUuid, personIdOf } from "#lib/events/ids.ts";
 import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
 import { createEventRows, EVENT_COLUMNS } from "#lib/events/row.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { createHourKeeper } from "#lib/ledger/hours.ts";
 import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStoredLog } from "../../commands/verify/stored.ts";
@@ -78,7 +80,7 @@ interface System extends AsyncDisposable {
 }
 
 /** A log with these records, all of them stored and committed as the consumer does it. */
-async function startSystem(records: readonly AppendRecord[]): Promise<System> {
+async function startSystem(records: readonly AppendRecord[], agoMs?: (offset: number) => number): Promise<System> {
   databases += 1;
   const database = `verify_${databases}`;
   await clickhouse.migrate(database);
@@ -86,9 +88,15 @@ async function startSystem(records: readonly AppendRecord[]): Promise<System> {
   const directory = await mkdtemp(join(tmpdir(), "millrace-verify-"));
   const program = join(directory, "verify.mjs");
   await writeFile(program, runner);
-  const log = await createSqliteLog({ file: join(directory, "log.sqlite") });
+  const file = join(directory, "log.sqlite");
+  let log = await createSqliteLog({ file });
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   await log.append(EVENTS_TOPIC, records);
+  if (agoMs) {
+    await log.close();
+    backdate(file, agoMs);
+    log = await createSqliteLog({ file });
+  }
   const epoch = (await log.epoch()) ?? "";
   await store(log, warehouse, epoch);
   await commit(log, records.length);
@@ -125,13 +133,21 @@ async function startSystem(records: readonly AppendRecord[]): Promise<System> {
   };
 }
 
-async function store(log: EventLog, warehouse: Warehouse, epoch: string): Promise<void> {
+/** As if the records had been appended so long ago. */
+function backdate(file: string, agoMs: (offset: number) => number): void {
+  using database = new DatabaseSync(file);
+  const update = database.prepare("UPDATE records_1 SET append_ms = append_ms - ? WHERE log_offset = ?");
+  const { n } = database.prepare("SELECT count(*) AS n FROM records_1").get() as { n: number };
+  for (let offset = 0; offset < n; offset++) update.run(agoMs(offset), offset);
+}
+
+async function store(log: EventLog, warehouse: Warehouse, epoch: string, from = 0): Promise<void> {
   const rows = createEventRows({ epoch, topic: EVENTS_TOPIC, partition: 0 });
   const lines: Buffer[] = [];
   const outcomes: string[] = [];
   const letters: string[] = [];
   const seen = new Set<string>();
-  const stored = await log.tail(EVENTS_TOPIC, 0, { from: 0, maxRecords: 10_000, maxBytes: 1e9, maxWaitMs: 0 });
+  const stored = await log.tail(EVENTS_TOPIC, 0, { from, maxRecords: 10_000, maxBytes: 1e9, maxWaitMs: 0 });
   for (const { offset, appendTimeMs, value } of stored) {
     const place = [epoch, EVENTS_TOPIC, 0, offset, new Date(appendTimeMs).toISOString()];
     try {
@@ -147,7 +163,8 @@ async function store(log: EventLog, warehouse: Warehouse, epoch: string): Promis
     }
   }
   const place = ["log_epoch", "log_topic", "log_partition", "log_offset", "log_time"];
-  const token = `${epoch}:${EVENTS_TOPIC}:0:0-${stored.length - 1}`;
+  const token = `${epoch}:${EVENTS_TOPIC}:0:${from}-${from + stored.length - 1}`;
+  await createHourKeeper(warehouse, { epoch, topic: EVENTS_TOPIC, partition: 0 }).note(stored);
   const insert = (table: string, columns: readonly string[], texts: readonly string[]) =>
     texts.length > 0 && warehouse.insert({ table, columns, rows: Buffer.from(`${texts.join("\n")}\n`), token });
   await warehouse.insert({ table: "events_raw", columns: EVENT_COLUMNS, rows: Buffer.concat(lines), token });
@@ -190,10 +207,37 @@ describe("a log that is accounted for", () => {
     });
   });
 
-  it("claims nothing above the commit", async () => {
+  it("says how much is not stored yet, and for how long, and ends with 3, or with 0 when that is allowed", async () => {
+    await using system = await startSystem(hundred);
+    await system.log.append(EVENTS_TOPIC, [record(idOf(100), 100), record(idOf(101), 101)]);
+    const closing =
+      /verify: 100 offsets accounted for, 0 missing, 0 doubled, 2 not stored yet \(the oldest since \d+ s\)\n$/;
+    expect(await system.verify()).toMatchObject({ code: 3, out: expect.stringMatching(closing) });
+    const { code, out } = await system.verify("--allow-lag", "--json");
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      ...{ clean: true, proven: false },
+      totals: { accounted: 100, notStored: 2, oldestNotStoredSeconds: expect.any(Number) },
+      topics: [{ partitions: [{ notStored: { count: 2, oldestMs: expect.any(Number) } }] }],
+    });
+    // What is missing counts for more.
+    await system.remove("events_raw", "log_offset = 7");
+    expect(await system.verify("--allow-lag")).toMatchObject({ code: 1, out: expect.stringContaining("1 missing") });
+  });
+
+  it("waits for what was on the log when it was asked, and for nothing that comes later", async () => {
     await using system = await startSystem(hundred);
     await system.log.append(EVENTS_TOPIC, [record(idOf(100), 100)]);
-    expect(await system.verify()).toMatchObject({ code: 0, out: expect.stringContaining("verify: 100 offsets") });
+    const verifying = system.verify("--wait", "60s");
+    await store(system.log, system.warehouse, system.epoch, 100);
+    await commit(system.log, 101);
+    // Looked at once the program is up, or before: either way it is committed in time.
+    expect(await verifying).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/verify: 101 offsets .* 0 doubled\n$/),
+    });
+    await system.log.append(EVENTS_TOPIC, [record(idOf(101), 101)]);
+    expect((await system.verify("--wait", "100ms")).code).toBe(3);
   });
 
   it("with nothing in it is clean, and says that nothing is covered", async () => {
@@ -265,14 +309,51 @@ describe("a lost row", () => {
     expect(out).toContain("1 missing");
   });
 
-  it("below everything that log and tables have is not claimed, which is said", async () => {
+  it("of before consumers noted what they are given, and no longer on the log, is not claimed, which is said", async () => {
     await using system = await startSystem(hundred);
     await system.remove("events_raw", "log_offset < 10");
+    await system.remove("log_hours", "1");
     await system.log.trim(EVENTS_TOPIC, 0, 50);
     const { code, out } = await system.verify();
     expect(code).toBe(0);
     expect(out).toContain("not covered: partition 0, offsets 0 to 9");
     expect(out).toContain("verify: 90 offsets accounted for");
+  });
+
+  it.each([
+    { ttl: "", trimmed: 0 },
+    { ttl: "", trimmed: 100 },
+    { ttl: "toIntervalDay(30)", trimmed: 0 },
+    { ttl: "toIntervalDay(30)", trimmed: 60 },
+    { ttl: "toIntervalDay(30)", trimmed: 100 },
+  ])("is found at the head, in the middle, at the tail, and when it is every row: %o", async ({ ttl, trimmed }) => {
+    await using system = await startSystem(hundred);
+    for (const table of ttl === "" ? [] : ["events_raw", "log_outcomes"]) {
+      await system.warehouse.command(`ALTER TABLE ${table} MODIFY TTL toDateTime(log_time) + ${ttl}`);
+    }
+    if (trimmed > 0) await system.log.trim(EVENTS_TOPIC, 0, trimmed);
+    for (const [where, ranges] of [
+      ["log_offset < 3", ["offsets 0 to 2"]],
+      ["log_offset IN (50, 51)", ["offsets 0 to 2", "offsets 50 to 51"]],
+      ["log_offset = 99", ["offsets 0 to 2", "offsets 50 to 51", "offset 99"]],
+      ["1", ["offsets 0 to 99"]],
+    ] as const) {
+      await system.remove("events_raw", where);
+      const { code, out } = await system.verify();
+      expect(code).toBe(1);
+      expect(out.match(/(?<=missing: partition 0, )offsets? .*/g)).toEqual(ranges);
+    }
+  });
+
+  it("that the log let go before it was stored is missing", async () => {
+    await using system = await startSystem(hundred);
+    await system.remove("events_raw", "log_offset >= 40");
+    await commit(system.log, 40);
+    await system.log.trim(EVENTS_TOPIC, 0, 70);
+    const { code, out } = await system.verify();
+    expect(code).toBe(1);
+    expect(out).toContain("missing: partition 0, offsets 40 to 69\n");
+    expect(out).toContain("30 missing, 0 doubled, 30 not stored yet");
   });
 });
 
@@ -395,9 +476,9 @@ it("rows of an older epoch are named and not counted", async () => {
 });
 
 it("rows that a TTL may take are not missing", async () => {
-  await using system = await startSystem(hundred);
-  await system.copy("log_offset BETWEEN 10 AND 19", { log_time: "now64(3) - toIntervalDay(30)" });
-  await system.remove("events_raw", "log_offset < 20 AND log_time > now() - toIntervalDay(1)");
+  // The first 20 arrived a month ago; of those, 10 to 19 are still there.
+  await using system = await startSystem(hundred, (offset) => (offset < 20 ? 30 * 86_400_000 : 0));
+  await system.remove("events_raw", "log_offset < 10");
   await system.warehouse.command("ALTER TABLE events_raw MODIFY TTL toDateTime(log_time) + toIntervalWeek(1)");
   expect(await system.verify()).toMatchObject({
     code: 0,

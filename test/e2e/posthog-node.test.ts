@@ -132,7 +132,7 @@ it("asks for feature flags, gets none, and goes on capturing", async () => {
 it("what came in is what the audit and the commands see", async () => {
   const port = Number(new URL(standalone.url).port);
   expect((await postBatch(port, [{ event: "e", distinct_id: "d" }], { api_key: "another" })).status).toBe(401);
-  const verify = await runMillrace(["verify"], standalone.env);
+  const verify = await runMillrace(["verify", "--wait", "30s"], standalone.env);
   expect(verify.stdout).toMatch(/11 offsets accounted for, 0 missing, 0 doubled\n$/);
   const promoted = await runMillrace(["properties", "promote", "path"], standalone.env);
   expect(promoted, promoted.stderr).toMatchObject({ code: 0, stdout: expect.stringContaining("p_path String") });

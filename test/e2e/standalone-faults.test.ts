@@ -154,7 +154,7 @@ describe("a full disk", () => {
     const count = "SELECT count() FROM millrace.events WHERE event = 'full_disk'";
     await vi.waitFor(async () => expect(await standalone.query(count)).toBe(String(accepted)), { timeout: 30_000 });
     await vi.waitFor(async () => expect((await fetch(`${standalone.url}/readyz`)).status).toBe(200));
-    expect(await runMillrace(["verify"], standalone.env)).toMatchObject({
+    expect(await runMillrace(["verify", "--wait", "30s"], standalone.env)).toMatchObject({
       code: 0,
       stdout: expect.stringContaining(`verify: ${accepted} offsets accounted for, 0 missing, 0 doubled`),
     });

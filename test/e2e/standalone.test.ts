@@ -65,7 +65,7 @@ async function bufCurl(protocol: string, event: string, ...options: string[]): P
 }
 
 function verify(...args: string[]) {
-  return runMillrace(["verify", ...args], standalone.env);
+  return runMillrace(["verify", "--wait", "30s", ...args], standalone.env);
 }
 
 function importFlights(event: string): string[] {
