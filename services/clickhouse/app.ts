@@ -55,12 +55,19 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Click
     maxBodyBytes: options.maxBodyBytes ?? MAX_BODY_BYTES,
   };
   const first = await launch(childOptions);
+  if (first.notConfined !== undefined) {
+    options.logger?.info(
+      { reason: first.notConfined },
+      "the ClickHouse process is not confined by the operating system",
+    );
+  }
   return supervise(first, { ...childOptions, port: first.port }, options.logger);
 }
 
 interface Running {
   child: ChildProcess;
   port: number;
+  notConfined: string | undefined;
   /** Resolves with a short account of the end once the process is gone. */
   ended: Promise<string>;
 }
@@ -113,7 +120,7 @@ function supervise(first: Running, options: ChildOptions, logger: ClickHouseOpti
 }
 
 async function launch(options: ChildOptions, signal?: AbortSignal): Promise<Running> {
-  const child = fork(new URL("./child.ts", import.meta.url), {
+  const child = fork(new URL("./sandbox.ts", import.meta.url), [options.directory, String(options.port)], {
     // Not the parent's: a test runner's loader or a debugger's port are not meant for the child.
     execArgv: [],
     env: childEnvironment(process.env),
@@ -131,8 +138,12 @@ async function launch(options: ChildOptions, signal?: AbortSignal): Promise<Runn
   signal?.addEventListener("abort", onAbort, { once: true });
   const timer = setTimeout(onAbort, START_MS_MAX);
   try {
-    const answer = new Promise<ChildMessage>((resolve) => child.once("message", (it) => resolve(it as ChildMessage)));
-    tell(child, { type: "start", options });
+    const answer = new Promise<Exclude<ChildMessage, { type: "ready" }>>((resolve) => {
+      child.on("message", (message: ChildMessage) => {
+        if (message.type === "ready") tell(child, { type: "start", options });
+        else resolve(message);
+      });
+    });
     const message = await Promise.race([answer, ended]);
     if (typeof message === "string") throw new Error(`The ClickHouse process ended while starting: ${message}`);
     if (message.type === "failed") {
@@ -140,7 +151,7 @@ async function launch(options: ChildOptions, signal?: AbortSignal): Promise<Runn
       await ended;
       throw new Error(message.message);
     }
-    return { child, port: message.port, ended };
+    return { child, port: message.port, ended, notConfined: message.notConfined };
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);

@@ -1,5 +1,5 @@
-// The process that owns the ClickHouse data directory: chdb, and the HTTP endpoint before it. Started by clickhouse.ts, told
-// what to do by one message, and gone when its parent is gone.
+// The process that owns the ClickHouse data directory: chdb, and the HTTP endpoint before it. Started by app.ts through
+// sandbox.ts, told what to do by one message, and gone when its parent is gone.
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -21,7 +21,11 @@ export interface ChildOptions {
 
 export type ParentMessage = { type: "start"; options: ChildOptions } | { type: "stop" };
 
-export type ChildMessage = { type: "listening"; port: number } | { type: "failed"; message: string };
+export type ChildMessage =
+  | { type: "ready" }
+  /** `notConfined`: why the operating system does not confine the process; absent when it does. */
+  | { type: "listening"; port: number; notConfined?: string | undefined }
+  | { type: "failed"; message: string };
 
 const GRACE_MS = 5_000;
 
@@ -54,7 +58,8 @@ async function start(options: ChildOptions): Promise<void> {
     await engine.close(GRACE_MS);
     lock.close();
   };
-  tell({ type: "listening", port: (server.address() as AddressInfo).port });
+  const notConfined = process.env.MILLRACE_NOT_CONFINED;
+  tell({ type: "listening", port: (server.address() as AddressInfo).port, notConfined });
 }
 
 function prepareDirectory(directory: string): void {
@@ -140,3 +145,4 @@ process.on("disconnect", () => void exit());
 // The terminal sends these to the whole group; the parent decides when its child ends.
 process.on("SIGINT", () => undefined);
 process.on("SIGTERM", () => void exit());
+tell({ type: "ready" });
