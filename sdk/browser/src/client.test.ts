@@ -184,6 +184,16 @@ describe("capture", () => {
   });
 });
 
+it.each(["2023-11-14T22:13:20Z", "Nov 14, 2023 22:13:20 UTC", "2023-11-14T23:13:20.0+01:00"])(
+  "sends the time %j of beforeSend as one that the server reads",
+  async (timestamp) => {
+    const { client, events } = start({ beforeSend: (event) => ({ ...event, timestamp }) });
+    client.capture("e");
+    await client.flush();
+    expect(events()).toMatchObject([{ timestamp: "2023-11-14T22:13:20.000Z" }]);
+  },
+);
+
 describe("flush", () => {
   it("rejects when the server is away, and sends the same ids again", async () => {
     let isAway = true;

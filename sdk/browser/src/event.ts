@@ -34,6 +34,8 @@ export function makeEvent(
   const event = runHooks(made, options);
   if (!event) return "filtered";
   if (!isValid(event)) return "invalid";
+  // Of a hook it may be any text that Date reads; the server takes fewer, and knows no zone of a browser.
+  event.timestamp = new Date(event.timestamp).toISOString();
   const json = native.stringify(event);
   return fits(json, EVENT_BYTES_MAX) ? { event, json } : "invalid";
 }
