@@ -26,8 +26,8 @@ serveMeter(
   {
     async [Symbol.asyncDispose]() {
       await consumer[Symbol.asyncDispose]();
-      await log.close();
-      await warehouse.close();
+      await log[Symbol.asyncDispose]();
+      await warehouse[Symbol.asyncDispose]();
     },
   },
   {},

@@ -25,7 +25,7 @@ serveMeter(
   {
     async [Symbol.asyncDispose]() {
       await gateway[Symbol.asyncDispose]();
-      await log.close();
+      await log[Symbol.asyncDispose]();
     },
   },
   { port: gateway.port },

@@ -1,5 +1,5 @@
 // A topic full of events for the consumer to drain.
-import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OpenLog } from "#lib/eventlog/log.ts";
 import { createUuidV7 } from "#lib/events/ids.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { createRecordEncoder } from "#lib/events/record.ts";
@@ -18,7 +18,7 @@ const NAMES = {
 const RECORDS_PER_APPEND = 10_000;
 
 /** Puts events on the log as a gateway would have. */
-export async function preload(log: EventLog, count: number, signal: AbortSignal): Promise<void> {
+export async function preload(log: OpenLog, count: number, signal: AbortSignal): Promise<void> {
   const encode = createRecordEncoder();
   const newId = createUuidV7();
   const facts = { receivedUs: Date.now() * 1000, apiKey: "", ip: "127.0.0.1", userAgent: "bench", checkStored: false };

@@ -21,7 +21,7 @@ serveMeter(
   {
     async [Symbol.asyncDispose]() {
       await relay[Symbol.asyncDispose]();
-      await log.close();
+      await log[Symbol.asyncDispose]();
     },
   },
   { port: relay.port },

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -17,7 +17,7 @@ import { CaseFailedError, type Setting } from "./result.ts";
 export interface LogTarget extends AsyncDisposable {
   /** As gateway-process.ts takes it. */
   address: string;
-  log: EventLog;
+  log: OpenLog;
   /** Records on the topic, by its end offsets. */
   count(): Promise<number>;
 }
@@ -40,9 +40,9 @@ export async function startSqliteTarget(): Promise<LogTarget> {
   // Made here so that it can be opened for counting; the process under test then owns it.
   const made = await createSqliteLog({ file });
   await made.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
-  await made.close();
+  await made[Symbol.asyncDispose]();
   const log = await createSqliteLog({ file, readOnly: true });
-  stack.defer(() => log.close());
+  stack.use(log);
   const owned = stack.move();
   return { address: `sqlite:${file}`, log, count: () => countRecords(log), ...disposing(owned) };
 }
@@ -54,7 +54,7 @@ export async function startKafkaTarget(): Promise<LogTarget & { broker: string }
   if (choice.kind === "environment") throw new Error("unset KAFKA_BROKERS: the benchmark counts a broker of its own");
   const broker = stack.use(await choice.start()).brokers[0] as string;
   const log = createKafkaLog({ brokers: [broker], clientId: "bench", logger: pino({ level: "silent" }) });
-  stack.defer(() => log.close());
+  stack.use(log);
   const owned = stack.move();
   return { address: `kafka:${broker}`, broker, log, count: () => countRecords(log), ...disposing(owned) };
 }
@@ -109,7 +109,7 @@ export async function rowsReach(
   }
 }
 
-async function countRecords(log: EventLog): Promise<number> {
+async function countRecords(log: OpenLog): Promise<number> {
   const bounds = await log.bounds(EVENTS_TOPIC);
   return bounds.reduce((sum, { start, end }) => sum + end - start, 0);
 }

@@ -24,7 +24,7 @@ beforeAll(async () => {
 });
 afterEach(() => proxy.inject(undefined));
 afterAll(async () => {
-  await proxied?.close();
+  await proxied?.[Symbol.asyncDispose]();
   await proxy?.[Symbol.asyncDispose]();
   await clickhouse?.[Symbol.asyncDispose]();
 });
@@ -186,7 +186,7 @@ it("close_mid_insert: half of the body reaches ClickHouse, no row is stored, and
     cutting.inject(undefined);
     await insert(caller).done;
   } finally {
-    await caller.close();
+    await caller[Symbol.asyncDispose]();
     await cutting[Symbol.asyncDispose]();
     between.close();
     between.closeAllConnections();

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { clockEnvironment } from "../test/kit/clock.ts";
@@ -41,7 +41,7 @@ export interface Cluster extends AsyncDisposable {
   /** By the name of a gateway or consumer: the file that sets its clock. */
   clockFile(name: string): string;
   /** Through `brokerLink`. */
-  log: EventLog;
+  log: OpenLog;
   kafkaAddress: string;
   /** Past the proxies. */
   warehouse: Warehouse;
@@ -84,7 +84,7 @@ export async function startCluster(): Promise<Cluster> {
   const migrated = await run(["migrate"]);
   if (migrated.exitCode !== 0) throw new Error(`millrace migrate ended with ${migrated.exitCode}:\n${migrated.output}`);
   const warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "millrace" });
-  stack.defer(() => warehouse.close());
+  stack.use(warehouse);
   for (const table of ["events_raw", "points", "log_outcomes", "dead_letters"]) {
     const window = `non_replicated_deduplication_window = ${TOKENS_REMEMBERED}`;
     await warehouse.command(`ALTER TABLE ${table} MODIFY SETTING ${window}`);
@@ -104,7 +104,7 @@ export async function startCluster(): Promise<Cluster> {
   }
 
   const log = createKafkaLog({ brokers: [kafkaAddress], clientId: "chaos", logger: pino({ level: "silent" }) });
-  stack.defer(() => log.close());
+  stack.use(log);
   const all = [clickhouse, ...gateways, ...consumers, spareConsumer];
   const owned = stack.move();
   return {

@@ -106,7 +106,10 @@ export async function runStandaloneChaos(options: StandaloneChaosOptions): Promi
 
   await drained(standalone, client);
   const { stored, lost, doubled, altered, unknown } = compare(client, await storedRows(standalone));
-  const verify = spawnMillrace(["verify", "--wait", "30s"], { DATA_DIR: disk.dataDir, CLICKHOUSE_URL: standalone.clickhouseUrl });
+  const verify = spawnMillrace(["verify", "--wait", "30s"], {
+    DATA_DIR: disk.dataDir,
+    CLICKHOUSE_URL: standalone.clickhouseUrl,
+  });
   const verifyExitCode = await verify.exited;
   for (const line of verify.lines) options.report(line);
   await standalone.stop();

@@ -94,7 +94,7 @@ async function main(argv: readonly string[], env: Record<string, string | undefi
     process.stderr.write(`FAILED ${where}${error.message}\n`);
     return 1;
   } finally {
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   }
 }
 

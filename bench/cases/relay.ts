@@ -100,6 +100,6 @@ async function countRows(file: string): Promise<number> {
     const [bounds] = await log.bounds(POINTS_TOPIC);
     return bounds ? bounds.end - bounds.start : 0;
   } finally {
-    await log.close();
+    await log[Symbol.asyncDispose]();
   }
 }

@@ -15,7 +15,7 @@ export async function measureStandalone(setting: Setting): Promise<Result> {
   const url = /ClickHouse {2}(http:\/\/\S+)/.exec(standalone.lines.join("\n"))?.[1];
   if (!url) throw new Error("the standalone did not print ClickHouse's address");
   const warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "millrace" });
-  stack.defer(() => warehouse.close());
+  stack.use(warehouse);
   const order: LoadOrder = {
     port,
     kind: "connect-protobuf",

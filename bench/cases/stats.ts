@@ -70,7 +70,7 @@ async function withEndpoint<T>(
   try {
     return await work(warehouse, endpoint);
   } finally {
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   }
 }
 
@@ -114,7 +114,7 @@ async function insertPolls(warehouse: Warehouse, fromMs: number, polls: number):
 async function ask(warehouse: Warehouse, days: number, setting: Setting) {
   await using stack = new AsyncDisposableStack();
   const log = await createSqliteLog({ file: ":memory:" });
-  stack.defer(() => log.close());
+  stack.use(log);
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   const config = { ...defaultsOf(statsSettings), host: "127.0.0.1", statsPort: 0, stopTimeout: 1_000 };
   const logger = pino({ level: "silent" });

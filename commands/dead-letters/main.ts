@@ -1,7 +1,7 @@
 // `millrace dead-letters`: exit code 0 when all was done, 1 when some letters could not be replayed or something failed,
 // 2 for wrong arguments.
 
-import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { printable } from "#lib/process/printable.ts";
 import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
@@ -54,7 +54,7 @@ export async function main(
     return outcome.exitCode;
   }
   const say = (line: string) => terminal.err(`${line}\n`);
-  const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
+  await using warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
   try {
     const letters = createLetters(warehouse);
     const names = createPositionNames(await letters.epochs());
@@ -64,8 +64,6 @@ export async function main(
     if (text === undefined) throw error;
     say(`dead-letters: ${text}`);
     return error instanceof PositionError ? exitUsage : exitFailed;
-  } finally {
-    await warehouse.close();
   }
 }
 
@@ -81,19 +79,15 @@ async function show(config: ShowConfig, { out, say, warehouse, letters, names }:
   const place = names.find(config.position);
   const [[letter] = []] = place ? await Array.fromAsync(letters.read({ places: [place] }, "oldest")) : [];
   if (!letter) return missing([config.position], say);
-  const log = await openLog(config);
-  try {
-    const originAt = log ? createOriginReader(log, warehouse) : async () => undefined;
-    const replays = await findReplays(warehouse, letters, originAt, letter);
-    out(config.json ? letterJson(letter, replays, names) : letterText(letter, replays, names, log !== undefined));
-    return exitDone;
-  } finally {
-    await log?.close();
-  }
+  await using log = await openLog(config);
+  const originAt = log ? createOriginReader(log, warehouse) : async () => undefined;
+  const replays = await findReplays(warehouse, letters, originAt, letter);
+  out(config.json ? letterJson(letter, replays, names) : letterText(letter, replays, names, log !== undefined));
+  return exitDone;
 }
 
 /** Undefined when there is none to read: what is told of replays is less exact then. */
-async function openLog(config: DeadLettersConfig): Promise<EventLog | undefined> {
+async function openLog(config: DeadLettersConfig): Promise<OpenLog | undefined> {
   try {
     return await openLogForReading(config, "dead-letters");
   } catch (error) {
@@ -134,25 +128,21 @@ async function replayAll(
 ): Promise<number> {
   const { changes, dryRun } = config;
   const { out, say } = desk;
-  const target = createTarget(config);
+  await using target = createTarget(config);
   let shownMs = performance.now();
   const onProgress = (counts: Readonly<ReplayCounts>) => {
     if (performance.now() - shownMs < progressMs) return;
     shownMs = performance.now();
     say(`${counts.replayed + counts.stored + counts.notReplayable} of ${total} letters`);
   };
-  try {
-    const report = (line: string) => out(`${line}\n`);
-    const deps = { ...desk, target, report, notice: say, onProgress };
-    const counts = await replayLetters(deps, { filter, changes, limit, dryRun });
-    const { replayed, stored, notReplayable, failed } = counts;
-    const done = dryRun ? `would replay ${replayed}` : `replayed ${replayed}`;
-    out(`${done}, skipped ${stored} as stored, ${notReplayable} not replayable, ${failed} failed\n`);
-    if (failed > 0) say("run it again: what has arrived meanwhile is recognised");
-    return notReplayable + failed === 0 ? exitDone : exitFailed;
-  } finally {
-    await target.close();
-  }
+  const report = (line: string) => out(`${line}\n`);
+  const deps = { ...desk, target, report, notice: say, onProgress };
+  const counts = await replayLetters(deps, { filter, changes, limit, dryRun });
+  const { replayed, stored, notReplayable, failed } = counts;
+  const done = dryRun ? `would replay ${replayed}` : `replayed ${replayed}`;
+  out(`${done}, skipped ${stored} as stored, ${notReplayable} not replayable, ${failed} failed\n`);
+  if (failed > 0) say("run it again: what has arrived meanwhile is recognised");
+  return notReplayable + failed === 0 ? exitDone : exitFailed;
 }
 
 function missing(positions: readonly string[], say: (line: string) => void): number {

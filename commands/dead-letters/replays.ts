@@ -1,6 +1,6 @@
 // What became of the replays of one letter. A row does not say where its record came from, the record does: where the
 // log still has it, its origin is compared; where not, a row under the same id is told as just that.
-import { type EventLog, LogUnavailableError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
+import { type LogReader, LogUnavailableError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
 import type { LogPlace } from "#lib/events/replay-record.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -52,7 +52,7 @@ export async function findReplays(
 }
 
 /** Reads the origins of records of the log's own incarnation. */
-export function createOriginReader(log: EventLog, warehouse: Warehouse): OriginReader {
+export function createOriginReader(log: LogReader, warehouse: Warehouse): OriginReader {
   let epoch: Promise<string | undefined> | undefined;
   return async ({ epoch: wanted, topic, partition, offset }) => {
     epoch ??= log.epoch().then((own) => own ?? readEpoch(warehouse, topic));

@@ -8,10 +8,9 @@ import { decodeReplayAnswer, encodeReplayRequest, REPLAY_PATH } from "#lib/event
 import { createLogger } from "#lib/process/log.ts";
 import type { ReplayConfig } from "./config.ts";
 
-export interface ReplayTarget {
+export interface ReplayTarget extends AsyncDisposable {
   /** As EventLog.append; also rejects with ReplayRefusedError, after which nothing else will be taken either. */
   append(records: readonly AppendRecord[], topic: string): Promise<{ partition: number; offset: number }[]>;
-  close(): Promise<void>;
 }
 
 /** The gateway will not take replays from this caller; the message says what to do. */
@@ -30,7 +29,10 @@ export function createTarget(config: ReplayConfig): ReplayTarget {
   }
   const logger = createLogger({ level: "error", service: "dead-letters", stream: process.stderr });
   const log = createKafkaLog(kafkaOptions(config, "millrace-dead-letters", logger));
-  return { append: (records, topic) => log.append(topic, records), close: () => log.close() };
+  return {
+    append: (records, topic) => log.append(topic, records),
+    [Symbol.asyncDispose]: () => log[Symbol.asyncDispose](),
+  };
 }
 
 function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): ReplayTarget {
@@ -66,7 +68,7 @@ function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): Rep
     }
   }
 
-  return { append, close: async () => {} };
+  return { append, [Symbol.asyncDispose]: async () => {} };
 }
 
 const REMEDIES = new Map([

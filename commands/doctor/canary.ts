@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { partitionOf } from "#lib/eventlog/kafka/partitioner.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogReader } from "#lib/eventlog/log.ts";
 import { parseUuid } from "#lib/events/ids.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -23,7 +23,7 @@ export interface CanaryTarget {
   url: string;
   apiKey: string | undefined;
   /** Undefined: it could not be opened. */
-  log: EventLog | undefined;
+  log: LogReader | undefined;
 }
 
 export async function sendCanary({ url, apiKey, log }: CanaryTarget, signal: AbortSignal): Promise<Result<SentCanary>> {
@@ -44,7 +44,7 @@ export interface LoggedCanary {
 
 /** Runs until the signal fires or the record is found. */
 export async function findOnLog(
-  log: EventLog,
+  log: LogReader,
   { id, sentMs, ends }: SentCanary,
   signal: AbortSignal,
 ): Promise<Result<LoggedCanary>> {

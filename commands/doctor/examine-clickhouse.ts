@@ -36,7 +36,7 @@ export function examineClickHouse(
   const options = { ...clickhouseOptions(config), requestTimeoutMs: config.doctorTimeout };
   const open = (more: Partial<typeof options>): Warehouse => {
     const warehouse = createClickHouseWarehouse({ ...options, ...more });
-    owner.defer(() => warehouse.close());
+    owner.use(warehouse);
     return warehouse;
   };
   const warehouse = open({});

@@ -2,7 +2,7 @@
 import { statfs } from "node:fs/promises";
 import { createKafkaInspection, type KafkaInspection } from "#lib/eventlog/kafka/inspection.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogReader } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { createLogger } from "#lib/process/log.ts";
 import { judgeDisks } from "./clickhouse.ts";
@@ -10,7 +10,7 @@ import { type DoctorConfig, isStandalone } from "./config.ts";
 import type { Finding, Result } from "./probe.ts";
 
 export interface OpenLog {
-  log: EventLog;
+  log: LogReader;
   /** Of a log on Kafka. */
   kafka: { inspection: KafkaInspection; brokers: number } | undefined;
 }
@@ -18,7 +18,7 @@ export interface OpenLog {
 /** What is opened is handed to `owner`, also when it is not usable. Rejects with LogUnavailableError. */
 export async function checkLog(config: DoctorConfig, owner: AsyncDisposableStack): Promise<Result<OpenLog>> {
   const log = await openLogForReading(config, "doctor");
-  owner.defer(() => log.close());
+  owner.use(log);
   if (isStandalone(config)) {
     return { status: "ok", what: `the standalone's, in ${config.dataDir}`, value: { log, kafka: undefined } };
   }

@@ -1,6 +1,6 @@
 // Where log, group and tables stand: who consumes, how far behind, and whether the log is still the one that was stored.
 import type { GroupState } from "#lib/eventlog/kafka/inspection.ts";
-import type { EventLog, PartitionBounds } from "#lib/eventlog/log.ts";
+import type { LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -20,7 +20,7 @@ const PARTITIONS_LOOKED_INTO = 32;
 const READ_WAIT_MS = 2_000;
 
 /** Rejects with LogUnavailableError. */
-async function readLag(log: EventLog, { topic, group }: StoredTopic): Promise<Lag> {
+async function readLag(log: LogReader, { topic, group }: StoredTopic): Promise<Lag> {
   // Commits first: what is committed later would seem to be beyond the end.
   const commits = await log.committed(topic, group);
   const partitions = await log.bounds(topic);
@@ -41,7 +41,7 @@ async function readLag(log: EventLog, { topic, group }: StoredTopic): Promise<La
 
 /** `members` undefined: one process, which says for itself whether it consumes. */
 export async function checkConsuming(
-  log: EventLog,
+  log: LogReader,
   kind: StoredTopic,
   members: GroupState | undefined,
 ): Promise<Result<Lag>> {
@@ -73,7 +73,7 @@ export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs:
 
 /** As a consumer decides on assignment whether this is the log that was stored (services/consumer/partition.ts). */
 export async function checkSameLog(
-  log: EventLog,
+  log: LogReader,
   warehouse: Warehouse,
   kind: StoredTopic,
   signal: AbortSignal,

@@ -37,8 +37,8 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
   }
   const { config } = outcome;
   const logger = createLogger({ level: config.logLevel, service: "migrate" });
-  const log = createKafkaLog(kafkaOptions(config, "millrace-migrate", logger));
-  const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+  await using log = createKafkaLog(kafkaOptions(config, "millrace-migrate", logger));
+  await using warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
     const newEpochs = [...(config.newEpoch ? [EVENTS_TOPIC] : []), ...(config.newPointsEpoch ? [POINTS_TOPIC] : [])];
     await prepareStores({ config, log, warehouse, logger, newEpochs });
@@ -47,8 +47,5 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
   } catch (error) {
     logger.fatal({ err: error }, "migration failed; run it again when the cause is gone");
     return 1;
-  } finally {
-    await log.close();
-    await warehouse.close();
   }
 }

@@ -1,7 +1,7 @@
 // `millrace persons`: exit code 0 when nothing is left, 1 when something is or was not to be found, 2 for wrong arguments.
 
 import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
-import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { type LogReader, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { type LogRetention, readKafkaRetention } from "#lib/eventlog/retention.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
@@ -44,26 +44,20 @@ export async function main(
     terminal.err(`persons: ${refusal}\n`);
     return exitFailed;
   }
-  const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
-    const log = await openLogForReading(config, "persons");
-    try {
-      return await deleteAsked(ownId, config, { log, warehouse, terminal });
-    } finally {
-      await log.close();
-    }
+    await using warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+    await using log = await openLogForReading(config, "persons");
+    return await deleteAsked(ownId, config, { log, warehouse, terminal });
   } catch (error) {
     const text = explain(error, config);
     if (text === undefined) throw error;
     terminal.err(`persons: ${text}\n`);
     return exitFailed;
-  } finally {
-    await warehouse.close();
   }
 }
 
 interface Desk {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   terminal: Terminal;
 }

@@ -41,7 +41,7 @@ export async function main(
     (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
     return outcome.exitCode;
   }
-  const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
+  await using warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
   try {
     return await run(outcome, { warehouse, terminal });
   } catch (error) {
@@ -49,8 +49,6 @@ export async function main(
     if (text === undefined) throw error;
     terminal.err(`properties: ${text}\n`);
     return exitFailed;
-  } finally {
-    await warehouse.close();
   }
 }
 

@@ -1,5 +1,5 @@
 // Where on the log a time is: append times do not decrease along a partition, but for a step back of the broker's clock.
-import { type EventLog, LogUnavailableError, OffsetOutOfRangeError, type PartitionBounds } from "#lib/eventlog/log.ts";
+import { type LogReader, LogUnavailableError, OffsetOutOfRangeError, type PartitionBounds } from "#lib/eventlog/log.ts";
 
 const READ_WAIT_MS = 5000;
 
@@ -8,7 +8,7 @@ const READ_WAIT_MS = 5000;
  * with LogUnavailableError when the log does not say, since a guess would leave out what has to be proven.
  */
 export async function firstArrivedSince(
-  log: EventLog,
+  log: LogReader,
   topic: string,
   { partition, start }: PartitionBounds,
   end: number,
@@ -32,7 +32,7 @@ export async function firstArrivedSince(
 
 /** Undefined when the log does not answer in time; of a record that was trimmed meanwhile, the beginning of time. */
 export async function arrivalOf(
-  log: EventLog,
+  log: LogReader,
   topic: string,
   partition: number,
   offset: number,

@@ -1,7 +1,7 @@
 // The audit of one topic: every offset of the log is exactly one of a row in its table or a line in log_outcomes. It
 // reads what is stored and what the log says about itself; no counter of a service takes part in it.
 
-import type { EventLog, PartitionBounds } from "#lib/eventlog/log.ts";
+import type { LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { firstSlotFrom } from "#lib/points/slots.ts";
@@ -21,7 +21,7 @@ import {
 } from "./stored.ts";
 
 export interface AuditOptions {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   kind: StoredTopic;
   /** Where the log ended, by partition, when the question was asked; what came later is left out. Default: nothing is. */
@@ -144,7 +144,7 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
   };
 }
 
-async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string): Promise<string> {
+async function currentEpoch(log: LogReader, warehouse: Warehouse, topic: string): Promise<string> {
   const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
   if (epoch !== undefined) return epoch;
   throw new AuditImpossibleError(

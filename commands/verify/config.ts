@@ -1,13 +1,15 @@
 // Settings and arguments of `millrace verify`.
 import { z } from "zod";
-import { argument, duration, text } from "#lib/config/settings.ts";
+import { argument, duration, onCommandLine, text } from "#lib/config/settings.ts";
 import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
 export const verifySchema = z.object({
   json: argument().describe("Print the audit as JSON."),
   repair: argument().describe("Store what is missing again, from the log."),
-  wait: duration("0s").describe("Wait this long for what is on the log now to be stored, before the audit."),
+  wait: onCommandLine(duration("0s")).describe(
+    "Wait this long for what is on the log now to be stored, before the audit.",
+  ),
   allowLag: argument().describe("Exit with 0 also when some of the log is not stored yet."),
   dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
   ...kafkaSettings,

@@ -3,7 +3,7 @@
 // not stored yet.
 
 import { parseConfig } from "#lib/config/parse.ts";
-import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { type LogReader, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { STORED_EVENTS, STORED_TOPICS } from "#lib/ledger/stored-topics.ts";
 import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
@@ -39,26 +39,20 @@ export async function main(
     return outcome.exitCode;
   }
   const { config } = outcome;
-  const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
   try {
-    const log = await openLogForReading(config, "verify");
-    try {
-      return await verify(config, { log, warehouse, terminal });
-    } finally {
-      await log.close();
-    }
+    await using warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+    await using log = await openLogForReading(config, "verify");
+    return await verify(config, { log, warehouse, terminal });
   } catch (error) {
     const text = explain(error, config);
     if (text === undefined) throw error;
     terminal.err(`verify: ${text}\n`);
     return exitImpossible;
-  } finally {
-    await warehouse.close();
   }
 }
 
 interface Desk {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   terminal: Terminal;
 }

@@ -8,7 +8,7 @@
 //   that have been lost since, and the next round follows; so each repair of a loss finds a token of its own.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { type EventLog, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
+import { type LogReader, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/ledger/outcome-rows.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { recomputeSlots, SLOT_MS, slotOf } from "#lib/points/slots.ts";
@@ -18,7 +18,7 @@ import { type Classifier, createClassifier, type Fate, type FateKind } from "./f
 import type { LogIdentity, OffsetRange } from "./stored.ts";
 
 export interface RepairDeps {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   kind: StoredTopic;
 }
@@ -133,7 +133,7 @@ function cutRuns(fates: readonly Fate[]): Fate[][] {
 }
 
 /** As many records from `from` to `to` as a run may have; fewer only at the end of the gap or when the log is slow. */
-async function readWindow(log: EventLog, topic: string, partition: number, from: number, to: number) {
+async function readWindow(log: LogReader, topic: string, partition: number, from: number, to: number) {
   const records: StoredRecord[] = [];
   let bytes = 0;
   for (let at = from; at <= to && records.length < runRecordsMax; at = from + records.length) {

@@ -1,6 +1,6 @@
 // The audit of one topic with its roll-up, and the repair of both.
 import { setTimeout as pause } from "node:timers/promises";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogReader } from "#lib/eventlog/log.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Audit, auditLog, isClean, totalsOf } from "./audit.ts";
@@ -8,7 +8,7 @@ import { type RepairResult, repairGaps } from "./repair.ts";
 import { auditRollup, type RollupAudit, repairRollup } from "./rollup.ts";
 
 export interface VerifyDeps {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   kind: StoredTopic;
   /** As AuditOptions has it. */
@@ -57,7 +57,7 @@ const POLL_MS = 250;
  * Resolves with where the topic's log ended when it was asked, as soon as all of that is committed, or after `msMax`.
  * Rejects with LogUnavailableError.
  */
-export async function endsOnceStored(log: EventLog, { topic, group }: StoredTopic, msMax: number) {
+export async function endsOnceStored(log: LogReader, { topic, group }: StoredTopic, msMax: number) {
   const deadline = performance.now() + msMax;
   const bounds = await log.bounds(topic);
   for (;;) {

@@ -77,6 +77,7 @@ export interface ConsumeOptions {
   signal: AbortSignal;
 }
 
+/** What services do with a log: put records in, and be handed partitions. */
 export interface EventLog {
   /** What traces call it: messaging.system of OpenTelemetry. */
   readonly system: string;
@@ -87,24 +88,33 @@ export interface EventLog {
    */
   append(topic: string, records: readonly AppendRecord[], signal?: AbortSignal): Promise<Position[]>;
   consume(options: ConsumeOptions): Promise<void>;
-  /** Reads without a group and without committing, for audits; also while another process consumes. */
+  /** Resolves when an append can succeed right now; rejects with LogUnavailableError and the reason. */
+  check(): Promise<void>;
+}
+
+/** Looks at a log without a group and without changing it, also while other processes write and consume. */
+export interface LogReader {
+  /** As `Assignment.read`. */
   tail(topic: string, partition: number, options: ReadOptions): Promise<StoredRecord[]>;
   bounds(topic: string): Promise<PartitionBounds[]>;
   /** By partition; a partition without a commit is absent. */
   committed(topic: string, group: string): Promise<Map<number, Commit>>;
-  /** Creates missing topics and says which of them it made; idempotent, safe to run in parallel. */
-  createTopics(topics: readonly TopicSpec[]): Promise<string[]>;
-  /** Removes records below `before`. */
-  trim(topic: string, partition: number, before: number): Promise<void>;
   /**
    * Identity of this incarnation of the log, if the log itself keeps one (SQLite: made with the file). Undefined: the
    * epoch is recorded in ClickHouse when the topic is created (Kafka).
    */
   epoch(): Promise<string | undefined>;
-  /** Resolves when an append can succeed right now; rejects with LogUnavailableError and the reason. */
-  check(): Promise<void>;
-  close(): Promise<void>;
 }
+
+export interface LogAdmin {
+  /** Creates missing topics and says which of them it made; idempotent, safe to run in parallel. */
+  createTopics(topics: readonly TopicSpec[]): Promise<string[]>;
+  /** Removes records below `before`. */
+  trim(topic: string, partition: number, before: number): Promise<void>;
+}
+
+/** A log as its adapter opens it. Disposing waits, for a bounded time, for what is under way. */
+export interface OpenLog extends EventLog, LogReader, LogAdmin, AsyncDisposable {}
 
 export interface TopicSpec {
   topic: string;

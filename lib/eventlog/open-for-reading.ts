@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { createLogger } from "#lib/process/log.ts";
 import { createKafkaLog } from "./kafka/log.ts";
 import { type KafkaConfig, kafkaOptions } from "./kafka/settings.ts";
-import type { EventLog } from "./log.ts";
+import type { OpenLog } from "./log.ts";
 import { createSqliteLog } from "./sqlite/log.ts";
 
 /** `command` is the name that brokers see. Rejects with LogUnavailableError when there is no log in `dataDir`. */
-export async function openLogForReading(config: KafkaConfig & { dataDir: string }, command: string): Promise<EventLog> {
+export async function openLogForReading(config: KafkaConfig & { dataDir: string }, command: string): Promise<OpenLog> {
   if (config.kafkaBrokers.length > 0) {
     const logger = createLogger({ level: "error", service: command, stream: process.stderr });
     return createKafkaLog(kafkaOptions(config, `millrace-${command}`, logger));

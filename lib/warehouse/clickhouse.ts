@@ -175,7 +175,7 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
         await client.command({ query: "SELECT 1", abort_signal });
       });
     },
-    close: () => client.close(),
+    [Symbol.asyncDispose]: () => client.close(),
   };
 }
 

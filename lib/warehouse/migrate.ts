@@ -85,7 +85,7 @@ export async function migrate(options: MigrateOptions): Promise<{ applied: strin
     refuse(await shardOrderFault(own, signal));
     return { applied };
   } finally {
-    await Promise.all([warehouse.close(), own.close()]);
+    await Promise.all([warehouse[Symbol.asyncDispose](), own[Symbol.asyncDispose]()]);
   }
 }
 

@@ -1,7 +1,7 @@
 // Tables, topics and epochs: everything the services expect to find. Idempotent, so that any of them may run it.
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogAdmin, LogReader } from "#lib/eventlog/log.ts";
 import { ALERTS_TOPIC, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { type ClickHouseConfig, clickhouseOptions } from "./clickhouse-settings.ts";
 import { readEpoch, recordEpoch } from "./epochs.ts";
@@ -13,7 +13,7 @@ const MIGRATIONS = fileURLToPath(new URL("../../migrations", import.meta.url));
 
 export interface PrepareOptions {
   config: ClickHouseConfig & { kafkaPartitions: number };
-  log: EventLog;
+  log: LogReader & LogAdmin;
   warehouse: Warehouse;
   logger: Logger;
   /** Topics to begin a new epoch of although they exist: they were deleted and made again. */

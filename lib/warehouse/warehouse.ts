@@ -20,7 +20,7 @@ export interface QueryOptions {
   maxSeconds?: number | undefined;
 }
 
-export interface Warehouse {
+export interface Warehouse extends AsyncDisposable {
   /** Database that unqualified table names resolve to. */
   readonly database: string;
   /** Rows of a SELECT; 64-bit integers arrive as strings, so select toFloat64/toString deliberately or use Number(). */
@@ -31,7 +31,6 @@ export interface Warehouse {
   insert(options: InsertOptions): Promise<void>;
   /** Rejects with a WarehouseError that says why ClickHouse cannot be used right now. */
   ping(signal?: AbortSignal): Promise<void>;
-  close(): Promise<void>;
   /** Of a warehouse that is cut by partition of the log; undefined when everything is in one place. */
   readonly cluster?: Cluster | undefined;
 }

@@ -60,7 +60,7 @@ async function appendPoison(dataDir: string): Promise<void> {
     await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
     await log.append(EVENTS_TOPIC, [{ key: Buffer.from("poison"), value: Buffer.from([0x0a, 0xff, 1, 2, 3]) }]);
   } finally {
-    await log.close();
+    await log[Symbol.asyncDispose]();
   }
 }
 

@@ -3,7 +3,13 @@ import { once } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
-import { type Assignment, AssignmentLostError, type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import {
+  type Assignment,
+  AssignmentLostError,
+  type EventLog,
+  type LogReader,
+  LogUnavailableError,
+} from "#lib/eventlog/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
 import { createProgressKeeper } from "#lib/ledger/progress.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
@@ -22,7 +28,7 @@ import { watchStalls } from "./stall.ts";
 export interface ConsumerParts {
   /** What is consumed, each in a group of its own. */
   kinds: readonly TopicKind[];
-  log: EventLog;
+  log: EventLog & LogReader;
   warehouse: Warehouse;
   registry: Registry;
   logger: Logger;
@@ -179,7 +185,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   };
 }
 
-async function currentEpoch(log: EventLog, warehouse: Warehouse, topic: string): Promise<string> {
+async function currentEpoch(log: LogReader, warehouse: Warehouse, topic: string): Promise<string> {
   const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
   if (epoch !== undefined) return epoch;
   throw new PartitionHaltedError(`no epoch is recorded for topic ${topic}: run \`millrace migrate\`, then restart`);

@@ -39,7 +39,7 @@ function breakerOn() {
       seen.pingsAt.push(performance.now());
       if (state.pingFault) throw state.pingFault;
     },
-    async close() {},
+    async [Symbol.asyncDispose]() {},
   };
   const lines: { level: number; msg: string; remedy?: string }[] = [];
   const logger = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });

@@ -39,9 +39,9 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       await using stack = new AsyncDisposableStack();
       stack.use(await startTelemetry({ service: "consumer", env, logger }));
       const log = createKafkaLog(kafkaOptions(config, "millrace-consumer", logger));
-      stack.defer(() => log.close());
+      stack.use(log);
       const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
-      stack.defer(() => warehouse.close());
+      stack.use(warehouse);
       if (config.migrateOnStart) await prepareStores({ config, log, warehouse, logger, newEpochs: [] });
       const registry = createMetricsRegistry("consumer");
       const consumer = stack.use(startConsumer(config, { kinds: [EVENTS, POINTS], log, warehouse, registry, logger }));

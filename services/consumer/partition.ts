@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
 import { processTraced } from "#lib/eventlog/traces.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import { createHourKeeper, type HourKeeper } from "#lib/ledger/hours.ts";
 import {
   APPEND_TIME_MARGIN_MS,
   createIdWindow,
@@ -11,7 +12,6 @@ import {
   type IdWindowBounds,
   windowId,
 } from "#lib/ledger/id-window.ts";
-import { createHourKeeper, type HourKeeper } from "#lib/ledger/hours.ts";
 import { createMarkerKeeper, decodeCommit, type Marker } from "#lib/ledger/marker.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";

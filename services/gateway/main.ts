@@ -34,7 +34,7 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       await using stack = new AsyncDisposableStack();
       stack.use(await startTelemetry({ service: "gateway", env, logger }));
       const log = createKafkaLog(kafkaOptions(config, "millrace-gateway", logger));
-      stack.defer(() => log.close());
+      stack.use(log);
       stack.use(await startGateway(config, { log, registry: createMetricsRegistry("gateway"), logger }));
       const owned = stack.move();
       return { [Symbol.asyncDispose]: () => owned.disposeAsync() };

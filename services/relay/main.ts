@@ -34,7 +34,7 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       await using stack = new AsyncDisposableStack();
       stack.use(await startTelemetry({ service: "relay", env, logger }));
       const log = createKafkaLog(kafkaOptions(config, "millrace-relay", logger));
-      stack.defer(() => log.close());
+      stack.use(log);
       stack.use(await startRelayService(config, { log, registry: createMetricsRegistry("relay"), logger }));
       const owned = stack.move();
       return { [Symbol.asyncDispose]: () => owned.disposeAsync() };

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
 import { createMetricsRegistry } from "#lib/process/metrics.ts";
@@ -19,7 +19,7 @@ import type { StandaloneConfig } from "./config.ts";
 import { startRetention } from "./retention.ts";
 
 export interface Core extends AsyncDisposable {
-  readonly log: EventLog;
+  readonly log: OpenLog;
   /** For questions about stats: none of them takes a connection that the consumer needs. */
   readonly asked: Warehouse;
   readonly registry: Registry;
@@ -38,13 +38,13 @@ export async function startCore(config: StandaloneConfig, logger: Logger): Promi
   await using stack = new AsyncDisposableStack();
   await makeDataDir(config.dataDir);
   const log = await createSqliteLog({ file: join(config.dataDir, "log.sqlite"), logger });
-  stack.defer(() => log.close());
+  stack.use(log);
   const { host, clickhouseHttpPort: port, clickhouseUser: user, clickhousePassword: password, dataDir } = config;
   const clickhouse = stack.use(await startClickHouse({ host, port, dataDir, user, password, logger }));
 
   const connection = { ...config, clickhouseUrl: clickhouse.url, kafkaPartitions: 1 };
   const warehouse = createClickHouseWarehouse(clickhouseOptions(connection));
-  stack.defer(() => warehouse.close());
+  stack.use(warehouse);
   if (config.migrateOnStart) {
     await prepareStores({ config: connection, log, warehouse, logger, newEpochs: [] });
     await applyRetentions(warehouse, config, logger);
@@ -54,7 +54,7 @@ export async function startCore(config: StandaloneConfig, logger: Logger): Promi
   const consumer = stack.use(startConsumer(config, { kinds: [EVENTS, POINTS], log, warehouse, registry, logger }));
   stack.use(startRetention(log, config.logRetention, logger));
   const asked = createClickHouseWarehouse(clickhouseOptions(connection));
-  stack.defer(() => asked.close());
+  stack.use(asked);
 
   const owned = stack.move();
   return {

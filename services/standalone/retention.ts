@@ -1,11 +1,11 @@
 // Trims the standalone's event log: what is stored in ClickHouse and older than LOG_RETENTION. (Kafka trims itself.)
 import type { Logger } from "pino";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogAdmin, LogReader } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_GROUP, POINTS_TOPIC } from "#lib/events/topics.ts";
 
 const INTERVAL_MS = 60_000;
 
-export function startRetention(log: EventLog, retentionMs: number, logger: Logger): AsyncDisposable {
+export function startRetention(log: LogReader & LogAdmin, retentionMs: number, logger: Logger): AsyncDisposable {
   let running: Promise<void> = Promise.resolve();
   const timer = setInterval(() => {
     running = running.then(() =>
@@ -23,12 +23,12 @@ export function startRetention(log: EventLog, retentionMs: number, logger: Logge
 }
 
 /** Removes records appended before `olderThanMs`, never one that is not committed as stored. */
-async function trimOnce(log: EventLog, olderThanMs: number): Promise<void> {
+async function trimOnce(log: LogReader & LogAdmin, olderThanMs: number): Promise<void> {
   await trimTopic(log, EVENTS_TOPIC, CONSUMER_GROUP, olderThanMs);
   await trimTopic(log, POINTS_TOPIC, POINTS_GROUP, olderThanMs);
 }
 
-async function trimTopic(log: EventLog, topic: string, group: string, olderThanMs: number): Promise<void> {
+async function trimTopic(log: LogReader & LogAdmin, topic: string, group: string, olderThanMs: number): Promise<void> {
   const committed = await log.committed(topic, group);
   for (const { partition, start } of await log.bounds(topic)) {
     const stored = committed.get(partition)?.offset ?? start;
@@ -39,7 +39,7 @@ async function trimTopic(log: EventLog, topic: string, group: string, olderThanM
 
 /** First offset in [from, to] appended at or after the time; append times never decrease. */
 async function firstAtOrAfter(
-  log: EventLog,
+  log: LogReader & LogAdmin,
   topic: string,
   partition: number,
   { from, to }: { from: number; to: number },

@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { EventLog, LogReader } from "#lib/eventlog/log.ts";
 import type { LogRetention } from "#lib/eventlog/retention.ts";
 import { createHealth, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
@@ -36,7 +36,7 @@ const IDLE_MS_MAX = 72_000;
 const CONSUMER_PATIENCE_MS = 60_000;
 
 export interface StatsParts {
-  log: EventLog;
+  log: EventLog & LogReader;
   warehouse: Warehouse;
   registry: Registry;
   logger: Logger;

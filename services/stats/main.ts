@@ -40,9 +40,9 @@ export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<numb
       stack.use(await startTelemetry({ service: "stats", env, logger }));
       const kafka = kafkaOptions(config, "millrace-stats", logger);
       const log = createKafkaLog(kafka);
-      stack.defer(() => log.close());
+      stack.use(log);
       const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
-      stack.defer(() => warehouse.close());
+      stack.use(warehouse);
       const registry = createMetricsRegistry("stats");
       const retention = () => readKafkaRetention(kafka, EVENTS_TOPIC);
       stack.use(await startStats(config, { log, warehouse, registry, logger, retention }));

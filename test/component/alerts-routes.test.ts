@@ -333,7 +333,7 @@ describe("with ClickHouse away", () => {
       expect([response.status, response.headers.get("retry-after")], `${method} ${path}`).toEqual([503, "2"]);
       expect(await response.json()).toEqual({ error: expect.stringContaining("ClickHouse cannot be used now") });
     }
-    await nowhere.close();
+    await nowhere[Symbol.asyncDispose]();
   });
 });
 

@@ -173,7 +173,7 @@ it("with ClickHouse away every call is unavailable and says when to try again", 
     const { code, metadata } = await failure(call);
     expect([code, metadata.get("retry-after")]).toEqual([Code.Unavailable, "2"]);
   }
-  await nowhere.close();
+  await nowhere[Symbol.asyncDispose]();
 });
 
 describe("TestFire", () => {

@@ -136,7 +136,10 @@ describe("one change has one id", () => {
 describe("the lease", () => {
   it("goes to another copy with the levels; who lost it evaluates and sends no more", async () => {
     await using receiver = await startReceiver();
-    await using log = await memoryLog().then((own) => ({ own, [Symbol.asyncDispose]: () => own.close() }));
+    await using log = await memoryLog().then((own) => ({
+      own,
+      [Symbol.asyncDispose]: () => own[Symbol.asyncDispose](),
+    }));
     const s = await scene(receiver);
     await using first = await s.start({ log: log.own });
     await s.arrive(90);
@@ -162,7 +165,10 @@ describe("the lease", () => {
 
   it("lost while an insert is retried ends the evaluation before the next write", async () => {
     await using receiver = await startReceiver();
-    await using log = await memoryLog().then((own) => ({ own, [Symbol.asyncDispose]: () => own.close() }));
+    await using log = await memoryLog().then((own) => ({
+      own,
+      [Symbol.asyncDispose]: () => own[Symbol.asyncDispose](),
+    }));
     const s = await scene(receiver);
     let attempts = 0;
     const away = withInsert(() => {
@@ -182,7 +188,10 @@ describe("the lease", () => {
 
   it("is asked for until the topic is there", async () => {
     await using receiver = await startReceiver();
-    await using log = await memoryLog().then((own) => ({ own, [Symbol.asyncDispose]: () => own.close() }));
+    await using log = await memoryLog().then((own) => ({
+      own,
+      [Symbol.asyncDispose]: () => own[Symbol.asyncDispose](),
+    }));
     let refusals = 1;
     const late = {
       ...log.own,

@@ -60,7 +60,7 @@ afterEach(() => {
   fault = () => undefined;
 });
 afterAll(async () => {
-  await cluster.close();
+  await cluster[Symbol.asyncDispose]();
   await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
 });
 
@@ -214,7 +214,7 @@ describe("a shard of two replicas", () => {
     await shard.ping();
     await shard.query("SELECT 1");
     expect(sent.map(({ url }) => url)).toEqual([dead, urlOf(0), urlOf(0)]);
-    await whole.close();
+    await whole[Symbol.asyncDispose]();
   });
 
   it("is not left for a replica's answer, only when that cannot write", async () => {
@@ -226,6 +226,6 @@ describe("a shard of two replicas", () => {
     fault = () => undefined;
     await shard.ping();
     expect(sent.map(({ url }) => url)).toEqual([urlOf(1), urlOf(1), urlOf(1), urlOf(0)]);
-    await whole.close();
+    await whole[Symbol.asyncDispose]();
   });
 });

@@ -84,7 +84,7 @@ it("has what was acknowledged after kill -9 in the middle of inserts, and nothin
   const missing = batches.filter((batch) => !there.has(batch));
   expect(missing.filter((batch) => !repeated.has(batch))).toEqual([]);
   expect(there.size + missing.length).toBe(acknowledged);
-  await warehouse.close();
+  await warehouse[Symbol.asyncDispose]();
 });
 
 it("ends with its parent, even when that is killed with -9", { timeout: 60_000 }, async () => {

@@ -131,7 +131,7 @@ describe("a server that does not work", () => {
     try {
       await test(unhealthy);
     } finally {
-      await unhealthy.close();
+      await unhealthy[Symbol.asyncDispose]();
       server.closeAllConnections();
       server.close();
     }
@@ -198,7 +198,7 @@ describe("a server that does not work", () => {
       kind: "transient",
       message: expect.stringContaining("ECONNREFUSED"),
     });
-    await away.close();
+    await away[Symbol.asyncDispose]();
   });
 });
 

@@ -111,7 +111,7 @@ describe("a cluster", () => {
       { node: 0, sql: expect.stringContaining("SYNC REPLICA `m_local`.`events_raw` LIGHTWEIGHT") },
       { node: 0, sql: expect.stringContaining("INSERT INTO points_5m"), settings: quorum },
     ]);
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   });
 
   it("has catch up, with the reader, what every node holds and not what is read through Distributed", async () => {
@@ -123,7 +123,7 @@ describe("a cluster", () => {
       undefined,
     ]);
     expect(statements.at(-1)?.settings).not.toHaveProperty("select_sequential_consistency");
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   });
 
   it("has its retentions set on the shards' tables, on every replica", async () => {
@@ -136,7 +136,7 @@ describe("a cluster", () => {
       expect(sql).toMatch(/^ALTER TABLE \w+ ON CLUSTER 'events' MODIFY/);
       expect(settings.database).toBe("m_local");
     }
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   });
 
   it("gets a promoted property on the shards' tables, then on the Distributed one, and its list on every node", async () => {
@@ -166,7 +166,7 @@ describe("a cluster", () => {
       [0, "ALTER TABLE events_raw MATERIALIZE COLUMN `p_plan`", "m_local"],
       [2, "ALTER TABLE events_raw MATERIALIZE COLUMN `p_plan`", "m_local"],
     ]);
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   });
 
   it("has catch up, with a shard, what every node holds when the shard is asked for it by its database", async () => {
@@ -177,7 +177,7 @@ describe("a cluster", () => {
       "`m`.`erasures`",
       undefined,
     ]);
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   });
 
   it("is left alone by persons, which says so", async () => {
@@ -194,7 +194,7 @@ it("nobody is deleted from a cluster, whoever asks", async () => {
   const warehouse = open();
   await expect(deletePerson({ warehouse } as never, "id")).rejects.toThrow("not made for clusters yet");
   expect(statements).toEqual([]);
-  await warehouse.close();
+  await warehouse[Symbol.asyncDispose]();
 });
 
 describe("ClickHouse Cloud", () => {
@@ -210,7 +210,7 @@ describe("ClickHouse Cloud", () => {
     const warehouse = createClickHouseWarehouse({ url: urls[1] as string, ...account, database: "m" });
     await warehouse.query("SELECT 1 FROM events_raw");
     expect(statements).toMatchObject([{ node: 1, settings: { select_sequential_consistency: "1" } }]);
-    await warehouse.close();
+    await warehouse[Symbol.asyncDispose]();
   });
 });
 

@@ -31,7 +31,7 @@ afterEach(() => {
   for (const [name, select] of healthy) cluster.tables.set(name, select);
 });
 afterAll(async () => {
-  await warehouse?.close();
+  await warehouse?.[Symbol.asyncDispose]();
   await cluster?.[Symbol.asyncDispose]();
 });
 

@@ -27,7 +27,7 @@ beforeAll(async () => {
   env = { DATA_DIR: path, MILLRACE_URL: millrace, STATS_URL: statsUrl, CLICKHOUSE_URL: url, DOCTOR_TIMEOUT: "8s" };
   env = { ...env, CLICKHOUSE_PASSWORD: "hunter2", MILLRACE_API_KEY: "key-one" };
   warehouse = createClickHouseWarehouse({ url, user: "default", password: "hunter2", database: "millrace" });
-  stack.defer(() => warehouse.close());
+  stack.use(warehouse);
 });
 afterAll(() => stack.disposeAsync());
 

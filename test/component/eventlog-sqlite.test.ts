@@ -5,13 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { EventLog, StoredRecord } from "#lib/eventlog/log.ts";
+import type { OpenLog, StoredRecord } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { describeEventLog } from "../kit/eventlog-contract.ts";
 
 describeEventLog("the SQLite log in memory", async () => {
   const log = await createSqliteLog({ file: ":memory:" });
-  return { log, partitions: 1, [Symbol.asyncDispose]: () => log.close() };
+  return { log, partitions: 1, [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() };
 });
 
 describeEventLog("the SQLite log in a file", async () => {
@@ -21,7 +21,7 @@ describeEventLog("the SQLite log in a file", async () => {
     log,
     partitions: 1,
     async [Symbol.asyncDispose]() {
-      await log.close();
+      await log[Symbol.asyncDispose]();
       await rm(directory, { recursive: true });
     },
   };
@@ -62,7 +62,7 @@ describe("the SQLite log between processes", { timeout: 60_000 }, () => {
       }
       const log = await createSqliteLog({ file });
       const stored = await readAll(log);
-      await log.close();
+      await log[Symbol.asyncDispose]();
       expect(stored.map(({ offset }) => offset)).toEqual(stored.map((_, index) => index));
       for (const [offset, value] of acknowledged)
         expect(Buffer.from(stored[offset]?.value ?? []).toString()).toBe(value);
@@ -83,7 +83,7 @@ describe("the SQLite log between processes", { timeout: 60_000 }, () => {
       // Still writing: the reader is not in its way.
       await appender.acknowledges(appender.count() + 100);
     } finally {
-      await reader.close();
+      await reader[Symbol.asyncDispose]();
     }
   });
 
@@ -94,8 +94,8 @@ describe("the SQLite log between processes", { timeout: 60_000 }, () => {
     const waiting = reader.tail("t", 0, { from: 0, maxRecords: 1, maxBytes: 1e6, maxWaitMs: 30_000 });
     await writer.append("t", [{ key: Buffer.from("k"), value: Buffer.from("v") }]);
     expect(await waiting).toHaveLength(1);
-    await reader.close();
-    await writer.close();
+    await reader[Symbol.asyncDispose]();
+    await writer[Symbol.asyncDispose]();
   });
 
   it("the owner's death by kill -9 lets the next one in", async () => {
@@ -105,7 +105,7 @@ describe("the SQLite log between processes", { timeout: 60_000 }, () => {
     await kill(appender.child);
     const log = await createSqliteLog({ file });
     await log.check();
-    await log.close();
+    await log[Symbol.asyncDispose]();
   });
 });
 
@@ -153,7 +153,7 @@ async function kill(child: ChildProcessWithoutNullStreams): Promise<void> {
   await exited;
 }
 
-async function readAll(log: EventLog): Promise<StoredRecord[]> {
+async function readAll(log: OpenLog): Promise<StoredRecord[]> {
   const [bounds] = await log.bounds("t");
   const records: StoredRecord[] = [];
   while (records.length < (bounds?.end ?? 0)) {

@@ -5,7 +5,7 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { expect, it } from "vitest";
 import { EventService, RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
-import { type EventLog, LogUnavailableError, type Position } from "#lib/eventlog/log.ts";
+import { LogUnavailableError, type OpenLog, type Position } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import { decodeRecord } from "#lib/events/record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
@@ -20,7 +20,7 @@ async function startOverBadPartition() {
   const scripted = createScriptedLog({ partitions: 4 });
   await scripted.createTopics([{ topic: EVENTS_TOPIC, partitions: 4 }]);
   const appended: number[] = [];
-  const log: EventLog = {
+  const log: OpenLog = {
     ...scripted,
     async append(topic, records) {
       appended.push(records.length);

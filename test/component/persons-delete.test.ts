@@ -117,7 +117,7 @@ async function createScene(database: string): Promise<Scene> {
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(consumers.map((consumer) => consumer[Symbol.asyncDispose]()));
-      await log.close();
+      await log[Symbol.asyncDispose]();
       await rm(directory, { recursive: true, force: true });
     },
   };

@@ -116,5 +116,5 @@ it("one consumer lands events and points side by side, and tells their metrics a
   await until(async () => (await lags()).length === 2, "both partitions have a lag");
   expect((await lags()).map(({ labels }) => labels.topic).sort()).toEqual(topics.sort());
   await consumer[Symbol.asyncDispose]();
-  await log.close();
+  await log[Symbol.asyncDispose]();
 });

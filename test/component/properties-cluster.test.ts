@@ -23,7 +23,7 @@ beforeAll(async () => {
   await store(1, '{"plan":"pro","x":1.5,"n":"3"}', '{"x":2,"n":4}');
 });
 afterAll(async () => {
-  await warehouse?.close();
+  await warehouse?.[Symbol.asyncDispose]();
   await cluster?.[Symbol.asyncDispose]();
 });
 

@@ -286,7 +286,7 @@ describe("the view events", () => {
       const logger = createLogger({ level: "error", service: "test" });
       await prepareStores({ config, log, warehouse, logger, newEpochs: [] });
     } finally {
-      await log.close();
+      await log[Symbol.asyncDispose]();
     }
     expect(await column("p_plan")).toEqual(["pro", "free", null, null]);
     // Views over it work on.

@@ -4,7 +4,7 @@ import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { parseConfig } from "#lib/config/parse.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
@@ -74,7 +74,7 @@ async function store(warehouse: Warehouse, epoch: string, from: number, to: numb
 }
 
 /** A log with so many records, all of them committed. */
-async function startLog(records: number): Promise<EventLog> {
+async function startLog(records: number): Promise<OpenLog> {
   const log = await createSqliteLog({ file: ":memory:" });
   await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
   await log.append(
@@ -116,7 +116,7 @@ describe("EVENTS_RETENTION", () => {
       await warehouse.command("ALTER TABLE events_raw DELETE WHERE log_offset = 20 SETTINGS mutations_sync = 2");
       expect(totalsOf(await audit())).toMatchObject({ accounted: 14, missing: 1 });
     } finally {
-      await log.close();
+      await log[Symbol.asyncDispose]();
     }
   });
 

@@ -11,7 +11,7 @@ const realTime = (ms: number) => new Promise<void>((resolve) => void setTimeout(
 for (const partitions of [1, 4]) {
   describeEventLog(`the scripted log of ${partitions} partitions`, async () => {
     const log = createScriptedLog({ partitions, wait: realTime });
-    return { log, partitions, [Symbol.asyncDispose]: () => log.close() };
+    return { log, partitions, [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() };
   });
 }
 

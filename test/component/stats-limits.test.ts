@@ -40,7 +40,7 @@ async function startSilent() {
   stack.push({ [Symbol.asyncDispose]: close });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "d" });
-  stack.push({ [Symbol.asyncDispose]: () => warehouse.close() });
+  stack.push({ [Symbol.asyncDispose]: () => warehouse[Symbol.asyncDispose]() });
   return { warehouse, open, asked: () => asked, close };
 }
 

@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
 import { Aggregation, type QuerySeriesRequest } from "#gen/millrace/stats/v1/stats_pb.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { StatsQueryError } from "../../services/stats/queries/errors.ts";
@@ -22,7 +22,7 @@ const BEGIN_MS = Math.floor(Date.now() / 600_000) * 600_000 - 600_000;
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
 let queries: StatsQueries;
-let log: EventLog;
+let log: OpenLog;
 let stats: TestStats;
 
 beforeAll(async () => {
@@ -55,7 +55,7 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(async () => {
   await stats[Symbol.asyncDispose]();
-  await log.close();
+  await log[Symbol.asyncDispose]();
   await clickhouse[Symbol.asyncDispose]();
 });
 
@@ -305,7 +305,7 @@ describe("a slow or absent ClickHouse", () => {
     });
     await using away = await startTestStats({ log, queries: broken });
     const error = await failureOf(clientOf(away).listMetrics({}));
-    await dead.close();
+    await dead[Symbol.asyncDispose]();
     expect([error.code, error.metadata.get("retry-after")]).toEqual([Code.Unavailable, "1"]);
     expect(error.rawMessage).toBe("ClickHouse cannot be asked now");
   });

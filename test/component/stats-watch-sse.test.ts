@@ -1,12 +1,12 @@
 // GET /watch, and watchers of either face that are slow or read nothing, out of a real log in SQLite.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { getWatch, stalledWatch } from "../kit/event-source.ts";
 import { callH1, envelope } from "../kit/http-calls.ts";
 import { pointRecord } from "../kit/points.ts";
 import { appendPoints, memoryLog, startTestStats, type TestStats, TOKEN } from "../kit/stats-live.ts";
 
-let log: EventLog;
+let log: OpenLog;
 let stats: TestStats;
 beforeEach(async () => {
   log = await memoryLog();
@@ -14,7 +14,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await stats[Symbol.asyncDispose]();
-  await log.close();
+  await log[Symbol.asyncDispose]();
 });
 
 const cpu = (value: number, host = "a") => pointRecord({ metric: "cpu", value, tags: { host } });

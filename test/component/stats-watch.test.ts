@@ -3,7 +3,7 @@ import { Code } from "@connectrpc/connect";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PointOrigin, WatchState } from "#gen/millrace/stats/v1/stats_pb.ts";
-import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { type LogReader, LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { eventRecord, poisonRecord } from "../kit/consumer.ts";
 import { getWatch } from "../kit/event-source.ts";
@@ -20,7 +20,7 @@ import {
   watching,
 } from "../kit/stats-live.ts";
 
-let log: EventLog;
+let log: OpenLog;
 let stats: TestStats;
 let open: Disposable[] = [];
 beforeEach(async () => {
@@ -31,7 +31,7 @@ afterEach(async () => {
   for (const one of open) one[Symbol.dispose]();
   open = [];
   await stats[Symbol.asyncDispose]();
-  await log.close();
+  await log[Symbol.asyncDispose]();
 });
 
 type WatchInit = Parameters<ReturnType<typeof clientOf>["watch"]>[0];
@@ -177,12 +177,12 @@ describe("a watcher", () => {
 describe("watchers together", () => {
   it("a hundred of them share one reader of the log, each sees every point, and leaving they free everything", async () => {
     let looks = 0;
-    const counted: Pick<EventLog, "bounds" | "tail"> = {
+    const counted: LogReader = {
+      ...log,
       bounds: (topic) => {
         looks++;
         return log.bounds(topic);
       },
-      tail: log.tail,
     };
     await using busy = await startTestStats({ log: counted });
     const client = clientOf(busy, "grpc");
@@ -213,12 +213,12 @@ describe("a log with bad days", () => {
     const inner = scripted();
     await inner.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 3 })));
     let away = false;
-    const flaky: Pick<EventLog, "bounds" | "tail"> = {
+    const flaky: LogReader = {
+      ...inner,
       async bounds(topic) {
         if (away) throw new LogUnavailableError("the broker is away: start it");
         return inner.bounds(topic);
       },
-      tail: (...args) => inner.tail(...args),
     };
     await using shaky = await startTestStats({ log: flaky });
     const one = watch({}, clientOf(shaky));
@@ -238,9 +238,9 @@ describe("a log with bad days", () => {
     const lines: string[] = [];
     const logger = pino({}, { write: (line: string) => lines.push(line) });
     let bug: Error | undefined = new TypeError("a bug with secrets");
-    const broken: Pick<EventLog, "bounds" | "tail"> = {
+    const broken: LogReader = {
+      ...log,
       bounds: (topic) => (bug ? Promise.reject(bug) : log.bounds(topic)),
-      tail: log.tail,
     };
     await using failing = await startTestStats({ log: broken, logger });
     const error = await watch({}, clientOf(failing)).ended;

@@ -198,7 +198,7 @@ describe("clients", () => {
           configOf(z.object(clickhouseSettings), { CLICKHOUSE_URL: `https://127.0.0.1:${at.port}`, ...env }),
         ),
       );
-      await using _closed = { [Symbol.asyncDispose]: () => warehouse.close() };
+      await using _closed = { [Symbol.asyncDispose]: () => warehouse[Symbol.asyncDispose]() };
       await warehouse.ping();
     };
     await expect(answers({})).rejects.toThrow("DEPTH_ZERO_SELF_SIGNED_CERT");
@@ -219,7 +219,7 @@ describe("clients", () => {
       const config = configOf(z.object(kafkaSettings), { KAFKA_BROKERS: `127.0.0.1:${at.port}`, ...env });
       const log = createKafkaLog(kafkaOptions(config, "test", logger));
       await expect(log.check()).rejects.toThrow();
-      await log.close();
+      await log[Symbol.asyncDispose]();
     };
     await ask({ KAFKA_SSL: "true" });
     expect(handshakes.done).toBe(0);

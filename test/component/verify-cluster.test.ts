@@ -30,7 +30,7 @@ beforeAll(async () => {
   warehouse = await openDatabase("m");
 });
 afterAll(async () => {
-  await warehouse?.close();
+  await warehouse?.[Symbol.asyncDispose]();
   await cluster?.[Symbol.asyncDispose]();
 });
 
@@ -186,7 +186,7 @@ describe("verify over two shards", () => {
     const one = openShards([[first]]);
     await expect(verify(stage, true, one)).rejects.toThrow("has 2 shards, CLICKHOUSE_SHARD_URLS has 1");
     expect(await storedOf("order")).toEqual(before);
-    await Promise.all([swapped.close(), one.close()]);
+    await Promise.all([swapped[Symbol.asyncDispose](), one[Symbol.asyncDispose]()]);
   });
 
   it("does not pass over rows of a partition that are on the other shard", async () => {
@@ -220,7 +220,7 @@ it("the command audits and repairs a cluster by its settings", async () => {
     const [shard] = shardsOf(over) as [Warehouse];
     expect(await shard.query("SELECT uuid FROM events_raw")).toEqual([{ uuid: idOf(1) }]);
   } finally {
-    await Promise.all([log.close(), over.close()]);
+    await Promise.all([log[Symbol.asyncDispose](), over[Symbol.asyncDispose]()]);
     await rm(dataDir, { recursive: true, force: true });
   }
 });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { parseUuid, personIdOf } from "#lib/events/ids.ts";
 import { decodeRecord, encodeRecordPlain, PoisonRecordError } from "#lib/events/record.ts";
@@ -67,7 +67,7 @@ const identified = recordOf({
 const poison: AppendRecord = { key: Buffer.from("p"), value: Buffer.from("no event record") };
 
 interface System extends AsyncDisposable {
-  log: EventLog;
+  log: OpenLog;
   warehouse: Warehouse;
   epoch: string;
   /** Runs `millrace verify` in a process of its own while this one keeps the log open for writing. */
@@ -93,7 +93,7 @@ async function startSystem(records: readonly AppendRecord[], agoMs?: (offset: nu
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   await log.append(EVENTS_TOPIC, records);
   if (agoMs) {
-    await log.close();
+    await log[Symbol.asyncDispose]();
     backdate(file, agoMs);
     log = await createSqliteLog({ file });
   }
@@ -127,7 +127,7 @@ async function startSystem(records: readonly AppendRecord[], agoMs?: (offset: nu
     },
     select: (sql) => warehouse.query(sql),
     async [Symbol.asyncDispose]() {
-      await log.close();
+      await log[Symbol.asyncDispose]();
       await rm(directory, { recursive: true, force: true });
     },
   };
@@ -141,7 +141,7 @@ function backdate(file: string, agoMs: (offset: number) => number): void {
   for (let offset = 0; offset < n; offset++) update.run(agoMs(offset), offset);
 }
 
-async function store(log: EventLog, warehouse: Warehouse, epoch: string, from = 0): Promise<void> {
+async function store(log: OpenLog, warehouse: Warehouse, epoch: string, from = 0): Promise<void> {
   const rows = createEventRows({ epoch, topic: EVENTS_TOPIC, partition: 0 });
   const lines: Buffer[] = [];
   const outcomes: string[] = [];
@@ -172,7 +172,7 @@ async function store(log: EventLog, warehouse: Warehouse, epoch: string, from = 
   await insert("dead_letters", [...place, "error_class", "error", "key_base64", "value_base64"], letters);
 }
 
-async function commit(log: EventLog, offset: number): Promise<void> {
+async function commit(log: OpenLog, offset: number): Promise<void> {
   const done = new AbortController();
   await log.consume({
     topic: EVENTS_TOPIC,

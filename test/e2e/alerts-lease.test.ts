@@ -71,7 +71,7 @@ it.skipIf(!choice.available)(
 async function createTopic(brokers: string[]): Promise<void> {
   const log = createKafkaLog({ brokers, clientId: "test", logger: pino({ level: "silent" }) });
   await log.createTopics([{ topic: ALERTS_TOPIC, partitions: 1 }]);
-  await log.close();
+  await log[Symbol.asyncDispose]();
 }
 
 /** A point of metric cpu five times a second, as it is told. */

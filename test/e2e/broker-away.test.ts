@@ -49,7 +49,7 @@ async function outage(fault: Fault): Promise<void> {
   if (!kafka.available || kafka.kind === "environment") throw new Error("no broker of this test's own");
   await using broker = await kafka.start();
   const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger: pino({ level: "silent" }) });
-  await using _log = { [Symbol.asyncDispose]: () => log.close() };
+  await using _log = { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() };
   await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 6 }]);
   const env = { KAFKA_BROKERS: broker.brokers.join(), HOST: "127.0.0.1", PORT: "0" };
   await using gateway = spawnMillrace(["gateway"], env);

@@ -2,7 +2,7 @@
 import { pino } from "pino";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { eventRecord, idOf, until } from "../kit/consumer.ts";
@@ -18,7 +18,7 @@ const PARTITIONS = 3;
 
 let broker: AsyncDisposable & { readonly brokers: string[] };
 let clickhouse: TestClickHouse;
-let log: EventLog;
+let log: OpenLog;
 let env: Record<string, string>;
 
 beforeAll(async () => {
@@ -31,7 +31,7 @@ beforeAll(async () => {
   };
 });
 afterAll(async () => {
-  await log?.close();
+  await log?.[Symbol.asyncDispose]();
   await clickhouse?.[Symbol.asyncDispose]();
   await broker?.[Symbol.asyncDispose]();
 });

@@ -6,7 +6,7 @@ import type { z } from "zod";
 import { parseConfig } from "#lib/config/parse.ts";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createLogger } from "#lib/process/log.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
@@ -53,9 +53,9 @@ beforeAll(async () => {
 });
 afterAll(() => stack.disposeAsync());
 
-function openLog(settings: Record<string, string>): EventLog {
+function openLog(settings: Record<string, string>): OpenLog {
   const log = createKafkaLog(kafkaOptions(configOf(gatewaySchema, settings), "doctor-test", logger));
-  stack.defer(() => log.close());
+  stack.use(log);
   return log;
 }
 

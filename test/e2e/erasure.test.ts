@@ -9,7 +9,7 @@ import { expect, it } from "vitest";
 import { type Certificate, PersonService } from "#gen/millrace/identity/v1/persons_pb.ts";
 import { createKafkaClient } from "#lib/eventlog/kafka/client.ts";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import type { EventLog, Position } from "#lib/eventlog/log.ts";
+import type { OpenLog, Position } from "#lib/eventlog/log.ts";
 import { personIdOf } from "#lib/events/ids.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createErasures, type Erasure } from "#lib/identity/erasures.ts";
@@ -33,7 +33,7 @@ interface Told {
 }
 
 /** Appends events of everybody, in turns, until it is disposed of. */
-function keepTelling(log: EventLog, told: Told[]): AsyncDisposable & { readonly rounds: () => number } {
+function keepTelling(log: OpenLog, told: Told[]): AsyncDisposable & { readonly rounds: () => number } {
   const stop = new AbortController();
   let rounds = 0;
   const telling = (async () => {
@@ -102,7 +102,7 @@ it.skipIf(!kafka.available)(
     await using consumer = spawnMillrace(["consumer"], env);
     await using stats = spawnMillrace(["stats"], env);
     const log = createKafkaLog({ brokers: broker.brokers, clientId: "erasure", logger: pino({ level: "silent" }) });
-    await using _log = { [Symbol.asyncDispose]: () => log.close() };
+    await using _log = { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() };
     const warehouse = clickhouse.warehouse(database);
     const { port } = await stats.logged("stats listening");
     await consumer.logged("partition assigned");

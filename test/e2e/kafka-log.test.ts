@@ -14,9 +14,9 @@ import { partitionOf } from "#lib/eventlog/kafka/partitioner.ts";
 import { type MemberIdentity, type Membership, onGroupJoins } from "#lib/eventlog/kafka/patches.ts";
 import {
   AssignmentLostError,
-  type EventLog,
   LogUnavailableError,
   OffsetOutOfRangeError,
+  type OpenLog,
   RecordTooLargeError,
 } from "#lib/eventlog/log.ts";
 import { assigned, consuming, untilLost } from "../kit/consuming.ts";
@@ -35,19 +35,19 @@ beforeAll(async () => {
 }, 180_000);
 afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
 
-function openLog(options: Partial<KafkaLogOptions> = {}): EventLog & AsyncDisposable {
+function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog & AsyncDisposable {
   const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });
-  return Object.assign(log, { [Symbol.asyncDispose]: () => log.close() });
+  return Object.assign(log, { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() });
 }
 
-async function freshTopic(log: EventLog, partitions = 3): Promise<string> {
+async function freshTopic(log: OpenLog, partitions = 3): Promise<string> {
   const topic = `e2e-${randomUUID()}`;
   await log.createTopics([{ topic, partitions }]);
   return topic;
 }
 
 /** A consumer that reads whatever it is assigned and commits how far it got, starting at the commit. */
-function storing(log: EventLog, topic: string, read: Map<number, number>): AsyncDisposable {
+function storing(log: OpenLog, topic: string, read: Map<number, number>): AsyncDisposable {
   const leaving = new AbortController();
   const ended = log.consume({
     topic,
@@ -111,7 +111,7 @@ describeEventLog(
   "Kafka",
   async () => {
     const log = openLog();
-    return { log, partitions: 3, [Symbol.asyncDispose]: () => log.close() };
+    return { log, partitions: 3, [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() };
   },
   skip === undefined ? {} : { skip },
 );
@@ -162,7 +162,7 @@ describe.skipIf(skip !== undefined)("Kafka: appending", { timeout: 60_000 }, () 
     await expect(log.append("t", [record("k", "v")])).rejects.toThrow(/127\.0\.0\.1:1 .*KAFKA_BROKERS/);
     expect(performance.now() - startedAt).toBeLessThan(2_000);
     await expect(log.check()).rejects.toBeInstanceOf(LogUnavailableError);
-    await log.close();
+    await log[Symbol.asyncDispose]();
     expect(performance.now() - startedAt).toBeLessThan(5_000);
   });
 });

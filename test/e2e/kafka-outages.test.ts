@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createKafkaLog, type KafkaLogOptions } from "#lib/eventlog/kafka/log.ts";
-import { AssignmentLostError, type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { AssignmentLostError, LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { assigned, consuming } from "../kit/consuming.ts";
 import { appendToOne, everything, readRange, record, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests, type TestBroker } from "../kit/kafka.ts";
@@ -19,12 +19,12 @@ beforeAll(async () => {
 }, 180_000);
 afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
 
-function openLog(options: Partial<KafkaLogOptions> = {}): EventLog & AsyncDisposable {
+function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog & AsyncDisposable {
   const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });
-  return Object.assign(log, { [Symbol.asyncDispose]: () => log.close() });
+  return Object.assign(log, { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() });
 }
 
-async function freshTopic(log: EventLog, partitions = 3): Promise<string> {
+async function freshTopic(log: OpenLog, partitions = 3): Promise<string> {
   const topic = `e2e-${randomUUID()}`;
   await log.createTopics([{ topic, partitions }]);
   return topic;
@@ -38,7 +38,7 @@ describe.skipIf(!kafka.available)("Kafka: outages", { timeout: 120_000 }, () => 
     const acknowledged = new Map<string, string>();
     const stop = new AbortController();
     const failures: { name: string; error: unknown; ms: number }[] = [];
-    const produce = async (name: string, target: EventLog) => {
+    const produce = async (name: string, target: OpenLog) => {
       for (let call = 0; !stop.signal.aborted && failures.length < 100; call++) {
         const records = Array.from({ length: 20 }, (_, i) => record(`key-${i}`, `${name}/${call}/${i}`));
         const startedAt = performance.now();
@@ -131,7 +131,7 @@ describe.skipIf(!kafka.available)("Kafka: outages", { timeout: 120_000 }, () => 
     try {
       const startedAt = performance.now();
       await expect(log.check()).rejects.toBeInstanceOf(LogUnavailableError);
-      await log.close();
+      await log[Symbol.asyncDispose]();
       await consumer.ended;
       expect(performance.now() - startedAt).toBeLessThan(10_000);
     } finally {

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { EventService, RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { partitionOf } from "#lib/eventlog/kafka/partitioner.ts";
-import { type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { decodeRecord } from "#lib/events/record.ts";
@@ -42,10 +42,10 @@ beforeAll(async () => {
 beforeEach(() => faults?.refuse(undefined));
 afterAll(() => stack.disposeAsync(), 30_000);
 
-function openLog(): EventLog & AsyncDisposable {
+function openLog(): OpenLog & AsyncDisposable {
   const logger = pino({ level: "silent" });
   const log = createKafkaLog({ brokers: [`127.0.0.1:${faults.port}`], clientId: "e2e", logger });
-  return Object.assign(log, { [Symbol.asyncDispose]: () => log.close() });
+  return Object.assign(log, { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() });
 }
 
 describe.skipIf(!kafka.available)("one partition that cannot be written", { timeout: 60_000 }, () => {

@@ -24,7 +24,8 @@ it.skipIf(!kafka.available)(
     const open = (clientId: string) => createKafkaLog({ brokers: broker.brokers, clientId, logger });
     const [writing, reading] = [open("writer"), open("stats")];
     await using _logs = {
-      [Symbol.asyncDispose]: async () => void (await Promise.all([writing.close(), reading.close()])),
+      [Symbol.asyncDispose]: async () =>
+        void (await Promise.all([writing[Symbol.asyncDispose](), reading[Symbol.asyncDispose]()])),
     };
     const topics = [EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: PARTITIONS }));
     // A broker that has just started may not know of the topics yet that it has just made.

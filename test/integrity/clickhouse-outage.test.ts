@@ -41,7 +41,7 @@ it.skipIf(!choice.available)(
     const health = `http://127.0.0.1:${(await consumer.logged("health and metrics are served")).port}`;
     await consumer.logged("partition assigned");
     const rows = createClickHouseWarehouse({ url: url as string, user: "default", password: "", database: "millrace" });
-    stack.defer(() => rows.close());
+    stack.use(rows);
 
     const load = runPacedLoad({
       url: `http://127.0.0.1:${port}`,

@@ -47,7 +47,7 @@ it("ClickHouse killed with -9 four times under load costs no row and doubles non
     60_000,
   );
   await consumer[Symbol.asyncDispose]();
-  await log.close();
+  await log[Symbol.asyncDispose]();
   const rows = end;
   expect(await auditStored(warehouse, epoch, new Map([[0, end]]))).toMatchObject(exactlyOnce({ rows }));
 });

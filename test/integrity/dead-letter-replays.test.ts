@@ -5,7 +5,7 @@ import { buffer } from "node:stream/consumers";
 import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
-import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OpenLog } from "#lib/eventlog/log.ts";
 import { makeReplay, originOf, type ReplayRecord, readDeadRecord } from "#lib/events/replay-record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/ledger/outcome-rows.ts";
@@ -35,14 +35,14 @@ async function databaseOf(name: string): Promise<Warehouse> {
 }
 
 /** A replay of all letters with these `--set`, straight onto the log. */
-function replay(warehouse: Warehouse, log: EventLog, ...settings: string[]): Promise<ReplayCounts> {
+function replay(warehouse: Warehouse, log: OpenLog, ...settings: string[]): Promise<ReplayCounts> {
   return replayTold(warehouse, log, () => {}, ...settings);
 }
 
 /** The same, telling why what is not replayed is not. */
 function replayTold(
   warehouse: Warehouse,
-  log: EventLog,
+  log: OpenLog,
   notice: (line: string) => void,
   ...settings: string[]
 ): Promise<ReplayCounts> {
@@ -50,7 +50,7 @@ function replayTold(
     ...{ warehouse, letters: createLetters(warehouse), names: createPositionNames([]) },
     target: {
       append: (records: readonly AppendRecord[], topic: string) => log.append(topic, records),
-      close: async () => {},
+      [Symbol.asyncDispose]: async () => {},
     },
     ...{ report: () => {}, notice, onProgress: () => {} },
   };
@@ -217,7 +217,7 @@ describe("a replay", () => {
     };
     await store(Array.from({ length: 300 }, () => eventRecord()));
     let appended = 0;
-    const deadly: EventLog = {
+    const deadly: OpenLog = {
       ...stage.log,
       async append(topic, records) {
         appended += records.length;

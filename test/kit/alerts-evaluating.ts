@@ -4,7 +4,7 @@ import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { ALERTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -114,7 +114,7 @@ export async function startReceiver(): Promise<Receiver> {
 export interface EvaluatorOptions extends Pick<AlertsOptions, "warehouse" | "store"> {
   nowMs: () => number;
   /** Default: one of its own, so that it is the only one to ask for the lease. */
-  log?: EventLog;
+  log?: OpenLog;
   config?: Partial<AlertConfig>;
 }
 
@@ -128,7 +128,7 @@ export interface TestEvaluator extends AsyncDisposable {
   idle(): Promise<void>;
 }
 
-export async function memoryLog(): Promise<EventLog> {
+export async function memoryLog(): Promise<OpenLog> {
   const log = await createSqliteLog({ file: ":memory:" });
   await log.createTopics([{ topic: ALERTS_TOPIC, partitions: 1 }]);
   return log;
@@ -169,7 +169,7 @@ export async function startEvaluator(options: EvaluatorOptions): Promise<TestEva
     idle: () => idle.promise,
     async [Symbol.asyncDispose]() {
       await alerts[Symbol.asyncDispose]();
-      if (!options.log) await log.close();
+      if (!options.log) await log[Symbol.asyncDispose]();
     },
   };
 }

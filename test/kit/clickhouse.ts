@@ -47,7 +47,7 @@ export async function startTestClickHouse(options: { password?: string } = {}): 
       return warehouse;
     },
     async [Symbol.asyncDispose]() {
-      await Promise.all(warehouses.map((warehouse) => warehouse.close()));
+      await Promise.all(warehouses.map((warehouse) => warehouse[Symbol.asyncDispose]()));
       await endpoint[Symbol.asyncDispose]();
       await rm(dataDir, { recursive: true, force: true });
     },

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse } from "./clickhouse.ts";
@@ -73,7 +73,7 @@ export async function runConsumerKills(options: KillOptions): Promise<KillReport
   await Promise.all([...consumers.values()].map((member) => member.process.logged("partition assigned")));
 
   const log = createKafkaLog({ brokers: kafka.brokers, clientId: "kills", logger: pino({ level: "silent" }) });
-  stack.defer(() => log.close());
+  stack.use(log);
   const warehouse = clickhouse.warehouse("millrace");
   const load = runPacedLoad({ url: `http://127.0.0.1:${port}`, ...options });
   const loadEnd = performance.now() + options.seconds * 1000;
@@ -112,7 +112,7 @@ interface KillContext {
   options: KillOptions;
   consumers: Map<string, Member>;
   env: Record<string, string>;
-  log: EventLog;
+  log: OpenLog;
   warehouse: Warehouse;
 }
 
@@ -155,7 +155,7 @@ interface InFlight {
   to: number;
 }
 
-async function rangesInFlight(log: EventLog): Promise<InFlight[]> {
+async function rangesInFlight(log: OpenLog): Promise<InFlight[]> {
   const ranges: InFlight[] = [];
   for (const [partition, { offset, metadata }] of await log.committed(EVENTS_TOPIC, CONSUMER_GROUP)) {
     const { to } = JSON.parse(metadata || "{}") as { to?: number };
@@ -164,7 +164,7 @@ async function rangesInFlight(log: EventLog): Promise<InFlight[]> {
   return ranges;
 }
 
-async function anyInFlight(log: EventLog, member: Member, deadline: number): Promise<void> {
+async function anyInFlight(log: OpenLog, member: Member, deadline: number): Promise<void> {
   while (performance.now() < deadline) {
     if ((await rangesInFlight(log)).some(({ partition }) => member.partitions.has(partition))) return;
   }

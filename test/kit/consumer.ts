@@ -2,7 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import type { AppendRecord, Assignment, EventLog } from "#lib/eventlog/log.ts";
+import type { AppendRecord, Assignment, OpenLog } from "#lib/eventlog/log.ts";
 import { createUuidV7, parseUuid } from "#lib/events/ids.ts";
 import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
 import type { Clock } from "#lib/process/clock.ts";
@@ -25,7 +25,7 @@ export interface ConsumerOptions {
   config?: Partial<BatchConfig>;
   clock?: Clock;
   warehouse?: (inner: Warehouse) => Warehouse;
-  log?: (inner: EventLog) => EventLog;
+  log?: (inner: OpenLog) => OpenLog;
   /** True once nothing it waits for will ever come, so that it cannot be stopped. */
   isDead?: () => boolean;
 }
@@ -172,7 +172,7 @@ export function withInsert(
 }
 
 /** A log whose assignments are changed by `change`. */
-export function withAssignments(change: (inner: Assignment) => Assignment): (inner: EventLog) => EventLog {
+export function withAssignments(change: (inner: Assignment) => Assignment): (inner: OpenLog) => OpenLog {
   return (inner) => ({
     ...inner,
     consume: (options) =>

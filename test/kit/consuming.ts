@@ -1,6 +1,6 @@
 // A consumer in the hands of a test: it takes every assignment and keeps it until it is lost.
 
-import type { Assignment, EventLog } from "#lib/eventlog/log.ts";
+import type { Assignment, OpenLog } from "#lib/eventlog/log.ts";
 
 export interface HeldConsumer extends AsyncDisposable {
   /** Every assignment so far, lost ones too, oldest first. */
@@ -12,7 +12,7 @@ export interface HeldConsumer extends AsyncDisposable {
 }
 
 /** Disposing it leaves the group. */
-export function consuming(log: EventLog, topic: string, group: string): HeldConsumer {
+export function consuming(log: OpenLog, topic: string, group: string): HeldConsumer {
   const leaving = new AbortController();
   const assignments: Assignment[] = [];
   let next = Promise.withResolvers<void>();

@@ -44,7 +44,7 @@ async function startOnStandalone(settings: ContractSettings): Promise<ContractGa
   }
   const standalone = stack.use(await startStandalone({ dataDir, env }));
   const log = await createSqliteLog({ file: join(dataDir, "log.sqlite"), readOnly: true });
-  stack.defer(() => log.close());
+  stack.use(log);
   const owned = stack.move();
 
   async function stored(): Promise<StoredRecord[]> {

@@ -8,7 +8,7 @@ import { Registry } from "prom-client";
 import { z } from "zod";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { parseConfig } from "#lib/config/parse.ts";
-import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { decodeRecord } from "#lib/events/record.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
@@ -23,7 +23,7 @@ import { BATCHES, eventRecord, until } from "./consumer.ts";
 import type { Finished } from "./standalone.ts";
 
 export interface DeadLetterStage extends AsyncDisposable {
-  readonly log: EventLog;
+  readonly log: OpenLog;
   readonly warehouse: Warehouse;
   readonly epoch: string;
   readonly gatewayUrl: string;
@@ -54,7 +54,7 @@ export async function startDeadLetterStage(
   const dataDir = await mkdtemp(join(tmpdir(), "millrace-letters-"));
   stack.defer(() => rm(dataDir, { recursive: true, force: true }));
   const log = await createSqliteLog({ file: join(dataDir, "log.sqlite") });
-  stack.defer(() => log.close());
+  stack.use(log);
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   const epoch = (await log.epoch()) ?? "";
   const logger = pino({ level: "silent" });

@@ -1,11 +1,11 @@
-// The part of the EventLog contract about consumers: assignments, their loss, and commits.
+// The part of the OpenLog contract about consumers: assignments, their loss, and commits.
 
 import { expect, it } from "vitest";
 import {
   type Assignment,
   AssignmentLostError,
-  type EventLog,
   OffsetOutOfRangeError,
+  type OpenLog,
   type ReadOptions,
 } from "#lib/eventlog/log.ts";
 import { assigned, consuming, untilLost } from "./consuming.ts";
@@ -13,7 +13,7 @@ import { appendToOne, keyed, readRange, tailing, WAIT_MS } from "./eventlog-read
 
 /** What a test of the contract works with. */
 export interface ContractContext {
-  log(): EventLog;
+  log(): OpenLog;
   partitions(): number;
   freshTopic(): Promise<string>;
 }

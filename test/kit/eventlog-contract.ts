@@ -1,9 +1,9 @@
-// What every EventLog adapter must do, whatever it is made of: lib/eventlog/log.ts as tests. The adapters run it against
+// What every OpenLog adapter must do, whatever it is made of: lib/eventlog/log.ts as tests. The adapters run it against
 // their real part; topic names are unique, so a broker may be shared. Nothing here sleeps, every wait has a condition.
 
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type EventLog, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
+import { OffsetOutOfRangeError, type OpenLog } from "#lib/eventlog/log.ts";
 import { assigned, consuming } from "./consuming.ts";
 import { assignments, type ContractContext, committing } from "./eventlog-contract-groups.ts";
 import {
@@ -22,7 +22,7 @@ import {
 } from "./eventlog-reading.ts";
 
 export interface ContractSubject extends AsyncDisposable {
-  log: EventLog;
+  log: OpenLog;
   /** What createTopics is asked for, and what a topic then has. */
   partitions: number;
 }
@@ -32,7 +32,7 @@ const TEST_MS_MAX = 60_000;
 
 /** Registers the suite. `make` is called once for the suite and once for the test of close. */
 export function describeEventLog(name: string, make: () => Promise<ContractSubject>, options: { skip?: string } = {}) {
-  const title = options.skip ? `${name} as an EventLog (skipped: ${options.skip})` : `${name} as an EventLog`;
+  const title = options.skip ? `${name} as an OpenLog (skipped: ${options.skip})` : `${name} as an OpenLog`;
   describe.skipIf(options.skip !== undefined)(title, { timeout: TEST_MS_MAX }, () => {
     let subject: ContractSubject;
     beforeAll(async () => {
@@ -266,8 +266,8 @@ function administering({ log, partitions, freshTopic }: ContractContext, make: (
     await own.log.createTopics([{ topic, partitions: own.partitions }]);
     const consumer = consuming(own.log, topic, "group");
     const assignment = await assigned(consumer, 0);
-    await Promise.all([own.log.close(), own.log.close()]);
-    await own.log.close();
+    await Promise.all([own.log[Symbol.asyncDispose](), own.log[Symbol.asyncDispose]()]);
+    await own.log[Symbol.asyncDispose]();
     expect(assignment.lost.aborted).toBe(true);
     await consumer.ended;
   });

@@ -1,13 +1,13 @@
 // Writing records to an event log and reading them back, for tests of any adapter.
 
-import type { AppendRecord, EventLog, Position, ReadOptions, StoredRecord } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OpenLog, Position, ReadOptions, StoredRecord } from "#lib/eventlog/log.ts";
 
 /** How long a read may wait for records that are, or soon will be, on the log. */
 export const WAIT_MS = 30_000;
 
 export type Read = (options: ReadOptions) => Promise<StoredRecord[]>;
 
-export function tailing(log: EventLog, topic: string, partition: number): Read {
+export function tailing(log: OpenLog, topic: string, partition: number): Read {
   return (options) => log.tail(topic, partition, options);
 }
 
@@ -23,7 +23,7 @@ export async function readRange(read: Read, from: number, count: number): Promis
   return records;
 }
 
-export async function everything(log: EventLog, topic: string): Promise<{ partition: number; stored: StoredRecord }[]> {
+export async function everything(log: OpenLog, topic: string): Promise<{ partition: number; stored: StoredRecord }[]> {
   const found: { partition: number; stored: StoredRecord }[] = [];
   for (const { partition, start, end } of await log.bounds(topic)) {
     const records = await readRange(tailing(log, topic, partition), start, end - start);
@@ -33,14 +33,14 @@ export async function everything(log: EventLog, topic: string): Promise<{ partit
 }
 
 /** Records `value-0` and on under one key, so in one partition of a fresh topic. */
-export async function appendToOne(log: EventLog, topic: string, count: number, valueBytes = 0): Promise<Position> {
+export async function appendToOne(log: OpenLog, topic: string, count: number, valueBytes = 0): Promise<Position> {
   const records = Array.from({ length: count }, (_, i) => record("one", `value-${i}`.padEnd(valueBytes)));
   const [first] = await log.append(topic, records);
   if (!first) throw new Error("append returned no position");
   return first;
 }
 
-export async function boundsOf(log: EventLog, topic: string, partition: number) {
+export async function boundsOf(log: OpenLog, topic: string, partition: number) {
   return (await log.bounds(topic)).find((bounds) => bounds.partition === partition);
 }
 

@@ -4,7 +4,7 @@ import { Registry } from "prom-client";
 import { z } from "zod";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { parseConfig } from "#lib/config/parse.ts";
-import type { AppendRecord, EventLog, StoredRecord } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OpenLog, StoredRecord } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { decodeRecord } from "#lib/events/record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
@@ -39,17 +39,17 @@ export async function startTestGateway(
 ): Promise<TestGateway> {
   await using stack = new AsyncDisposableStack();
   const sqlite = await createSqliteLog({ file: ":memory:" });
-  stack.defer(() => sqlite.close());
+  stack.use(sqlite);
   await sqlite.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
 
   const appends: number[] = [];
   let answer: AppendAnswer | undefined;
-  const log: EventLog = {
+  const log: OpenLog = {
     ...sqlite,
     async append(topic, records, signal) {
       appends.push(records.length);
       const real = () => sqlite.append(topic, records, signal);
-      return (await (answer ? answer(records, real) : real())) as Awaited<ReturnType<EventLog["append"]>>;
+      return (await (answer ? answer(records, real) : real())) as Awaited<ReturnType<OpenLog["append"]>>;
     },
   };
   const lines: string[] = [];

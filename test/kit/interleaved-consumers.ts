@@ -3,7 +3,7 @@
 // it freezes while its partitions go to others, it stops, the group is dealt anew.
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import { type AppendRecord, type Assignment, type EventLog, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { type AppendRecord, type Assignment, LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import type { InsertOptions, QueryOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -72,7 +72,7 @@ export async function createInterleaved(options: InterleavedOptions): Promise<In
     wait: (ms) => pause(ms, undefined),
   });
   await log.createTopics([{ topic: EVENTS_TOPIC, partitions: options.partitions }]);
-  const ofEpoch: EventLog = { ...log, epoch: async () => options.epoch };
+  const ofEpoch: OpenLog = { ...log, epoch: async () => options.epoch };
   const warehouse = createMemoryWarehouse({ isRefused: options.isRefused });
   const errors: string[] = [];
   const processes: Process[] = [];
@@ -150,7 +150,7 @@ function createNumbers(): () => number {
 }
 
 interface ProcessDeps extends Pick<InterleavedOptions, "step" | "switches"> {
-  log: EventLog;
+  log: OpenLog;
   scripted: ScriptedLog;
   warehouse: Warehouse;
   clock: Clock;
@@ -253,7 +253,7 @@ class Process implements InterleavedProcess {
     await Promise.race([this.#call(label, () => this.#deps.warehouse.insert(insertion)), aborted.promise]);
   }
 
-  ports(): { warehouse: Warehouse; log: EventLog } {
+  ports(): { warehouse: Warehouse; log: OpenLog } {
     const { warehouse, log, members } = this.#deps;
     return {
       warehouse: {

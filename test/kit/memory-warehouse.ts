@@ -73,7 +73,7 @@ export function createMemoryWarehouse({ isRefused }: MemoryWarehouseOptions = {}
       throw new TypeError(`no commands here: ${sql}`);
     },
     async ping() {},
-    async close() {},
+    async [Symbol.asyncDispose]() {},
   };
 }
 

@@ -37,10 +37,10 @@ const NOWHERE = "http://127.0.0.1:1";
 export async function collectCatalogue(): Promise<Catalogue> {
   await using stack = new AsyncDisposableStack();
   const log = await createSqliteLog({ file: ":memory:" });
-  stack.defer(() => log.close());
+  stack.use(log);
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC, ALERTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   const warehouse = createClickHouseWarehouse({ url: NOWHERE, user: "", password: "", database: "default" });
-  stack.defer(() => warehouse.close());
+  stack.use(warehouse);
   const logger = createLogger({ level: "silent", service: "test" });
   const partsOf = (service: string) => ({ log, warehouse, logger, registry: createMetricsRegistry(service) });
   const [gateway, relay, consumer, stats] = ["gateway", "relay", "consumer", "stats"].map(partsOf) as [

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { POINTS_GROUP, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createRelayClient } from "#lib/relay-protocol/client.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -138,7 +138,7 @@ async function startServices(stack: AsyncDisposableStack) {
     return run("verify");
   };
   const log = createKafkaLog({ brokers: kafka.brokers, clientId: "kills", logger: pino({ level: "silent" }) });
-  stack.defer(() => log.close());
+  stack.use(log);
   return { services, log, warehouse: clickhouse.warehouse("millrace"), verify };
 }
 
@@ -229,7 +229,7 @@ async function askLatest(services: Services, signal: AbortSignal): Promise<numbe
 }
 
 /** Waits until the consumers have committed everything that is on the log. */
-async function drained(log: EventLog): Promise<void> {
+async function drained(log: OpenLog): Promise<void> {
   const isDone = async () => {
     const committed = await log.committed(POINTS_TOPIC, POINTS_GROUP);
     return (await log.bounds(POINTS_TOPIC)).every(

@@ -6,7 +6,7 @@ import { expect, vi } from "vitest";
 import { z } from "zod";
 import type { PointRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { parseConfig } from "#lib/config/parse.ts";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { decodePoint } from "#lib/events/point-record.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
@@ -36,11 +36,11 @@ export interface TestRelay extends AsyncDisposable {
 /** The log is an SQLite one in memory unless one with a single partition is given. */
 export async function startTestRelay(
   settings: Partial<RelaySettings & { host: string; stopTimeout: number }> = {},
-  givenLog?: EventLog,
+  givenLog?: OpenLog,
 ): Promise<TestRelay> {
   await using stack = new AsyncDisposableStack();
   const log = givenLog ?? (await createSqliteLog({ file: ":memory:" }));
-  if (!givenLog) stack.defer(() => log.close());
+  if (!givenLog) stack.use(log);
   await log.createTopics([{ topic: POINTS_TOPIC, partitions: 1 }]);
   const lines: string[] = [];
   const stream = new Writable({

@@ -1,6 +1,6 @@
 // Switches that turn one safeguard of the consumer off, by wrapping the ports it is given: production code knows nothing of
 // them. What a test finds with one of them off is what that safeguard is for, and shows that the test can fail.
-import { type Assignment, AssignmentLostError, type Commit, type EventLog } from "#lib/eventlog/log.ts";
+import { type Assignment, AssignmentLostError, type Commit, type OpenLog } from "#lib/eventlog/log.ts";
 import type { Fate } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -19,7 +19,7 @@ export type Safeguard = "token" | "marker" | "fence" | "deadline" | "ask" | "cou
 /** What a consumer is given in place of its own ports. Shared by all consumers of a scenario. */
 export interface Switches {
   warehouse(inner: Warehouse): Warehouse;
-  log(inner: EventLog): EventLog;
+  log(inner: OpenLog): OpenLog;
   clock(inner: Clock): Clock;
 }
 
@@ -54,7 +54,7 @@ function freshTokens(): Switches["warehouse"] {
 }
 
 /** The offset and its epoch stay: what is missing is only how far the range reached. */
-function withoutMarkers(inner: EventLog): EventLog {
+function withoutMarkers(inner: OpenLog): OpenLog {
   const strip = ({ offset, metadata }: Commit): Commit => {
     const { to: _, ...rest } = JSON.parse(metadata) as Record<string, unknown>;
     return { offset, metadata: JSON.stringify(rest) };
@@ -81,7 +81,7 @@ function unfenced(): Switches["log"] {
 
 function regardless(
   held: Assignment,
-  log: EventLog,
+  log: OpenLog,
   group: string,
   newest: ReadonlyMap<number, Assignment>,
 ): Assignment {

@@ -6,9 +6,9 @@ import {
   type AppendRecord,
   AssignmentLostError,
   type Commit,
-  type EventLog,
   LogUnavailableError,
   OffsetOutOfRangeError,
+  type OpenLog,
   type Position,
   type ReadOptions,
   type StoredRecord,
@@ -43,7 +43,7 @@ export interface CommitAttempt extends Commit {
 
 /** Consumers are named by the number of their `consume` call, from 0. Partitions are those of every group. */
 export interface ScriptedLog
-  extends EventLog,
+  extends OpenLog,
     Pick<ScriptedGroups, "revoke" | "assign" | "rebalance" | "killConsumer" | "expelConsumer" | "owners"> {
   /** What was stored, in order; a wipe does not shorten it. */
   readonly appends: readonly AppendedRecord[];
@@ -160,7 +160,7 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
     };
   }
 
-  const log: EventLog = {
+  const log: OpenLog = {
     system: "scripted",
     async append(topic, records, signal) {
       signal?.throwIfAborted();
@@ -201,7 +201,7 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
     },
     epoch: () => Promise.resolve(undefined),
     check: () => script.enter("check", ""),
-    close() {
+    [Symbol.asyncDispose]() {
       script.close();
       return groups.close();
     },

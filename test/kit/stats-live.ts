@@ -12,7 +12,7 @@ import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } f
 import pino, { type Logger } from "pino";
 import { Registry } from "prom-client";
 import { StatsService, type WatchResponse, WatchState } from "#gen/millrace/stats/v1/stats_pb.ts";
-import type { AppendRecord, EventLog } from "#lib/eventlog/log.ts";
+import type { AppendRecord, LogReader, OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { listenHttp, SMALL_LISTENER } from "#lib/http/listener.ts";
@@ -25,7 +25,7 @@ import { createStatsRpc } from "../../services/stats/rpc/rpc.ts";
 export const TOKEN = "a token";
 
 export interface TestStatsOptions {
-  log: Pick<EventLog, "bounds" | "tail">;
+  log: LogReader;
   queries?: StatsQueries;
   maxWatchers?: number;
   /** Null: none is asked for. */
@@ -96,13 +96,13 @@ export async function startTestStats(options: TestStatsOptions): Promise<TestSta
 }
 
 /** An empty log with both topics. */
-export async function memoryLog(): Promise<EventLog> {
+export async function memoryLog(): Promise<OpenLog> {
   const log = await createSqliteLog({ file: ":memory:" });
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   return log;
 }
 
-export function appendPoints(log: EventLog, ...records: AppendRecord[]) {
+export function appendPoints(log: OpenLog, ...records: AppendRecord[]) {
   return log.append(POINTS_TOPIC, records);
 }
 

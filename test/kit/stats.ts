@@ -31,7 +31,7 @@ export async function startTestStats(
 ): Promise<TestStats> {
   await using stack = new AsyncDisposableStack();
   const log = await createSqliteLog({ file: ":memory:" });
-  stack.defer(() => log.close());
+  stack.use(log);
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC, ALERTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
   const outcome = parseConfig(z.object(statsSettings), { argv: [], env: {}, command: "test", summary: "" });
   if (outcome.kind !== "config") throw new Error(outcome.text);

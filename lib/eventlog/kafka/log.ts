@@ -6,9 +6,9 @@ import type { Admin, Cluster, ITopicConfig } from "kafkajs";
 import type { Logger } from "pino";
 import {
   type Commit,
-  type EventLog,
   LogUnavailableError,
   OffsetOutOfRangeError,
+  type OpenLog,
   type PartitionBounds,
   type StoredRecord,
   type TopicSpec,
@@ -55,7 +55,7 @@ const LEADER_POLL_MS = 100;
 const COORDINATOR_POLL_MS = 100;
 
 /** Connects lazily, so that a process can start while the brokers are away. */
-export function createKafkaLog(options: KafkaLogOptions): EventLog {
+export function createKafkaLog(options: KafkaLogOptions): OpenLog {
   const connection: KafkaConnection = options;
   const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
   const producer = createKafkaProducer(connection, { appendTimeoutMs, compression: options.compression ?? "none" });
@@ -75,7 +75,7 @@ export function createKafkaLog(options: KafkaLogOptions): EventLog {
     async consume(consume) {
       const signal = AbortSignal.any([consume.signal, closing.signal]);
       const running = consumeGroup(connection, options.sessionTimeoutMs ?? 6_000, { ...consume, signal });
-      const settled = running.catch(() => undefined); // Only for close() to wait on: the caller gets the error.
+      const settled = running.catch(() => undefined); // Only for the disposal to wait on: the caller gets the error.
       consumers.add(settled);
       try {
         await running;
@@ -126,7 +126,7 @@ export function createKafkaLog(options: KafkaLogOptions): EventLog {
         for (const topic of appendedTopics) refuseUnwritable(cluster, topic);
       }),
 
-    async close() {
+    async [Symbol.asyncDispose]() {
       closing.abort();
       producer.close();
       const late = () => new Error(`consumers have not ended after ${CLOSE_TIMEOUT_MS} ms`);

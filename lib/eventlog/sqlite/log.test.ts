@@ -2,11 +2,11 @@ import { mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { type EventLog, LogUnavailableError, RecordTooLargeError } from "../log.ts";
+import { LogUnavailableError, type OpenLog, RecordTooLargeError } from "../log.ts";
 import { createSqliteLog, type SqliteLogOptions } from "./log.ts";
 
 let directory: string;
-let open: EventLog[];
+let open: OpenLog[];
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "millrace-log-"));
@@ -15,11 +15,11 @@ beforeEach(async () => {
 
 afterEach(async () => {
   vi.restoreAllMocks();
-  await Promise.all(open.map((log) => log.close()));
+  await Promise.all(open.map((log) => log[Symbol.asyncDispose]()));
   await rm(directory, { recursive: true });
 });
 
-async function start(options: Partial<SqliteLogOptions> = {}): Promise<EventLog> {
+async function start(options: Partial<SqliteLogOptions> = {}): Promise<OpenLog> {
   const log = await createSqliteLog({ file: join(directory, "log.db"), ...options });
   open.push(log);
   return log;
@@ -40,7 +40,7 @@ it("records, commits and the epoch outlive the process's handle", async () => {
   await first.createTopics([{ topic: "t", partitions: 12 }]);
   await first.append("t", [value(3), value(4)]);
   const epoch = await first.epoch();
-  await first.close();
+  await first[Symbol.asyncDispose]();
   const second = await start();
   expect(await second.epoch()).toBe(epoch);
   expect((await second.tail("t", 0, wanted)).map(({ value }) => value.byteLength)).toEqual([3, 4]);
@@ -56,7 +56,7 @@ it("offsets are not used again after a trim of everything and a restart", async 
   await first.createTopics([{ topic: "t", partitions: 1 }]);
   await first.append("t", [value(1), value(1)]);
   await first.trim("t", 0, 2);
-  await first.close();
+  await first[Symbol.asyncDispose]();
   const second = await start();
   expect(await second.bounds("t")).toEqual([{ partition: 0, start: 2, end: 2 }]);
   expect(await second.append("t", [value(1)])).toEqual([{ partition: 0, offset: 2 }]);
@@ -108,7 +108,7 @@ it("a second owner is refused with the remedy until the first has closed", async
   const refused = await failure(createSqliteLog({ file: join(directory, "log.db") }));
   expect(refused).toBeInstanceOf(LogUnavailableError);
   expect(refused.message).toMatch(/in use by another process: .*DATA_DIR/);
-  await first.close();
+  await first[Symbol.asyncDispose]();
   await (await start()).check();
 });
 
@@ -143,7 +143,7 @@ it.each([
     async (file: string) => {
       const log = await createSqliteLog({ file });
       await log.createTopics([{ topic: "t", partitions: 1 }]);
-      await log.close();
+      await log[Symbol.asyncDispose]();
       await truncate(file, 4096);
     },
   ],
@@ -178,7 +178,7 @@ it("a full log says so with the remedy, keeps what it acknowledged, and takes mo
 
 it("a closed log refuses calls", async () => {
   const log = await start();
-  await log.close();
+  await log[Symbol.asyncDispose]();
   expect((await failure(log.bounds("t"))).message).toContain("is closed");
 });
 
@@ -186,7 +186,7 @@ it("close waits for appends already handed over", async () => {
   const log = await start();
   await log.createTopics([{ topic: "t", partitions: 1 }]);
   const appends = Array.from({ length: 50 }, () => log.append("t", [value(100)]));
-  await log.close();
+  await log[Symbol.asyncDispose]();
   expect((await Promise.all(appends)).flat()).toHaveLength(50);
   expect(await (await start()).bounds("t")).toEqual([{ partition: 0, start: 0, end: 50 }]);
 });

@@ -8,8 +8,8 @@ import {
   type AppendRecord,
   type Assignment,
   AssignmentLostError,
-  type EventLog,
   LogUnavailableError,
+  type OpenLog,
   type ReadOptions,
   RecordTooLargeError,
   type StoredRecord,
@@ -36,7 +36,7 @@ const PENDING_BYTES_MAX = 256 * 1024 * 1024;
 const CLOSE_MS_MAX = 10_000;
 
 /** Rejects with LogUnavailableError when the file is missing (read-only), owned by another process, damaged or foreign. */
-export async function createSqliteLog(options: SqliteLogOptions): Promise<EventLog> {
+export async function createSqliteLog(options: SqliteLogOptions): Promise<OpenLog> {
   const { file, readOnly = false, maxFileBytes } = options;
   const workerData: StoreOptions = { file, readOnly, maxFileBytes };
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
@@ -50,7 +50,7 @@ export async function createSqliteLog(options: SqliteLogOptions): Promise<EventL
   return createLog(options, worker, thread);
 }
 
-function createLog({ file, readOnly, logger }: SqliteLogOptions, worker: Worker, thread: WorkerCalls): EventLog {
+function createLog({ file, readOnly, logger }: SqliteLogOptions, worker: Worker, thread: WorkerCalls): OpenLog {
   const groups = createGroups(makeAssignment, (fields, message) => logger?.warn(fields, message));
   let pendingBytes = 0;
   let closed: Promise<void> | undefined;
@@ -146,7 +146,7 @@ function createLog({ file, readOnly, logger }: SqliteLogOptions, worker: Worker,
       refuseReadOnly();
       await call("probe", {});
     },
-    close() {
+    [Symbol.asyncDispose]() {
       closed ??= close();
       return closed;
     },

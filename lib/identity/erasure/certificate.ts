@@ -1,5 +1,5 @@
 // What shows that nothing is left, and what else there is.
-import { type EventLog, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
+import { type LogReader, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
 import type { LogRetention } from "#lib/eventlog/retention.ts";
 import type { Erasure } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -76,7 +76,7 @@ const CHECKS: readonly [what: string, from: string][] = [
 ];
 
 /** Rejects with LogUnavailableError or WarehouseError. */
-export async function certify(log: EventLog, warehouse: Warehouse, erasure: Erasure): Promise<Certificate> {
+export async function certify(log: LogReader, warehouse: Warehouse, erasure: Erasure): Promise<Certificate> {
   const checks: Check[] = [];
   for (const [what, from] of CHECKS) {
     const sql = `SELECT count() AS n FROM ${from}`;
@@ -107,7 +107,7 @@ async function countOf(warehouse: Warehouse, sql: string, erasureId: string): Pr
   return Number(row?.n ?? 0);
 }
 
-async function remainsOf(log: EventLog, { topic, ends, requestedAtMs }: Erasure): Promise<Remains[]> {
+async function remainsOf(log: LogReader, { topic, ends, requestedAtMs }: Erasure): Promise<Remains[]> {
   const remains: Remains[] = [];
   for (const { partition, start } of await log.bounds(topic)) {
     const end = ends.get(partition) ?? 0;
@@ -120,7 +120,7 @@ async function remainsOf(log: EventLog, { topic, ends, requestedAtMs }: Erasure)
 }
 
 /** Undefined when the record has been removed meanwhile. */
-async function appendTimeOf(log: EventLog, topic: string, partition: number, offset: number) {
+async function appendTimeOf(log: LogReader, topic: string, partition: number, offset: number) {
   try {
     const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: READ_MS_MAX };
     return (await log.tail(topic, partition, read))[0]?.appendTimeMs;

@@ -1,7 +1,7 @@
 // The tail: records that the erasure reaches and the consumer has not stored yet. They cannot be erased before they are
 // stored, so the second pass waits until nothing of them is to come or under way.
 import { setTimeout as pause } from "node:timers/promises";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogReader } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP } from "#lib/events/topics.ts";
 import type { Erasure } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -19,7 +19,7 @@ export class ConsumerBehindError extends Error {
 }
 
 export interface WaitOptions {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   /** How long the consumer may stand still, milliseconds. */
   patienceMs: number;

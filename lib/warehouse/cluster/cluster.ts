@@ -23,7 +23,7 @@ export type OpenNode = (url: string, database: string) => Warehouse;
 const SYNC_SECONDS_MAX = 60;
 const TABLE_IS_READ_ONLY = 242;
 
-/** `url` is the node asked first for what is not of one shard. Closing it closes its shards. */
+/** `url` is the node asked first for what is not of one shard. Disposing it disposes its shards. */
 export function createClusterWarehouse(
   { name, shards }: ClusterOptions,
   { url, database }: { url: string; database: string },
@@ -43,8 +43,8 @@ export function createClusterWarehouse(
   return {
     ...whole,
     cluster: { name, shards: ofShards },
-    async close() {
-      await Promise.all([whole, ...ofShards].map((one) => one.close()));
+    async [Symbol.asyncDispose]() {
+      await Promise.all([whole, ...ofShards].map((one) => one[Symbol.asyncDispose]()));
     },
   };
 }
@@ -84,8 +84,8 @@ function createReplicas(nodes: readonly Warehouse[], isShard: boolean): Warehous
         : onCurrent((node) => node.command(sql, options)),
     insert: (options) => onCurrent((node) => node.insert(options)),
     ping: (signal) => onCurrent((node) => node.ping(signal)),
-    async close() {
-      await Promise.all(nodes.map((node) => node.close()));
+    async [Symbol.asyncDispose]() {
+      await Promise.all(nodes.map((node) => node[Symbol.asyncDispose]()));
     },
   };
 }

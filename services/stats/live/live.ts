@@ -1,7 +1,7 @@
 // Live values for any number of watchers out of one tail a topic, which runs while somebody watches what is on it.
 import type { Logger } from "pino";
 import { Counter, Gauge, type Registry } from "prom-client";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogReader } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import type { LiveFilter } from "./filter.ts";
 import { type LogTail, startLogTail, type TailState } from "./log-tail.ts";
@@ -9,7 +9,7 @@ import { createEventPointDecoder, decodeRelayPoint, type LiveOrigin, type LivePo
 import { createWatchQueue, WatchEndedError, type Watcher, type WatchQueue } from "./watcher.ts";
 
 export interface LiveOptions {
-  log: Pick<EventLog, "bounds" | "tail">;
+  log: LogReader;
   /** Most watchers at once. */
   maxWatchers: number;
   registry: Registry;

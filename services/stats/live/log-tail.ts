@@ -2,7 +2,7 @@
 // consumer does not know of it. Asking for the bounds and reading only what has grown costs one small request a round
 // whatever the number of partitions; waiting reads would queue up on the one connection that Kafka gives them.
 import {
-  type EventLog,
+  type LogReader,
   LogUnavailableError,
   OffsetOutOfRangeError,
   type PartitionBounds,
@@ -29,7 +29,7 @@ export interface TailHooks {
 }
 
 export interface LogTailOptions {
-  log: Pick<EventLog, "bounds" | "tail">;
+  log: LogReader;
   topic: string;
   decode: PointDecoder;
   hooks: TailHooks;

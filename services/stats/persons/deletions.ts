@@ -1,6 +1,6 @@
 // Deletions of persons that callers of the RPC have asked for: one after another, each to its end.
 import type { Logger } from "pino";
-import type { EventLog } from "#lib/eventlog/log.ts";
+import type { LogReader } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { type Certificate, isClean } from "#lib/identity/erasure/certificate.ts";
 import type { Behind } from "#lib/identity/erasure/consumed.ts";
@@ -38,7 +38,7 @@ export class TooManyDeletionsError extends Error {
 }
 
 export interface DeletionsOptions {
-  log: EventLog;
+  log: LogReader;
   warehouse: Warehouse;
   logger: Logger;
   /** How long the consumer may stand still, milliseconds. */
