@@ -49,7 +49,6 @@ class WaitingPoints implements PointLog {
   #first = 0;
   /** Of those that wait and of the append under way. */
   #bytes = 0;
-  #groupRecords = GROUP_RECORDS_MAX;
   #failures = 0;
   #running: Promise<void> | undefined;
   #unlogged = 0;
@@ -99,7 +98,7 @@ class WaitingPoints implements PointLog {
   #takeGroup(): AppendRecord[] {
     const group: AppendRecord[] = [];
     let bytes = 0;
-    while (group.length < this.#groupRecords && this.#first < this.#waiting.length) {
+    while (group.length < GROUP_RECORDS_MAX && this.#first < this.#waiting.length) {
       const record = this.#waiting[this.#first] as AppendRecord;
       bytes += record.key.length + record.value.length + RECORD_OVERHEAD_BYTES;
       if (bytes > GROUP_BYTES_MAX && group.length > 0) break;
@@ -137,14 +136,20 @@ class WaitingPoints implements PointLog {
     }
   }
 
-  /** The topic takes less than Kafka's default. Parts of a group may be sent again: the ids are the same. */
-  #divide(group: AppendRecord[]): AppendRecord[] {
+  /**
+   * The topic takes less than Kafka's default, or one record is too much for it. Only this group is divided: the next one
+   * may fit whole. Parts of a group may be sent again: the ids are the same.
+   */
+  async #divide(group: AppendRecord[]): Promise<AppendRecord[]> {
     if (group.length === 1) {
       this.#countDrops("too_large", 1);
       return [];
     }
-    this.#groupRecords = Math.ceil(group.length / 2);
-    return group;
+    const middle = Math.ceil(group.length / 2);
+    const left = await this.#append(group.slice(0, middle));
+    const rest = group.slice(middle);
+    // While the log is away, the second half need not find that out as well.
+    return this.#failures > 0 ? [...left, ...rest] : [...left, ...(await this.#append(rest))];
   }
 
   /**

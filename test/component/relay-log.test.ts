@@ -125,6 +125,29 @@ it("a topic that takes small appends only gets the points in parts, and a point 
   expect(await relay.metric(DROPPED, { reason: "too_large" })).toBe(1);
 });
 
+it("one point that the topic never takes divides its own group only: the groups after it are whole", async () => {
+  const log = createScriptedLog({ partitions: 1 });
+  const groups: number[] = [];
+  const small: typeof log = {
+    ...log,
+    append(topic, records, signal) {
+      if (records.some(({ value }) => decodePoint(value).metric === "large"))
+        return Promise.reject(new RecordTooLargeError("too large"));
+      groups.push(records.length);
+      return log.append(topic, records, signal);
+    },
+  };
+  await using relay = await startTestRelay({}, small);
+  await using peer = await connected(relay);
+  peer.send(`got ${Array.from({ length: 1_000 }, (_, i) => (i === 500 ? "a-large:1" : "a-a:1")).join()}\n`);
+  await relay.points(999);
+  const divided = groups.splice(0).length;
+  expect(divided).toBeLessThan(15);
+  for (let i = 0; i < 6; i++) peer.send(`got ${Array.from({ length: 500 }, () => "a-a:1").join()}\n`);
+  await relay.points(3_999);
+  expect(groups.length).toBeLessThanOrEqual(7);
+});
+
 describe("stopping", () => {
   it("brings what is held to the log first, also one that is away for a moment", async () => {
     const log = createScriptedLog({ partitions: 1 });
