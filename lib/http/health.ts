@@ -1,5 +1,4 @@
 // /healthz, /readyz and /metrics: for a service's own listener, or on a port of their own.
-import type { ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
 import type { Logger } from "#lib/process/log.ts";
 import { listenHttp, SMALL_LISTENER } from "./listener.ts";
@@ -168,9 +167,9 @@ export async function serveHealth({ health, ...target }: HealthServerOptions): P
     ...target,
     ...SMALL_LISTENER,
     handle(request, response) {
-      if (health.handle(request, response as ServerResponse)) return;
+      if (health.handle(request, response)) return;
       const there = json(404, { status: "not found; there is /healthz, /readyz and /metrics" });
-      send(response as ServerResponse, there, request.method === "HEAD");
+      send(response, there, request.method === "HEAD");
     },
   });
   target.logger.info({ host: target.host, port: listener.port }, "health and metrics are served");

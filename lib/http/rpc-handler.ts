@@ -1,14 +1,13 @@
 // Serves a ConnectRouter's handlers on Node requests: connectNodeAdapter with our limits, encodings and logging.
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { ServerResponse } from "node:http";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import {
   Code,
   ConnectError,
   type ConnectRouter,
-  type ContextKey,
   createConnectRouter,
+  createContextKey,
   createContextValues,
   type HandlerContext,
   type Interceptor,
@@ -16,7 +15,8 @@ import {
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks } from "./body-chunks.ts";
+import { sendJson } from "./answers.ts";
+import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks } from "./body.ts";
 import { collectUpTo, DecodedTooLargeError, decodeTo, ENCODING_NAMES, encode, UndecodableError } from "./encodings.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "./message.ts";
 import { correctParseErrors } from "./rpc-parse-errors.ts";
@@ -29,16 +29,17 @@ export interface RpcLease {
   release(): void;
 }
 
-export interface RpcHandlerOptions<Call extends { lease: RpcLease | undefined }> {
-  routes(router: ConnectRouter): void;
-  /** Where handlers and the gate find the call. */
-  callKey: ContextKey<Call | undefined>;
-  /** Runs before the body is read; throws the ConnectError that the call is refused with. */
-  gate(context: HandlerContext): void;
-  tooBusy(): ConnectError;
+export interface RpcHandlerOptions<Call> {
+  /** `callOf` gives a handler what was handed to `handle` for its call. */
+  routes(router: ConnectRouter, callOf: (context: HandlerContext) => Call): void;
   maxMessageBytes: number;
   /** How long a body may take; BODY_PATIENCE when absent. */
   patience?: BodyPatience;
+  /** Where the service bounds what calls hold. */
+  leaseOf?(call: Call): RpcLease | undefined;
+  tooBusy?(): ConnectError;
+  /** How a failure that is not the service's own fault is told; undefined: it is one, and is logged. */
+  toConnectError?(error: unknown): ConnectError | undefined;
   /** Whether a call ends at the deadline that its caller sets. */
   keepsDeadlines: boolean;
   shutdownSignal: AbortSignal;
@@ -52,8 +53,11 @@ export interface RpcHandler<Call> {
   streams(path: string): boolean;
   /** False when the RPC at the path is declared free of side effects. */
   changes(path: string): boolean;
-  /** Resolves with the status for the metrics when the answer is written or the caller is gone. Never rejects. */
-  handle(request: HttpRequest, response: HttpResponse, path: string, call: Call): Promise<string>;
+  /**
+   * Serves the call, or refuses it before its body is read. Resolves with the status for the metrics when the answer is
+   * written or the caller is gone. Never rejects.
+   */
+  handle(request: HttpRequest, response: HttpResponse, path: string, call: Call | ConnectError): Promise<string>;
 }
 
 /** Lease of the call being served: decompression is not told whose bytes it has. */
@@ -64,10 +68,10 @@ const GRPC_UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000
 
 type Compressions = NonNullable<Parameters<typeof createConnectRouter>[0]>["acceptCompression"];
 
-export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
-  options: RpcHandlerOptions<Call>,
-): RpcHandler<Call> {
-  const { callKey, logger, tooBusy } = options;
+export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHandler<Call> {
+  const { logger, leaseOf } = options;
+  const tooBusy = options.tooBusy ?? (() => new ConnectError("busy; try again", Code.ResourceExhausted));
+  const callKey = createContextKey<Call | ConnectError | undefined>(undefined);
   const router = createConnectRouter({
     acceptCompression: createCompressions(tooBusy),
     readMaxBytes: options.maxMessageBytes,
@@ -76,11 +80,18 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
     // Nobody reads them, and kept they take a hundred bytes for one that was sent.
     binaryOptions: { readUnknownFields: false },
     shutdownSignal: options.shutdownSignal,
-    interceptors: [createFailureLog(logger)],
-    requestGate: (context) => options.gate(context),
+    interceptors: [createFailureLog(logger, options.toConnectError)],
+    requestGate: (context) => void callOf(context),
   });
-  options.routes(router);
+  options.routes(router, callOf);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+
+  function callOf(context: HandlerContext): Call {
+    const call = context.values.get(callKey);
+    if (call instanceof ConnectError) throw call;
+    return call as Call;
+  }
+
   return {
     serves: (path) => handlers.has(path),
     streams: (path) => isStream(handlers.get(path)),
@@ -88,9 +99,10 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
     async handle(request, response, path, call) {
       const handler = handlers.get(path);
       if (!handler) throw new Error(`no RPC at ${path}`);
-      const universal = readHead(request, response, call, isStream(handler));
+      const lease = call instanceof ConnectError ? undefined : leaseOf?.(call);
+      const universal = readHead(request, response, call, { lease, streams: isStream(handler) });
       if (!universal) return refuseHost(response);
-      return leases.run(call.lease, () => answer(handler, universal, response, call));
+      return leases.run(lease, () => answer(handler, universal, response, lease));
     },
   };
 
@@ -98,8 +110,8 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
   function readHead(
     request: HttpRequest,
     response: HttpResponse,
-    call: Call,
-    streams: boolean,
+    call: Call | ConnectError,
+    { lease, streams }: { lease: RpcLease | undefined; streams: boolean },
   ): UniversalServerRequest | undefined {
     const values = createContextValues();
     values.set(callKey, call);
@@ -110,7 +122,7 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
         universal.header.delete("grpc-timeout");
       }
       const chunks = bodyChunks(request, options.patience ?? BODY_PATIENCE, streams);
-      return { ...universal, body: metered(chunks, call.lease, tooBusy) };
+      return { ...universal, body: metered(chunks, lease, tooBusy) };
     } catch {
       // It throws for nothing else, and what exactly is wrong with the host would help nobody.
       return undefined;
@@ -121,11 +133,11 @@ export function createRpcHandler<Call extends { lease: RpcLease | undefined }>(
     handler: UniversalHandler,
     universal: UniversalServerRequest,
     response: HttpResponse,
-    call: Call,
+    lease: RpcLease | undefined,
   ): Promise<string> {
     try {
       const corrected = withAllow(await correctParseErrors(await handler(universal)), handler);
-      await deliver({ ...corrected, body: releasing(corrected.body, call.lease) }, response);
+      await deliver({ ...corrected, body: releasing(corrected.body, lease) }, response);
       return statusOf(corrected);
     } catch (error) {
       // The path alone: a query can hold a token.
@@ -153,12 +165,7 @@ function fitsTimer(header: Headers): boolean {
 }
 
 function refuseHost(response: HttpResponse): string {
-  const text = JSON.stringify({ code: "invalid_argument", message: "host: the request names no valid host" });
-  // The two response types have the same methods, but their overloads do not unite.
-  const out = response as ServerResponse;
-  const length = String(Buffer.byteLength(text));
-  out.writeHead(400, { "content-type": "application/json; charset=utf-8", "content-length": length });
-  out.end(text);
+  sendJson(response, 400, { code: "invalid_argument", message: "host: the request names no valid host" });
   return "400";
 }
 
@@ -168,7 +175,7 @@ function refuseHost(response: HttpResponse): string {
  */
 async function deliver(answer: UniversalServerResponse, response: HttpResponse): Promise<void> {
   const closed = Promise.withResolvers<void>();
-  response.once("close", closed.resolve);
+  response.once("close", () => closed.resolve());
   await Promise.race([universalResponseToNodeResponse(answer, response as never), closed.promise]);
 }
 
@@ -185,16 +192,20 @@ async function* releasing(
 }
 
 /** What a handler throws that is no ConnectError is answered as "internal error"; the log has the rest. */
-function createFailureLog(logger: Logger): Interceptor {
-  const logUnexpected = (error: unknown) => {
-    if (!(error instanceof ConnectError)) logger.error({ err: error }, "rpc failed unexpectedly");
+function createFailureLog(
+  logger: Logger,
+  convert: (error: unknown) => ConnectError | undefined = () => undefined,
+): Interceptor {
+  const told = (error: unknown): unknown => {
+    const converted = convert(error) ?? error;
+    if (!(converted instanceof ConnectError)) logger.error({ err: error }, "rpc failed unexpectedly");
+    return converted;
   };
   async function* logged<T>(messages: AsyncIterable<T>): AsyncIterable<T> {
     try {
       yield* messages;
     } catch (error) {
-      logUnexpected(error);
-      throw error;
+      throw told(error);
     }
   }
   return (next) => async (request) => {
@@ -202,8 +213,7 @@ function createFailureLog(logger: Logger): Interceptor {
       const response = await next(request);
       return response.stream ? { ...response, message: logged(response.message) } : response;
     } catch (error) {
-      logUnexpected(error);
-      throw error;
+      throw told(error);
     }
   };
 }

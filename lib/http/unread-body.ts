@@ -2,7 +2,7 @@
 // next request on that connection would hang behind them; over HTTP/2 they eat the session's flow-control window until
 // every call on it fails. So what is left is read and thrown away, within a bound.
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { ServerHttp2Stream } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { HttpRequest, HttpResponse } from "./message.ts";
 
 const DISCARD_BYTES_MAX = 64 * 1024 * 1024;
@@ -58,4 +58,17 @@ function discardH2(stream: ServerHttp2Stream): void {
     const timer = setTimeout(() => stream.close(), LINGER_MS);
     stream.once("close", () => clearTimeout(timer));
   });
+}
+
+/**
+ * Node's `requestTimeout` knows HTTP/1.1 only: over HTTP/2 a body that never comes to its end would hold its share of the
+ * bytes in flight for as long as its connection lives.
+ */
+export function cancelWhenLate(request: HttpRequest, timeoutMs: number): void {
+  if (!("stream" in request) || request.complete) return;
+  const { stream } = request;
+  const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), timeoutMs);
+  const done = () => clearTimeout(timer);
+  request.once("end", done);
+  stream.once("close", done);
 }

@@ -1,7 +1,8 @@
 // Who may talk to the endpoint. A database on localhost is in reach of every web page its user opens, so a request that a
 // browser made for a page, or under a name that is not ours, is refused before anything else is looked at.
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
+import { basicOf, createTokenCheck, headerText } from "#lib/http/credential.ts";
+import { bareName } from "#lib/http/loopback.ts";
 import { endpointError } from "./errors.ts";
 
 export interface AccessOptions {
@@ -15,7 +16,7 @@ const ANY_ADDRESS = new Set(["0.0.0.0", "::", ""]);
 
 /** The reason why these options must not be started with, and what to do about it; undefined when they may. */
 export function bindRefusal({ host, password }: AccessOptions): string | undefined {
-  if (password !== "" || LOOPBACK.has(bare(host))) return undefined;
+  if (password !== "" || LOOPBACK.has(bareName(host))) return undefined;
   return `ClickHouse endpoint: refusing to listen on ${host} without a password. Set CLICKHOUSE_PASSWORD, or HOST=127.0.0.1.`;
 }
 
@@ -26,9 +27,9 @@ export function assertLocalRequest(headers: IncomingHttpHeaders, host: string): 
     throw endpointError(497, "Requests from web pages are refused.");
   }
   // On every address there is no one name to expect; the password, which is then required, stands in its place.
-  if (ANY_ADDRESS.has(bare(host))) return;
-  const name = bare((headers.host ?? "").replace(/:\d+$/, ""));
-  if (!LOOPBACK.has(name) && name !== bare(host)) {
+  if (ANY_ADDRESS.has(bareName(host))) return;
+  const name = bareName(headers.host ?? "");
+  if (!LOOPBACK.has(name) && name !== bareName(host)) {
     throw endpointError(497, `The Host header names ${name || "nothing"}, which this endpoint does not go by.`);
   }
 }
@@ -44,24 +45,14 @@ export function assertCredentials(headers: IncomingHttpHeaders, query: URLSearch
 
 function credentials(headers: IncomingHttpHeaders, query: URLSearchParams): [string, string] | undefined {
   const [user, key] = [headers["x-clickhouse-user"], headers["x-clickhouse-key"]];
-  if (user !== undefined || key !== undefined) return [String(user ?? "default"), String(key ?? "")];
-  const basic = /^basic\s+(.+)$/is.exec(headers.authorization ?? "")?.[1];
-  if (basic !== undefined) {
-    const text = Buffer.from(basic, "base64").toString("utf8");
-    const colon = text.indexOf(":");
-    return colon < 0 ? [text, ""] : [text.slice(0, colon), text.slice(colon + 1)];
-  }
+  if (user !== undefined || key !== undefined) return [headerText(user ?? "default"), headerText(key)];
+  const basic = basicOf(headers);
+  if (basic) return [basic.user, basic.password];
   if (headers.authorization !== undefined) return ["", ""];
   if (query.has("user") || query.has("password")) return [query.get("user") ?? "default", query.get("password") ?? ""];
   return undefined;
 }
 
-/** Compares digests, so that neither length nor content shows in the time it takes. */
 function same(left: string, right: string): boolean {
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(left), digest(right));
-}
-
-function bare(host: string): string {
-  return host.toLowerCase().replace(/^\[(.*)\]$/, "$1");
+  return createTokenCheck(right)(left);
 }

@@ -28,9 +28,6 @@ export interface Admission {
   readonly inFlightBytes: number;
 }
 
-/** What an over-full gateway tells callers to wait, seconds: two group commits even of a slow log. */
-export const RETRY_AFTER_SECONDS = 1;
-
 /** Room for callers without a key, beside that of MAX_BYTES_IN_FLIGHT for those who have one. */
 const PARTS_WITHOUT_KEY = { origin: 1 / 2, stranger: 1 / 4 };
 /** What a key always has, whatever the other keys hold. */

@@ -1,31 +1,32 @@
 // Composition root of the gateway.
+import type { ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
 import { type AppendRecord, type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { createHealth, type HealthCheck } from "#lib/http/health.ts";
+import { createCors, createOrigins } from "#lib/http/cors.ts";
+import { createHealth, type Health, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
+import { createRpcHandler } from "#lib/http/rpc-handler.ts";
 import { type Admission, createAdmission } from "./admission.ts";
-import { createAdmit } from "./admit.ts";
 import { createKeys } from "./auth.ts";
 import type { IngressConfig } from "./config.ts";
-import { createCors } from "./cors.ts";
-import { createBatchDialect } from "./dialects/batch.ts";
-import { registerEventService } from "./dialects/connect.ts";
-import { registerHealthService } from "./dialects/health.ts";
-import { createReplayDialect } from "./dialects/replay.ts";
-import { createRpcHandler } from "./dialects/rpc-handler.ts";
+import { createEdge } from "./edge.ts";
 import { createEventNames } from "./event-names.ts";
 import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
-import { createCallerOf } from "./http-request.ts";
-import { createIngest } from "./ingest.ts";
+import { createIngest, type Ingest } from "./ingest.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
-import { createOrigins } from "./origins.ts";
 import { createRateLimit } from "./rate-limit.ts";
-import { createRoutes } from "./routes.ts";
-import { createTrustedProxies, type TrustedProxies } from "./trusted-proxies.ts";
+import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
+import { createRoutes, type RoutesOptions } from "./routes.ts";
+import { createCallerOf, createTrustedProxies, type TrustedProxies } from "./trusted-proxies.ts";
+import { createBatchWire } from "./wires/batch.ts";
+import { createEventsWire } from "./wires/events.ts";
+import { registerHealthService } from "./wires/health.ts";
+import { createReplayWire } from "./wires/replay.ts";
+import { type RpcCall, registerEventService } from "./wires/rpc.ts";
 
 /** Group commit: a request waits this long for company when nothing is in flight. */
 const LINGER_MS = 2;
@@ -72,23 +73,9 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
   const health = createHealth({ checks, registry });
   const proxies = createTrustedProxies(config.trustedProxies);
-  const edge = { ...createEdge(config, proxies, admission, metrics, logger), ingest, metrics, nowMs, logger };
   const stopping = new AbortController();
-  const rpc = createRpcHandler({
-    maxMessageBytes: config.maxBatchBytes,
-    patience: edge.patience,
-    shutdownSignal: stopping.signal,
-    logger,
-    routes(router) {
-      registerEventService(router, { ...edge, maxEvents: config.maxEventsPerBatch });
-      registerHealthService(router, () => health.isReady());
-    },
-  });
-  const batch = createBatchDialect({ ...edge, maxEvents: config.maxEventsPerBatch });
-  const { maxEventsPerBatch: maxEvents, maxEventBytes } = config;
-  const append = (topic: string, records: readonly AppendRecord[]) => log.append(topic, records);
-  const replay = createReplayDialect({ ...edge, append, maxEvents, maxEventBytes });
-  const routes = createRoutes({ ...edge, rpc, batch, replay, health, requestTimeoutMs: config.requestTimeout });
+  const edgeParts = { admission, health, ingest, log, logger, metrics, nowMs, proxies };
+  const routes = createRoutes(createServing(config, edgeParts, stopping.signal));
 
   const server = await listenHttp({
     host: config.host,
@@ -122,32 +109,59 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   };
 }
 
-/** Who may come in, and how much. */
-function createEdge(
-  config: IngressConfig,
-  proxies: TrustedProxies,
-  admission: Admission,
-  metrics: GatewayMetrics,
-  logger: Logger,
-) {
+interface EdgeParts {
+  admission: Admission;
+  health: Health;
+  ingest: Ingest;
+  log: EventLog;
+  logger: Logger;
+  metrics: GatewayMetrics;
+  nowMs: () => number;
+  proxies: TrustedProxies;
+}
+
+/** The edge, and the wires that stand on it. */
+function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: AbortSignal): RoutesOptions {
+  const { admission, health, ingest, log, logger, metrics, nowMs, proxies } = parts;
+  const { maxBatchBytes: maxBodyBytes, maxEventsPerBatch: maxEvents, maxEventBytes } = config;
   const origins = createOrigins(config.allowedOrigins);
   if (origins.unmatchable.length > 0) {
     logger.warn({ origins: origins.unmatchable }, "entries of ALLOWED_ORIGINS that no browser's Origin equals");
   }
-  return {
-    origins,
-    cors: createCors(origins),
+  const patience = { idleMs: config.bodyIdleTimeout, messageMs: config.requestTimeout };
+  const edge = createEdge({
+    ...{ origins, admission, nowMs, patience, maxBodyBytes, host: config.host },
+    callerOf: createCallerOf(proxies, config.ipMode),
     keys: createKeys(config.publicApiKeys, config.secretApiKeys),
     rateLimit: createRateLimit({
       eventsPerSecond: config.rateLimitEvents,
       burst: config.rateLimitBurst,
       onRefused: (dialect, events) => metrics.rateLimited.inc({ dialect }, events),
     }),
-    callerOf: createCallerOf(proxies, config.ipMode),
-    maxBodyBytes: config.maxBatchBytes,
-    patience: { idleMs: config.bodyIdleTimeout, messageMs: config.requestTimeout },
-    admit: createAdmit(admission),
+  });
+  const tell = (error: unknown) => {
+    if (error instanceof Refused) metrics.refused.inc({ reason: REFUSALS[error.refusal].metric });
+    return toConnectError(error);
   };
+  const rpc = createRpcHandler<RpcCall>({
+    ...{ maxMessageBytes: maxBodyBytes, patience, shutdownSignal, logger, toConnectError: tell },
+    leaseOf: ({ entry }) => entry.lease,
+    tooBusy: () => tell(refused("busy", {})) as ConnectError,
+    // The caller keeps its own; an append cannot be taken back for it.
+    keepsDeadlines: false,
+    routes(router, callOf) {
+      registerEventService(router, callOf, { ingest, maxEvents });
+      registerHealthService(router, () => health.isReady());
+    },
+  });
+  const append = (topic: string, records: readonly AppendRecord[]) => log.append(topic, records);
+  const wires = {
+    events: createEventsWire(edge, ingest),
+    batch: createBatchWire(edge, { ingest, maxBodyBytes, maxEvents, logger }),
+    replay: createReplayWire(edge, { append, maxEvents, maxEventBytes }),
+  };
+  const { requestTimeout: requestTimeoutMs } = config;
+  return { edge, wires, rpc, cors: createCors(origins), health, metrics, requestTimeoutMs, logger };
 }
 
 /** Counts each append; an outage of the log is two log lines, however many requests meet it. */

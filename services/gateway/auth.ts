@@ -1,7 +1,5 @@
-// API keys: which header they come in, and whether they are known.
-import { isUtf8 } from "node:buffer";
+// API keys: whether one is known, and what it opens.
 import { hash, timingSafeEqual } from "node:crypto";
-import type { HttpRequest } from "#lib/http/message.ts";
 
 /** What a request was let in by. */
 export interface Grant {
@@ -12,10 +10,12 @@ export interface Grant {
 }
 
 export interface Keys {
-  /** Undefined: refuse. When no key is set at all everything is open (loopback, or ALLOW_ANONYMOUS). */
-  authorise(given: string): Grant | undefined;
-  /** The grant of a key that is one of ours, also when everything else is open. */
-  find(given: string): Grant | undefined;
+  /** No key is set at all (loopback, or ALLOW_ANONYMOUS). */
+  readonly isOpen: boolean;
+  /** The grant of the first that is one of ours; undefined: refuse. When no key is set everybody is let in. */
+  authorise(given: readonly string[]): Grant | undefined;
+  /** The same, also when everybody is let in. */
+  find(given: readonly string[]): Grant | undefined;
 }
 
 /**
@@ -27,33 +27,17 @@ export function createKeys(publicKeys: readonly string[], secretKeys: readonly s
     grant: { key, isSecret: !publicKeys.includes(key) },
     digest: hash("sha256", key, "buffer"),
   }));
+  const isOpen = known.length === 0;
 
-  function find(given: string): Grant | undefined {
-    const digest = hash("sha256", given, "buffer");
-    let found: Grant | undefined;
-    for (const each of known) if (timingSafeEqual(each.digest, digest)) found = each.grant;
-    return found;
+  function find(given: readonly string[]): Grant | undefined {
+    for (const text of given) {
+      const digest = hash("sha256", text, "buffer");
+      let found: Grant | undefined;
+      for (const each of known) if (timingSafeEqual(each.digest, digest)) found = each.grant;
+      if (found) return found;
+    }
+    return undefined;
   }
 
-  return { find, authorise: known.length === 0 ? () => ({ key: "", isSecret: false }) : find };
-}
-
-/** Key in `authorization: Bearer`, Basic (as user) or `x-api-key`; "" when there is none. */
-export function keyOf(request: HttpRequest): string {
-  const direct = request.headers["x-api-key"];
-  if (typeof direct === "string" && direct !== "") return headerText(direct);
-  // All that follows the scheme: a key may have spaces in it.
-  const [, scheme = "", value = ""] = /^(\S+) +(.*)$/s.exec(request.headers.authorization ?? "") ?? [];
-  if (scheme.toLowerCase() === "bearer") return headerText(value);
-  if (scheme.toLowerCase() === "basic") return Buffer.from(value, "base64").toString().split(":", 1)[0] ?? "";
-  return "";
-}
-
-/**
- * A header's bytes, which Node reads as Latin-1, are UTF-8 from most callers (curl, Go, Python) and Latin-1 from fetch:
- * UTF-8 when they can be.
- */
-function headerText(value: string): string {
-  const bytes = Buffer.from(value, "latin1");
-  return isUtf8(bytes) ? bytes.toString() : value;
+  return { isOpen, find, authorise: isOpen ? () => ({ key: "", isSecret: false }) : find };
 }

@@ -6,6 +6,8 @@ import type { Verdict } from "./ingest.ts";
 export interface GatewayMetrics {
   requests: Counter<"dialect" | "code">;
   requestSeconds: Histogram<"dialect">;
+  /** Requests refused, by kind of refusal. */
+  refused: Counter<"reason">;
   clampedTimes: Counter;
   /** Events of requests refused for their number a second. */
   rateLimited: Counter<"dialect">;
@@ -74,6 +76,12 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
       help: "Time from the request's head to its answer.",
       labelNames: ["dialect"],
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+      registers,
+    }),
+    refused: new Counter({
+      name: "millrace_requests_refused_total",
+      help: "Requests refused, by reason: address, form, caller, content, size, busy, rate, log, internal.",
+      labelNames: ["reason"],
       registers,
     }),
     clampedTimes: new Counter({

@@ -1,9 +1,9 @@
 // GET /openapi.json: the routes that plain HTTP can reach. test/component/openapi.test.ts calls each of them and compares
 // the answers with this, and this with the routes that the code has.
 
+import { sendJson } from "#lib/http/answers.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { packageVersion } from "#lib/process/version.ts";
-import { sendJson } from "./http-request.ts";
 import { SCHEMAS } from "./openapi-schemas.ts";
 
 type SchemaName = keyof typeof SCHEMAS;
@@ -90,13 +90,12 @@ const publish = {
 const healthCheck = {
   post: {
     operationId: "grpcHealthCheck",
-    summary: "grpc.health.v1 as JSON: readiness",
-    security: ANY_KEY,
+    summary: "grpc.health.v1 as JSON: readiness, without a key",
+    security: OPEN,
     requestBody: body("HealthCheckRequest"),
     responses: {
       200: answer("Of the gateway (no service named) or of one of its services.", "HealthCheckResponse"),
       400: answer("No JSON of this message, or an unknown field.", "ConnectError"),
-      401: answer("No key, or an unknown one.", "ConnectError"),
       404: answer("Unknown service.", "ConnectError"),
       415: { description: "Another content type." },
     },

@@ -1,34 +1,24 @@
-// Path → dialect. Everything a caller can reach is listed here.
+// Path → wire. Everything a caller can reach is listed here, and every answer of a plain wire is written here.
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { Health as HealthService } from "#gen/grpc/health/v1/health_pb.ts";
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
-import type { BodyPatience } from "#lib/http/body-chunks.ts";
+import { sendJson } from "#lib/http/answers.ts";
+import { mediaType } from "#lib/http/body.ts";
+import { type Cors, type CorsRules, RPC_CORS } from "#lib/http/cors.ts";
 import type { Health } from "#lib/http/health.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
-import { type Admit, holderOf } from "./admit.ts";
-import { type Grant, type Keys, keyOf } from "./auth.ts";
-import { type Cors, RPC_CORS } from "./cors.ts";
-import type { BatchDialect } from "./dialects/batch.ts";
-import { acceptEvent } from "./dialects/events.ts";
-import type { ReplayDialect } from "./dialects/replay.ts";
-import type { RpcHandler } from "./dialects/rpc-handler.ts";
-import {
-  busyError,
-  type CallerOf,
-  HttpError,
-  mediaType,
-  rateLimitedError,
-  readBody,
-  sendJson,
-  type Target,
-  targetOf,
-} from "./http-request.ts";
-import type { Ingest } from "./ingest.ts";
-import { cancelWhenLate } from "./late-body.ts";
+import type { RpcHandler } from "#lib/http/rpc-handler.ts";
+import { cancelWhenLate } from "#lib/http/unread-body.ts";
+import type { Edge } from "./edge.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { sendOpenApi } from "./openapi.ts";
-import { originOf } from "./origins.ts";
-import type { RateLimit } from "./rate-limit.ts";
+import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
 import { inRequestSpan } from "./request-span.ts";
+import type { Target, Wire } from "./wire.ts";
+import { NOWHERE } from "./wires/nowhere.ts";
+import { healthEntry, type RpcCall } from "./wires/rpc.ts";
 
 export const PLAIN_DIALECTS: ReadonlyMap<string, string> = new Map([
   ["/events", "events"],
@@ -36,30 +26,26 @@ export const PLAIN_DIALECTS: ReadonlyMap<string, string> = new Map([
   [REPLAY_PATH, "replay"],
   ["/openapi.json", "openapi"],
 ]);
+/** Wires whose requests are spans of traces. */
+const TRACED = new Set(["events", "batch"]);
+const HEALTH_PATH = `/${HealthService.typeName}/`;
 
 export interface RoutesOptions {
-  ingest: Ingest;
-  rpc: RpcHandler;
-  /** Serves every path that is not another dialect's. */
-  batch: BatchDialect;
-  replay: ReplayDialect;
-  admit: Admit;
-  patience: BodyPatience;
-  keys: Keys;
+  edge: Edge;
+  /** By name of `PLAIN_DIALECTS`. */
+  wires: Readonly<Record<"events" | "batch" | "replay", Wire>>;
+  rpc: RpcHandler<RpcCall>;
   cors: Cors;
-  rateLimit: RateLimit;
-  callerOf: CallerOf;
   health: Health;
   metrics: GatewayMetrics;
-  maxBodyBytes: number;
   /** Time for a whole request to arrive, unless it is a stream. */
   requestTimeoutMs: number;
-  nowMs: () => number;
   logger: Logger;
 }
 
 export function createRoutes(options: RoutesOptions): (request: HttpRequest, response: HttpResponse) => void {
-  const { cors, health, keys, metrics, rpc, logger } = options;
+  const { cors, edge, health, metrics, rpc, logger } = options;
+  const wires = new Map<string, Wire>(Object.values(options.wires).map((wire) => [wire.dialect, wire]));
 
   async function route(request: HttpRequest, response: HttpResponse): Promise<void> {
     const target = targetOf(request);
@@ -70,10 +56,8 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     try {
       code = target ? await serve(request, response, target, dialect) : refuseTarget(request, response);
     } catch (error) {
-      logger.error({ err: error, path: target?.path.slice(0, 100) }, "request failed unexpectedly");
-      if (response.headersSent) response.destroy();
-      else sendJson(response, 500, { error: "internal error" });
-      code = "500";
+      code = isCallerGone(response) ? "gone" : refuse(response, toRefused(error), { error: "internal error" });
+      if (code !== "gone" && response.headersSent) response.destroy();
     }
     metrics.requests.inc({ dialect, code });
     metrics.requestSeconds.observe({ dialect }, (performance.now() - begun) / 1000);
@@ -85,89 +69,86 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     return PLAIN_DIALECTS.get(target.path) ?? "none";
   }
 
-  async function serve(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
-    if (rpc.serves(target.path)) return call(request, response, target, dialect);
+  function serve(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
     const { path } = target;
-    if (dialect === "events")
-      return inRequestSpan(request, { path }, (traceparent) => plain(request, response, traceparent));
-    if (dialect === "replay") return options.replay(request, response);
-    if (dialect === "openapi") return sendOpenApi(request, response);
-    if (dialect === "none") return options.batch.handle(request, response, target, undefined);
+    if (rpc.serves(path)) return call(request, response, target, dialect);
+    if (dialect === "openapi") return Promise.resolve(sendOpenApi(request, response));
+    const wire = wires.get(dialect) ?? NOWHERE;
+    if (!TRACED.has(dialect)) return plain(wire, request, response, { ...target, traceparent: undefined });
     return inRequestSpan(request, { path }, (traceparent) =>
-      options.batch.handle(request, response, target, traceparent),
+      plain(wire, request, response, { ...target, traceparent }),
     );
+  }
+
+  /** Undefined: the request is no preflight, and is still to be answered. */
+  function preflight(request: HttpRequest, response: HttpResponse, rules: CorsRules): string | undefined {
+    cors.attach(request, response, rules);
+    if (request.method !== "OPTIONS") return undefined;
+    const status = cors.preflight(request, response, rules);
+    if (status !== undefined) return String(status);
+    const error = refused("not_found", { method: "OPTIONS", url: request.url ?? "" });
+    return refuse(response, error, bodyOf(NOWHERE, error));
   }
 
   async function call(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
     const { path } = target;
-    cors.attach(request, response, RPC_CORS);
-    if (request.method === "OPTIONS") {
-      const status = cors.preflight(request, response, RPC_CORS);
-      return status === undefined ? options.batch.handle(request, response, target, undefined) : String(status);
-    }
-    const grant = keys.authorise(keyOf(request));
-    const caller = options.callerOf(request);
-    const lease = grant && options.admit(request, holderOf(grant, caller.address), options.maxBodyBytes);
+    const preflighted = preflight(request, response, RPC_CORS);
+    if (preflighted !== undefined) return preflighted;
+    const entered = path.startsWith(HEALTH_PATH) ? healthEntry(dialect) : enter(request, dialect);
     try {
       return await inRequestSpan(request, { path, rpc: dialect }, (traceparent) =>
-        rpc.handle(request, response, path, {
-          refusal: grant === undefined ? "unauthenticated" : lease ? undefined : "busy",
-          lease,
-          apiKey: grant?.key ?? "",
-          trusted: isTrusted(request, grant),
-          ...caller,
-          dialect,
-          traceparent,
-        }),
+        rpc.handle(request, response, path, isEntry(entered) ? { entry: entered, traceparent } : entered),
       );
     } finally {
-      lease?.release();
+      if (isEntry(entered)) entered[Symbol.dispose]();
     }
   }
 
-  async function plain(request: HttpRequest, response: HttpResponse, traceparent: string | undefined): Promise<string> {
+  function enter(request: HttpRequest, dialect: string): RpcCall["entry"] | ConnectError {
     try {
-      await postEvent(request, traceparent);
-      sendJson(response, 200, { status: "accepted" });
+      return edge(request, { dialect, access: "key", json: false });
+    } catch (error) {
+      const told = toConnectError(error);
+      if (!told) throw error;
+      note(error as Refused);
+      return told;
+    }
+  }
+
+  async function plain(
+    wire: Wire,
+    request: HttpRequest,
+    response: HttpResponse,
+    arrival: Parameters<Wire["answer"]>[1],
+  ): Promise<string> {
+    if (wire.cors) {
+      const preflighted = preflight(request, response, wire.cors);
+      if (preflighted !== undefined) return preflighted;
+    }
+    try {
+      sendJson(response, 200, await wire.answer(request, arrival));
       return "200";
     } catch (error) {
-      if (!(error instanceof HttpError)) {
-        if (isCallerGone(response)) return "gone";
-        throw error;
-      }
-      sendJson(response, error.status, { error: error.message }, error.headers);
-      return String(error.status);
+      if (!(error instanceof Refused) && isCallerGone(response)) return "gone";
+      // By then a short body has arrived, and the connection can go on after the answer.
+      await nextTurn();
+      const told = toRefused(error);
+      const closes = request.httpVersionMajor === 1 && wire.closesAfter?.(told) === true;
+      return refuse(response, told, bodyOf(wire, told), closes ? { connection: "close" } : {});
     }
   }
 
-  async function postEvent(request: HttpRequest, traceparent: string | undefined): Promise<void> {
-    if (request.method !== "POST") throw new HttpError(405, "use POST", { headers: { allow: "POST" } });
-    const grant = keys.authorise(keyOf(request));
-    if (grant === undefined)
-      throw new HttpError(401, "the api key is missing or unknown: send authorization: Bearer KEY");
-    if (mediaType(request) !== "application/json") {
-      throw new HttpError(415, `content-type: must be application/json, not "${mediaType(request).slice(0, 80)}"`);
-    }
-    const { address, ip, userAgent } = options.callerOf(request);
-    const { maxBodyBytes: maxBytes, patience } = options;
-    const lease = options.admit(request, holderOf(grant, address), maxBytes);
-    if (!lease) throw busyError("too many bytes in flight; try again");
-    try {
-      const body = await readBody(request, { maxBytes, lease, patience });
-      const waitSeconds = options.rateLimit.take({ key: grant.key, address, dialect: "events" }, 1);
-      if (waitSeconds > 0) throw rateLimitedError(waitSeconds);
-      const facts = {
-        receivedUs: options.nowMs() * 1000,
-        apiKey: grant.key,
-        ip,
-        userAgent,
-        checkStored: false,
-        trusted: isTrusted(request, grant),
-      };
-      await acceptEvent(options.ingest, body, { facts, traceparent });
-    } finally {
-      lease.release();
-    }
+  function refuse(response: HttpResponse, error: Refused, body: unknown, headers: Record<string, string> = {}): string {
+    note(error);
+    if (!response.headersSent) sendJson(response, error.status, body, { ...error.headers, ...headers });
+    return String(error.status);
+  }
+
+  function note(error: Refused): void {
+    const { metric, level } = REFUSALS[error.refusal];
+    metrics.refused.inc({ reason: metric });
+    if (level === "error") logger.error({ err: error.cause }, "request failed unexpectedly");
+    else logger.debug({ refusal: error.refusal }, "request refused");
   }
 
   return (request, response) => {
@@ -175,16 +156,40 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
   };
 }
 
-/** The undecodable URL of the product-analytics contract: the one answer without a word to browsers. */
-function refuseTarget(request: HttpRequest, response: HttpResponse): string {
-  const message = `'${request.url}' is not a valid url component`;
-  sendJson(response, 400, { error: "Bad Request", code: "FST_ERR_BAD_URL", message, statusCode: 400 });
-  return "400";
+function isEntry(entered: RpcCall["entry"] | ConnectError): entered is RpcCall["entry"] {
+  return !(entered instanceof Error);
 }
 
-/** A secret key, and no web page that could have it. */
-function isTrusted(request: HttpRequest, grant: Grant | undefined): boolean {
-  return grant?.isSecret === true && originOf(request) === "";
+function toRefused(error: unknown): Refused {
+  return error instanceof Refused ? error : refused("internal", {}, error);
+}
+
+/** A path that is not there is told in the shape of the framework that the original of /batch/ is made with. */
+function bodyOf(wire: Wire, error: Refused): unknown {
+  if (error.refusal === "not_found") return { message: error.message, error: "Not Found", statusCode: error.status };
+  return wire.refusalBody(error);
+}
+
+/** The undecodable URL of the product-analytics contract: the one answer without a word to browsers. */
+function refuseTarget(request: HttpRequest, response: HttpResponse): string {
+  const { status, message } = refused("path_undecodable", { url: request.url ?? "" });
+  sendJson(response, status, { error: "Bad Request", code: "FST_ERR_BAD_URL", message, statusCode: status });
+  return String(status);
+}
+
+/** Undefined for a path whose escapes make no text. */
+function targetOf(request: HttpRequest): Target | undefined {
+  const [beforeFragment = ""] = (request.url ?? "").split("#", 1);
+  const at = beforeFragment.indexOf("?");
+  const path = at < 0 ? beforeFragment : beforeFragment.slice(0, at);
+  const query = at < 0 ? "" : beforeFragment.slice(at + 1);
+  if (!path.includes("%")) return { path, query };
+  try {
+    return { path: decodeURI(path), query };
+  } catch {
+    // decodeURI throws for escapes it cannot decode, nothing else.
+    return undefined;
+  }
 }
 
 function protocolOf(request: HttpRequest): string {

@@ -1,6 +1,7 @@
 // Whose X-Forwarded-For is believed, and how much of an address is kept.
 import { BlockList, isIP, isIPv4 } from "node:net";
 import { networkOf, plainAddress } from "#lib/http/addresses.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
 
 export const IP_MODES = ["full", "truncate", "off"] as const;
 export type IpMode = (typeof IP_MODES)[number];
@@ -68,4 +69,28 @@ export function storedAddress(address: string, mode: IpMode): string {
   if (mode === "off") return "";
   if (isIPv4(address)) return `${address.slice(0, address.lastIndexOf("."))}.0`;
   return isIP(address) === 6 ? networkOf(address, 3) : "";
+}
+
+/** Of a user agent only this much is stored: it goes into every record of a request. */
+const USER_AGENT_CHARS_MAX = 512;
+
+export interface Caller {
+  /** The whole address, for limits; never stored. */
+  address: string;
+  /** What IP_MODE leaves of it. */
+  ip: string;
+  userAgent: string;
+}
+
+/** Who calls. Ask before the first await: a connection that has gone meanwhile has no address any more. */
+export type CallerOf = (request: HttpRequest) => Caller;
+
+export function createCallerOf(proxies: TrustedProxies, ipMode: IpMode): CallerOf {
+  return (request) => {
+    // Node joins repeated lines of this header; its types allow for an array all the same.
+    const forwardedFor = request.headers["x-forwarded-for"] as string | undefined;
+    const address = proxies.clientOf(request.socket.remoteAddress ?? "", forwardedFor);
+    const userAgent = (request.headers["user-agent"] ?? "").slice(0, USER_AGENT_CHARS_MAX);
+    return { address, ip: storedAddress(address, ipMode), userAgent };
+  };
 }

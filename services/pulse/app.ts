@@ -1,7 +1,7 @@
 // pulse's server as a composition of Millrace's parts: the standalone without its gateway.
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
-import { createTokenCheck } from "#lib/http/token.ts";
+import { sendEmpty } from "#lib/http/answers.ts";
+import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
 import type { RunningService } from "#lib/process/lifecycle.ts";
 import { type Relay, startRelay } from "../relay/app.ts";
 import { startCore } from "../standalone/core.ts";
@@ -46,18 +46,12 @@ export async function startPulse(config: PulseConfig, logger: Logger): Promise<P
 
 /** `/relays`, refused without the port's token as everything else on it is: by 401 and nothing more. */
 function guardedRoutes(relay: Relay, token: string | undefined): Mounted {
-  const isToken = token === undefined ? () => true : createTokenCheck(token);
+  const isToken = token === undefined ? undefined : createTokenCheck(token);
   return (request, response) => {
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (path !== "/relays" && !path.startsWith("/relays/")) return false;
-    const { authorization = "", "x-auth-token": header } = request.headers;
-    const given = /^bearer /i.test(authorization) ? authorization.slice(7) : header;
-    if (isToken(typeof given === "string" ? given : "")) {
-      // What they use of requests, HTTP/1.1 and HTTP/2 have in common; only the overloads of the types do not unite.
-      return relay.routes(request as IncomingMessage, response as ServerResponse);
-    }
-    response.statusCode = 401;
-    response.end();
+    if (isToken === undefined || credentialsOf(request).some(isToken)) return relay.routes(request, response);
+    sendEmpty(response, 401);
     return true;
   };
 }

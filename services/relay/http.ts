@@ -1,5 +1,4 @@
 // The relay's HTTP port: routes, health, metrics.
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import type { Health } from "#lib/http/health.ts";
 import { listenHttp, SMALL_LISTENER } from "#lib/http/listener.ts";
@@ -22,9 +21,7 @@ export async function serveHttp({ host, port, health, routes, logger }: HttpOpti
   const listener = await listenHttp({
     ...{ host, port, setting: "RELAY_HTTP_PORT", logger },
     ...SMALL_LISTENER,
-    handle(anyRequest, anyResponse) {
-      // What the routes use of them, HTTP/1.1 and HTTP/2 have in common; only the overloads of the types do not unite.
-      const [request, response] = [anyRequest as IncomingMessage, anyResponse as ServerResponse];
+    handle(request, response) {
       if (routes(request, response) || health.handle(request, response)) return;
       response.writeHead(404, { "content-type": "application/json" });
       response.end('{"error":"not found; there is /relays, /healthz, /readyz and /metrics"}\n');

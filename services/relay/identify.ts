@@ -1,5 +1,5 @@
 // The first line of a connection: id and token.
-import { createTokenCheck } from "#lib/http/token.ts";
+import { createTokenCheck } from "#lib/http/credential.ts";
 import type { Identity } from "./connection.ts";
 
 /** An id is part of every record. */

@@ -1,10 +1,12 @@
 // The relay's own HTTP routes: who is connected, and two commands to them.
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import { z } from "zod";
 import { duration } from "#lib/config/settings.ts";
-import { isLoopback } from "#lib/http/loopback.ts";
-import { createTokenCheck } from "#lib/http/token.ts";
+import { send } from "#lib/http/answers.ts";
+import { BodyStalledError, BodyTooLargeError, readBody } from "#lib/http/body.ts";
+import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
+import { bareName, isLoopback } from "#lib/http/loopback.ts";
+import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { formatOverride, OVERRIDE_INTERVAL_SECONDS_MAX, OVERRIDE_SECONDS_MAX } from "#lib/relay-protocol/override.ts";
 import type { RelayConnection } from "./connection.ts";
 
@@ -18,7 +20,7 @@ export interface RoutesOptions {
 }
 
 /** Answers and returns true if the request is one for the relay's routes; leaves any other untouched. */
-export type RelayRoutes = (request: IncomingMessage, response: ServerResponse) => boolean;
+export type RelayRoutes = (request: HttpRequest, response: HttpResponse) => boolean;
 
 class RouteError extends Error {
   override readonly name = "RouteError";
@@ -57,17 +59,16 @@ function wholeSeconds(max: number) {
 export function createRoutes({ connections, token, host, logger }: RoutesOptions): RelayRoutes {
   const isToken = token === undefined ? undefined : createTokenCheck(token);
 
-  function authorise(request: IncomingMessage): void {
-    const { authorization = "", origin, host: asked = "" } = request.headers;
+  function authorise(request: HttpRequest): void {
+    const { origin, host: asked = "" } = request.headers;
     if (isToken) {
-      const given = /^bearer /i.test(authorization) ? authorization.slice(7) : request.headers["x-auth-token"];
-      if (typeof given === "string" && isToken(given)) return;
+      if (credentialsOf(request).some(isToken)) return;
       throw new RouteError(401, "wrong or missing token: send RELAY_TOKEN as authorization: Bearer TOKEN", {
         "www-authenticate": "Bearer",
       });
     }
     // Any web page can send requests to this machine, under a name of its own that resolves to it, too.
-    const isForeign = isLoopback(host) && !isLoopback(asked.replace(/:\d+$/, "").replace(/^\[|\]$/g, ""));
+    const isForeign = isLoopback(host) && !isLoopback(bareName(asked));
     if (origin !== undefined || isForeign) throw new RouteError(403, "web pages need RELAY_TOKEN to be set and sent");
   }
 
@@ -77,7 +78,7 @@ export function createRoutes({ connections, token, host, logger }: RoutesOptions
     return found;
   }
 
-  async function override(id: string, request: IncomingMessage) {
+  async function override(id: string, request: HttpRequest) {
     const { duration: seconds, intervals } = readOverride(await readJson(request));
     const found = named(id);
     let told = 0;
@@ -91,7 +92,7 @@ export function createRoutes({ connections, token, host, logger }: RoutesOptions
     return { connections: told };
   }
 
-  async function answer(request: IncomingMessage, path: string): Promise<[status: number, body: unknown]> {
+  async function answer(request: HttpRequest, path: string): Promise<[status: number, body: unknown]> {
     authorise(request);
     const [, id = "", action] = /^\/relays\/([^/]*)\/(flush|override)$/.exec(path) ?? [];
     const method = action ? "POST" : "GET";
@@ -112,6 +113,8 @@ export function createRoutes({ connections, token, host, logger }: RoutesOptions
     void answer(request, path)
       .catch((error: unknown): [number, unknown, Record<string, string>?] => {
         if (error instanceof RouteError) return [error.status, { error: error.message }, error.headers];
+        if (error instanceof BodyTooLargeError) return [413, { error: error.message }];
+        if (error instanceof BodyStalledError) return [408, { error: error.message }];
         // A request that broke off: nobody hears the answer.
         if (!request.complete) return [400, { error: "the request could not be read" }];
         logger.error({ err: error }, "a request could not be answered");
@@ -144,29 +147,17 @@ function readOverride(body: unknown): z.output<typeof overrideSchema> {
   throw new RouteError(400, [...(issue?.path ?? []), issue?.message].join(": "));
 }
 
-async function readJson(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-    bytes += (chunk as Buffer).length;
-    if (bytes > BODY_BYTES_MAX) throw new RouteError(413, `the body is larger than ${BODY_BYTES_MAX} bytes`);
-    chunks.push(chunk as Buffer);
-  }
+async function readJson(request: HttpRequest): Promise<unknown> {
+  const body = await readBody(request, { maxBytes: BODY_BYTES_MAX });
   try {
-    return JSON.parse(Buffer.concat(chunks).toString());
+    return JSON.parse(body.toString());
   } catch {
     // Its message would quote the body.
     throw new RouteError(400, 'the body is no JSON; expected {"duration":"60s","intervals":{"cpu":"1s"}}');
   }
 }
 
-function sendJson(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
-  const text = `${JSON.stringify(body)}\n`;
-  response.writeHead(status, {
-    ...headers,
-    "content-type": "application/json; charset=utf-8",
-    "content-length": String(Buffer.byteLength(text)),
-    "cache-control": "no-store",
-  });
-  response.end(text);
+function sendJson(response: HttpResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
+  const type = { "content-type": "application/json; charset=utf-8", "cache-control": "no-store" };
+  send(response, status, `${JSON.stringify(body)}\n`, { ...headers, ...type });
 }

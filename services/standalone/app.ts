@@ -1,11 +1,9 @@
 // The all-in-one composition root: gateway, relay and stats over what core.ts starts.
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import type { RunningService } from "#lib/process/lifecycle.ts";
 import { startGateway } from "../gateway/app.ts";
 import { startRelay } from "../relay/app.ts";
 import { startStats } from "../stats/app.ts";
-import type { Mounted } from "../stats/mount.ts";
 import type { StandaloneConfig } from "./config.ts";
 import { startCore } from "./core.ts";
 
@@ -24,12 +22,9 @@ export async function startStandalone(config: StandaloneConfig, logger: Logger):
   const { host } = config;
   const scheme = config.tlsCert === undefined ? "http" : "https";
   const relay = stack.use(await startRelay({ config, log, registry, logger }));
-  const relays: Mounted = (request, response) =>
-    // What they use of requests, HTTP/1.1 and HTTP/2 have in common; only the overloads of the types do not unite.
-    relay.routes(request as IncomingMessage, response as ServerResponse);
   const retention = async () => ({ keptMs: config.logRetention, why: "the standalone's LOG_RETENTION" });
   const stats = stack.use(
-    await startStats(config, { log, warehouse: asked, registry, logger, extraRoutes: [relays], retention }),
+    await startStats(config, { log, warehouse: asked, registry, logger, extraRoutes: [relay.routes], retention }),
   );
   const gateway = stack.use(await startGateway(config, { log, registry, logger, checks }));
   // First and side by side, so that what they accept until their end is on the log before the consumer leaves.

@@ -1,26 +1,34 @@
 // Who may ask for stats, and what browsers are told.
+import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
-import { createTokenCheck } from "#lib/http/token.ts";
 import { queryOf } from "./query-string.ts";
 
 export interface Access {
-  /** Undefined: no token is asked for. */
-  readonly isToken: ((given: string) => boolean) | undefined;
+  /** Value of Access-Control-Allow-Origin; "" sends none. */
+  readonly corsAllow: string;
   /** Sets the headers that let web pages of CORS_ALLOW read the answer. */
   allowOrigin(response: HttpResponse): void;
   /** Whether the request carries the token, or none is asked for. */
   isAllowed(request: HttpRequest): boolean;
-  /** Whether a web page sends a request that changes something, and nobody has said that it may. */
+  /**
+   * Whether a web page sends the request that nobody has named. Without a token every page could make alerts on this
+   * machine, have them call addresses of its choice, and read the secret ones that others call.
+   */
+  isForeign(request: HttpRequest): boolean;
+  /** The same for a request that changes something. */
   isForeignChange(request: HttpRequest): boolean;
 }
 
-const TOKEN = "X-AUTH-TOKEN";
+/** The query field that carries the token, as the old API spells it: an EventSource cannot set headers. */
+export const TOKEN_FIELD = "X-AUTH-TOKEN";
 const READS = new Set(["GET", "HEAD", "OPTIONS"]);
 
 export function createAccess({ token, corsAllow }: { token: string | undefined; corsAllow: string }): Access {
   const isToken = token === undefined ? undefined : createTokenCheck(token);
+  const isForeign = ({ headers: { origin } }: HttpRequest) =>
+    isToken === undefined && origin !== undefined && origin !== corsAllow;
   return {
-    isToken,
+    corsAllow,
     allowOrigin(response) {
       response.setHeader("access-control-allow-origin", corsAllow);
       response.setHeader("access-control-allow-methods", "GET, POST, PUT, DELETE");
@@ -28,17 +36,10 @@ export function createAccess({ token, corsAllow }: { token: string | undefined; 
     },
     isAllowed(request) {
       if (!isToken) return true;
-      const header = request.headers["x-auth-token"];
-      if (typeof header === "string" && header !== "") return isToken(header);
-      const { authorization = "" } = request.headers;
-      if (/^bearer /i.test(authorization) && isToken(authorization.slice(7))) return true;
-      return isToken(queryOf(request).get(TOKEN) ?? "");
+      const given = credentialsOf(request);
+      return given.length > 0 ? given.some(isToken) : isToken(queryOf(request).get(TOKEN_FIELD) ?? "");
     },
-    // Without a token every page on the web could make alerts on this machine, and have them call addresses of its choice.
-    isForeignChange(request) {
-      const { origin } = request.headers;
-      if (isToken || origin === undefined || READS.has(request.method ?? "")) return false;
-      return origin !== corsAllow;
-    },
+    isForeign,
+    isForeignChange: (request) => !READS.has(request.method ?? "") && isForeign(request),
   };
 }

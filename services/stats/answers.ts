@@ -1,6 +1,9 @@
 // Answers in pulse's form.
-import type { ServerResponse } from "node:http";
+import { send } from "#lib/http/answers.ts";
 import type { HttpResponse } from "#lib/http/message.ts";
+
+/** What a page is told that nobody has named, where it may not ask without a token. */
+export const FOREIGN_PAGE = { error: "web pages need STATS_TOKEN to be set and sent, or CORS_ALLOW to name them" };
 
 /** Compact JSON as Go's encoder writes it, with a line break at the end. */
 export function goJson(value: unknown): string {
@@ -22,20 +25,4 @@ export function sendJson(
 
 export function sendText(response: HttpResponse, status: number, text: string): void {
   send(response, status, text, { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" });
-}
-
-/** Nothing but the status. */
-export function sendEmpty(
-  response: HttpResponse,
-  status: number,
-  headers: Readonly<Record<string, string>> = {},
-): void {
-  send(response, status, "", headers);
-}
-
-function send(response: HttpResponse, status: number, body: string, headers: Readonly<Record<string, string>>): void {
-  // The two response types have the same methods, but their overloads do not unite.
-  const out = response as ServerResponse;
-  out.writeHead(status, { ...headers, "content-length": String(Buffer.byteLength(body)) });
-  out.end(body);
 }

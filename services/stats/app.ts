@@ -74,8 +74,7 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
     { name: "log", check: () => log.check() },
   ];
   const health = createHealth({ checks: [...checks, ...(parts.checks ?? [])], registry });
-  const { isToken } = access;
-  const { corsAllow, pulseCompat: compat } = config;
+  const { pulseCompat: compat } = config;
   await using stack = new AsyncDisposableStack();
 
   const store = createAlertStore({ warehouse, nowMs });
@@ -86,13 +85,13 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
   const live = stack.use(createLive({ log, maxWatchers: config.statsMaxWatchers, registry, logger }));
   const stopping = new AbortController();
   const rpc = createStatsRpc({
-    ...{ queries, live, isToken, corsAllow, registry, logger, nowMs, shutdownSignal: stopping.signal },
+    ...{ queries, live, access, registry, logger, nowMs, shutdownSignal: stopping.signal },
     registerOthers: (router) => router.service(AlertService, alertService),
   });
   const persons = mountPersons(config, parts, stopping.signal, stack);
   const mounts: Mounts = {
     // In the order in which they are asked.
-    open: [...extraRoutes, persons, rpc, createWatchRoute({ live, isToken, corsAllow })],
+    open: [...extraRoutes, persons, rpc, createWatchRoute({ live, access })],
     guarded: hasAlertRoutes ? [createAlertRoutes({ store, rules, compat, access, logger })] : [],
   };
   const routes = createRoutes({

@@ -1,8 +1,10 @@
 // The stats port: who is asked in which order.
+
+import { sendEmpty } from "#lib/http/answers.ts";
 import type { Health } from "#lib/http/health.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import type { Access } from "./access.ts";
-import { sendEmpty, sendJson, sendText } from "./answers.ts";
+import { FOREIGN_PAGE, sendJson, sendText } from "./answers.ts";
 import type { StatsMetrics } from "./metrics.ts";
 import type { Mounts } from "./mount.ts";
 import { cleanPath, pathOf } from "./query-string.ts";
@@ -19,7 +21,7 @@ export interface StatsHandlerOptions {
 /** Health, what has rules of its own, preflights, the token, what is mounted behind it, pulse's routes: in this order. */
 export function createStatsHandler({ health, access, mounts, routes, metrics }: StatsHandlerOptions) {
   function answer(request: HttpRequest, response: HttpResponse): string {
-    if (health.handle(request, response as Parameters<Health["handle"]>[1])) return "health";
+    if (health.handle(request, response)) return "health";
     if (mounts.open.some((handle) => handle(request, response))) return "mounted";
     if (request.method === "OPTIONS") {
       access.allowOrigin(response);
@@ -31,7 +33,7 @@ export function createStatsHandler({ health, access, mounts, routes, metrics }: 
       return "unauthorised";
     }
     if (access.isForeignChange(request)) {
-      sendJson(response, 403, { error: "web pages need STATS_TOKEN to be set and sent, or CORS_ALLOW to name them" });
+      sendJson(response, 403, FOREIGN_PAGE);
       return "foreign";
     }
     const path = pathOf(request);

@@ -9,6 +9,7 @@ import { parseConfig } from "#lib/config/parse.ts";
 import * as kinds from "#lib/config/settings.ts";
 import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
 import { networkOf } from "#lib/http/addresses.ts";
+import { createOrigins } from "#lib/http/cors.ts";
 import { DecodedTooLargeError, decode, encode, UndecodableError } from "#lib/http/encodings.ts";
 import { parseItem } from "#lib/relay-protocol/items.ts";
 import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
@@ -20,11 +21,10 @@ import { createTimeParser } from "../../commands/import/time.ts";
 import { ClickHouseError } from "../../services/clickhouse/errors.ts";
 import { assertAllowed } from "../../services/clickhouse/guard.ts";
 import { readStatement } from "../../services/clickhouse/statement.ts";
-import { parseBody, readEnvelope } from "../../services/gateway/dialects/batch-body.ts";
-import { readEvents } from "../../services/gateway/dialects/batch-events.ts";
-import { HttpError } from "../../services/gateway/http-request.ts";
-import { createOrigins } from "../../services/gateway/origins.ts";
+import { Refused } from "../../services/gateway/refusals.ts";
 import { createTrustedProxies, proxyFault, storedAddress } from "../../services/gateway/trusted-proxies.ts";
+import { parseBody, readEnvelope } from "../../services/gateway/wires/batch-body.ts";
+import { readEvents } from "../../services/gateway/wires/batch-events.ts";
 import { cut, cuts, damaged, damagedText, FUZZ_TIMEOUT_MS, fuzz } from "../kit/fuzz.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
 import { callH1 } from "../kit/http-calls.ts";
@@ -39,11 +39,11 @@ describe("bodies of requests", OPTIONS, () => {
   });
 
   it("/batch/ refuses with a status below 500", async () => {
-    await fuzz(damaged([batch, "[]", '{"batch":[{}]}', '{"batch":[{"__proto__":{}}]}']), [HttpError], (bytes) => {
+    await fuzz(damaged([batch, "[]", '{"batch":[{}]}', '{"batch":[{"__proto__":{}}]}']), [Refused], (bytes) => {
       try {
         readEvents(readEnvelope(parseBody(bytes)), 1, true);
       } catch (error) {
-        if (error instanceof HttpError) expect(error.status).toBe(400);
+        if (error instanceof Refused) expect(error.status).toBe(400);
         throw error;
       }
     });

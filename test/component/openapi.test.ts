@@ -114,7 +114,6 @@ const SAMPLES: Record<string, Record<string, Sample | Sample[]>> = {
   grpcHealthCheck: {
     200: [publish({}), publish({ service: EventService.typeName })],
     400: [publish("{"), publish({ name: "x" })],
-    401: send(JSON_TYPE, {}),
     404: publish({ service: "x" }),
     415: send({ ...AUTHORIZED, "content-type": "text/plain" }, "x"),
   },

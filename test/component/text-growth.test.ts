@@ -2,6 +2,7 @@
 // headers, and the parsers behind other ports.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
+import { credentialsOf } from "#lib/http/credential.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { parseItem } from "#lib/relay-protocol/items.ts";
 import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
@@ -9,9 +10,7 @@ import { parseOverride } from "#lib/relay-protocol/override.ts";
 import { remedyOf } from "#lib/warehouse/warehouse-errors.ts";
 import { createRowParser } from "../../commands/import/parse.ts";
 import { createTimeParser } from "../../commands/import/time.ts";
-import { keyOf } from "../../services/gateway/auth.ts";
 import { createTrustedProxies } from "../../services/gateway/trusted-proxies.ts";
-import { givenToken } from "../../services/stats/live/given-token.ts";
 import { parseBackfill, parseInfluxDuration, pathOf, queryOf } from "../../services/stats/query-string.ts";
 import { KEY, ORIGIN } from "../kit/batch-calls.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
@@ -160,9 +159,8 @@ describe("what other ports and commands read", TIMEOUT, () => {
     "a time of an import": readTime,
     "a number of an import": (text) => createRowParser("ndjson").parse(`{"a":${text}}`),
     "a row of an import": (text) => rows.parse(text),
-    "a Bearer key": (text) => keyOf(requestWith({ authorization: `Bearer ${text}` })),
-    "a Basic key": (text) => keyOf(requestWith({ authorization: `Basic ${text}` })),
-    "a token of stats": (text) => givenToken(requestWith({ authorization: `Bearer ${text}` })),
+    "a Bearer key": (text) => credentialsOf(requestWith({ authorization: `Bearer ${text}` })),
+    "a Basic key": (text) => credentialsOf(requestWith({ authorization: `Basic ${text}` })),
     "X-Forwarded-For": (text) => proxies.clientOf("10.0.0.1", text),
     "the query of stats": (text) => queryOf(requestWith({}, `/?a=${text}`)),
     "the path of stats": (text) => pathOf(requestWith({}, `/${text}`)),

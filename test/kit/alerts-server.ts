@@ -1,5 +1,4 @@
 // Alert routes and AlertService behind the stats service's own handler, on a real socket.
-import { createContextKey } from "@connectrpc/connect";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
@@ -49,20 +48,15 @@ export async function startAlertsServer(
     ...{ store, rules, history: createHistory(warehouse) },
     testFire: ({ id, post }, signal) => webhook({ post, body: JSON.stringify({ id }), transitionId: id, signal }),
   });
-  const callKey = createContextKey<{ lease: undefined } | undefined>(undefined);
-  const rpc = createRpcHandler({
-    ...{ callKey, maxMessageBytes: 1_048_576, keepsDeadlines: false, logger },
-    gate: () => {},
-    tooBusy: () => {
-      throw new Error("nothing here bounds bytes");
-    },
+  const rpc = createRpcHandler<undefined>({
+    ...{ maxMessageBytes: 1_048_576, keepsDeadlines: false, logger },
     shutdownSignal: new AbortController().signal,
     routes: (router) => router.service(AlertService, service),
   });
   const rpcs: Mounted = (request, response) => {
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (!rpc.serves(path)) return false;
-    void rpc.handle(request, response, path, { lease: undefined });
+    void rpc.handle(request, response, path, undefined);
     return true;
   };
   const listener = await listenHttp({

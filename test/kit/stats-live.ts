@@ -16,7 +16,7 @@ import type { AppendRecord, LogReader, OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { listenHttp, SMALL_LISTENER } from "#lib/http/listener.ts";
-import { createTokenCheck } from "#lib/http/token.ts";
+import { createAccess } from "../../services/stats/access.ts";
 import { createLive, type Live } from "../../services/stats/live/live.ts";
 import { createWatchRoute } from "../../services/stats/live/sse.ts";
 import type { StatsQueries } from "../../services/stats/queries/queries.ts";
@@ -55,7 +55,8 @@ export async function startTestStats(options: TestStatsOptions): Promise<TestSta
   const stopping = new AbortController();
   const heartbeat = options.heartbeatMs === undefined ? {} : { heartbeatMs: options.heartbeatMs };
   const live = createLive({ log, maxWatchers, registry, logger, ...heartbeat });
-  const shared = { live, isToken: token === null ? undefined : createTokenCheck(token), corsAllow };
+  const access = createAccess({ token: token ?? undefined, corsAllow });
+  const shared = { live, access };
   const queries = options.queries as StatsQueries;
   const rpc = createStatsRpc({
     ...{ ...shared, queries, registry, logger },

@@ -1,9 +1,11 @@
 // The old routes of alerts: /alerts and /alerts/{id} (section 2 of pulse's API), in the README's form and in the code's.
 import type { Logger } from "pino";
+import { BodyStalledError, BodyTooLargeError, readBody } from "#lib/http/body.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
+import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "../access.ts";
-import { sendJson } from "../answers.ts";
+import { FOREIGN_PAGE, sendJson } from "../answers.ts";
 import { cleanPath, pathOf, queryOf } from "../query-string.ts";
 import { type Compat, compatOf } from "../stat-request.ts";
 import type { AlertDefinition } from "./alert.ts";
@@ -14,7 +16,7 @@ import { type AlertStore, AlertStoreError, type StoredAlert } from "./store.ts";
 export interface AlertRoutesOptions {
   store: AlertStore;
   rules: DefinitionRules;
-  access: Pick<Access, "allowOrigin">;
+  access: Pick<Access, "allowOrigin" | "isForeign">;
   /** Of requests without ?compat=. */
   compat: Compat;
   logger: Logger;
@@ -37,7 +39,6 @@ interface Route {
 }
 
 const BODY_BYTES_MAX = 1_048_576;
-const RETRY_AFTER_SECONDS = 2;
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
 
 class RefusedError extends Error {
@@ -78,13 +79,15 @@ export function createAlertRoutes({ store, rules, access, compat, logger }: Aler
 
   function refusal(error: unknown): Answer {
     if (error instanceof RefusedError) return error.answer;
+    if (error instanceof BodyTooLargeError) return { status: 413, body: { error: error.message } };
+    if (error instanceof BodyStalledError) return { status: 408, body: { error: error.message } };
     if (error instanceof AlertStoreError) {
       if (error.kind === "not_found") return { status: 404, body: { error: "Not Found" } };
       return { status: 409, body: { error: error.message } };
     }
     if (error instanceof WarehouseError && error.kind === "transient") {
       const message = "ClickHouse cannot be used now; a change may have been stored, so look at GET /alerts first";
-      return { status: 503, body: { error: message }, headers: { "retry-after": String(RETRY_AFTER_SECONDS) } };
+      return { status: 503, body: { error: message }, headers: { "retry-after": String(RETRY_AFTER_SECONDS.alert) } };
     }
     logger.error({ err: error }, "a request for alerts could not be answered");
     return { status: 500, body: { error: "the stats service failed; its log says more" } };
@@ -94,6 +97,11 @@ export function createAlertRoutes({ store, rules, access, compat, logger }: Aler
     const route = routeOf(request, compat);
     if (!route) return false;
     access.allowOrigin(response);
+    // To read them is no change, but the URLs that they post to are secrets.
+    if (access.isForeign(request)) {
+      sendJson(response, 403, FOREIGN_PAGE);
+      return true;
+    }
     void answer(request, route)
       .catch((error: unknown) => (isCallerGone(response) ? undefined : refusal(error)))
       .then((answered) => answered && sendJson(response, answered.status, answered.body, answered.headers));
@@ -116,7 +124,7 @@ async function readDefinition(
   form: Compat,
   rules: DefinitionRules,
 ): Promise<{ id: string; definition: AlertDefinition }> {
-  const body = readAlertBody(await readBody(request), form);
+  const body = readAlertBody(await readBody(request, { maxBytes: BODY_BYTES_MAX }), form);
   if (!body) throw refused("Bad JSON syntax received in body", [], form);
   const checked = checkDefinition(body.input, rules);
   const wrongTypes = new Set(body.faults.map(({ field }) => field));
@@ -133,17 +141,6 @@ async function readDefinition(
 function refused(error: string, faults: readonly FieldFault[], form: Compat): RefusedError {
   if (form === "code" || faults.length === 0) return new RefusedError(400, error);
   return new RefusedError(400, error, { faults: faults.map(({ field, message }) => ({ field, message })) });
-}
-
-async function readBody(request: HttpRequest): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-    bytes += (chunk as Buffer).length;
-    if (bytes > BODY_BYTES_MAX) throw new RefusedError(413, `the body is larger than ${BODY_BYTES_MAX} bytes`);
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks);
 }
 
 /** In the order in which the original answered its keys. */

@@ -10,6 +10,7 @@ import {
   type AlertService,
   NoDataRule,
 } from "#gen/millrace/stats/v1/alerts_pb.ts";
+import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import { quoted } from "#lib/process/printable.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Alert, AlertDefinition } from "./alert.ts";
@@ -26,8 +27,6 @@ export interface AlertServiceOptions {
   /** Sends a message marked as a test. Resolves with the receiver's 2xx status, rejects with WebhookError. */
   testFire(alert: Alert, signal: AbortSignal): Promise<{ status: number }>;
 }
-
-const RETRY_AFTER_SECONDS = 2;
 
 const LEVEL_WORDS: Readonly<Record<number, string>> = {
   [AlertLevel.UNSPECIFIED]: "crit",
@@ -118,7 +117,7 @@ async function answered<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     if (error instanceof AlertStoreError) throw new ConnectError(error.message, STORE_CODES[error.kind]);
     if (error instanceof WarehouseError && error.kind === "transient") {
-      const retryAfter = { "retry-after": String(RETRY_AFTER_SECONDS) };
+      const retryAfter = { "retry-after": String(RETRY_AFTER_SECONDS.alert) };
       throw new ConnectError(
         "ClickHouse cannot be used now; try again",
         Code.Unavailable,

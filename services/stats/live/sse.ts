@@ -1,18 +1,16 @@
 // GET /watch: live points as Server-Sent Events, for browsers' EventSource.
-import type { ServerResponse } from "node:http";
+import { send, sendEmpty } from "#lib/http/answers.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
+import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
+import { type Access, TOKEN_FIELD } from "../access.ts";
 import type { LiveFilter } from "./filter.ts";
-import { givenToken, TOKEN_FIELD } from "./given-token.ts";
 import { type Live, TooManyWatchersError } from "./live.ts";
 import { type LiveOrigin, type LivePoint, pointName } from "./point.ts";
 import { type Delivery, type LiveStatus, WatchEndedError, type Watcher } from "./watcher.ts";
 
 export interface WatchRouteOptions {
   live: Pick<Live, "watch">;
-  /** Undefined: open. */
-  isToken: ((given: string) => boolean) | undefined;
-  /** Value of Access-Control-Allow-Origin; "" sends none. */
-  corsAllow: string;
+  access: Pick<Access, "isAllowed" | "corsAllow">;
 }
 
 /** Answers and returns true if the request is GET /watch; leaves any other untouched. */
@@ -25,21 +23,20 @@ class BadQueryError extends Error {
 const PATH = "/watch";
 /** What browsers wait before they connect again, milliseconds. */
 const RECONNECT_MS = 2_000;
-const RETRY_AFTER_SECONDS = 5;
 const NAMES_MAX = 100;
 const VALUES_MAX = 1_000;
 const ORIGINS: readonly LiveOrigin[] = ["relay", "event"];
 /** Parameters that are no tags. */
 const RESERVED = new Set(["metric", "origin", TOKEN_FIELD, TOKEN_FIELD.toLowerCase()]);
 
-export function createWatchRoute({ live, isToken, corsAllow }: WatchRouteOptions): WatchRoute {
+export function createWatchRoute({ live, access }: WatchRouteOptions): WatchRoute {
+  const { corsAllow } = access;
   const corsHeaders: Record<string, string> = corsAllow === "" ? {} : { "access-control-allow-origin": corsAllow };
 
   /** Undefined: refused, and answered. */
-  function open(request: HttpRequest, response: ServerResponse, query: URLSearchParams): Watcher | undefined {
-    if (isToken && !isToken(givenToken(request, query))) {
-      response.writeHead(401, { "content-length": "0" });
-      response.end();
+  function open(request: HttpRequest, response: HttpResponse, query: URLSearchParams): Watcher | undefined {
+    if (!access.isAllowed(request)) {
+      sendEmpty(response, 401);
       return undefined;
     }
     try {
@@ -47,7 +44,7 @@ export function createWatchRoute({ live, isToken, corsAllow }: WatchRouteOptions
     } catch (error) {
       if (error instanceof BadQueryError) sendError(response, 400, error.message, corsHeaders);
       else if (error instanceof TooManyWatchersError || error instanceof WatchEndedError) {
-        const headers = { ...corsHeaders, "retry-after": String(RETRY_AFTER_SECONDS) };
+        const headers = { ...corsHeaders, "retry-after": String(RETRY_AFTER_SECONDS.watch) };
         sendError(response, 503, `${error.message}; try again later`, headers);
       } else throw error;
       return undefined;
@@ -57,24 +54,22 @@ export function createWatchRoute({ live, isToken, corsAllow }: WatchRouteOptions
   return (request, response) => {
     const [path, ...query] = (request.url ?? "").split("?");
     if (path !== PATH || request.method !== "GET") return false;
-    // Both response types have the same methods, but their overloads do not unite.
-    const out = response as ServerResponse;
-    const watcher = open(request, out, new URLSearchParams(query.join("?")));
+    const watcher = open(request, response, new URLSearchParams(query.join("?")));
     if (watcher === undefined) return true;
-    out.writeHead(200, {
+    response.writeHead(200, {
       ...corsHeaders,
       "content-type": "text/event-stream; charset=utf-8",
       "cache-control": "no-store",
       // Proxies that collect an answer before they pass it on would make it anything but live.
       "x-accel-buffering": "no",
     });
-    void send(watcher, out);
+    void follow(watcher, response);
     return true;
   };
 }
 
 /** Until the peer leaves or the watch is ended here; a browser then connects again by itself. */
-async function send(watcher: Watcher, response: ServerResponse): Promise<void> {
+async function follow(watcher: Watcher, response: HttpResponse): Promise<void> {
   response.once("close", () => watcher.close());
   if (isCallerGone(response)) watcher.close();
   try {
@@ -97,12 +92,13 @@ async function send(watcher: Watcher, response: ServerResponse): Promise<void> {
 }
 
 /** Resolves when there is room again, or nobody to send to. */
-async function drained(response: ServerResponse): Promise<void> {
+async function drained(response: HttpResponse): Promise<void> {
   if (response.destroyed) return;
   const { promise, resolve } = Promise.withResolvers<void>();
-  response.once("drain", resolve).once("close", resolve);
+  const done = () => resolve();
+  response.once("drain", done).once("close", done);
   await promise;
-  response.off("drain", resolve).off("close", resolve);
+  response.off("drain", done).off("close", done);
 }
 
 function deliveryText({ points }: Delivery, statusPart: string): string {
@@ -143,12 +139,7 @@ function readFilter(query: URLSearchParams): LiveFilter {
   return { metrics, tags, origins: new Set(origins.length === 0 ? ORIGINS : origins) };
 }
 
-function sendError(response: ServerResponse, status: number, message: string, headers: Record<string, string>): void {
+function sendError(response: HttpResponse, status: number, message: string, headers: Record<string, string>): void {
   const text = `${JSON.stringify({ error: message })}\n`;
-  response.writeHead(status, {
-    ...headers,
-    "content-type": "application/json",
-    "content-length": String(Buffer.byteLength(text)),
-  });
-  response.end(text);
+  send(response, status, text, { ...headers, "content-type": "application/json" });
 }

@@ -4,6 +4,7 @@ import { type DeleteRequest, type DeleteResponse, PersonService } from "#gen/mil
 import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import type { LogRetention } from "#lib/eventlog/retention.ts";
 import { personIdOf } from "#lib/events/ids.ts";
+import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import { ConsumerBehindError } from "#lib/identity/erasure/consumed.ts";
 import { findPerson, isUnknown } from "#lib/identity/erasure/delete-person.ts";
 import { NoEpochError } from "#lib/identity/erasure/erase.ts";
@@ -24,7 +25,6 @@ export interface PersonServiceOptions {
 
 /** How often progress is told that is none, so that nobody between caller and service takes the call for dead. */
 const AGAIN_MS = 10_000;
-const RETRY_AFTER_SECONDS = 10;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** The person id of events without a distinct id. */
 const NOBODY = personIdOf("");
@@ -97,7 +97,7 @@ function toRpcError(error: unknown, signal: AbortSignal): unknown {
   if (!(error instanceof Error)) return error;
   const told = (code: Code, message = error.message) => {
     const isPassing = code === Code.Unavailable || code === Code.ResourceExhausted;
-    const metadata = isPassing ? { "retry-after": String(RETRY_AFTER_SECONDS) } : {};
+    const metadata = isPassing ? { "retry-after": String(RETRY_AFTER_SECONDS.deletion) } : {};
     return new ConnectError(message, code, metadata, undefined, error);
   };
   if (error instanceof TooManyDeletionsError) return told(Code.ResourceExhausted);

@@ -1,11 +1,10 @@
 // PersonService over Connect, gRPC and gRPC-Web. It has a handler of its own, beside that of the other services of the
 // port, because what opens those (STATS_TOKEN, or nothing on loopback) must not delete anybody.
-import type { ServerResponse } from "node:http";
-import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
-import { createTokenCheck } from "#lib/http/token.ts";
 import type { Mounted } from "../mount.ts";
 import { type PersonServiceOptions, registerPersonService } from "./person-service.ts";
 
@@ -17,12 +16,6 @@ export interface PersonsRpcOptions extends PersonServiceOptions {
   logger: Logger;
 }
 
-interface PersonsCall {
-  lease: undefined;
-  refusal: ConnectError | undefined;
-}
-
-const PERSONS_CALL = createContextKey<PersonsCall | undefined>(undefined);
 const MESSAGE_BYTES_MAX = 128 * 1024;
 
 export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
@@ -30,11 +23,7 @@ export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
   const isPublic = createKeyCheck(publicKeys);
   // Whoever put a key among the public ones as well has given it away.
   const isSecret = createKeyCheck(secretKeys.filter((key) => !publicKeys.includes(key)));
-  const handler = createRpcHandler<PersonsCall>({
-    callKey: PERSONS_CALL,
-    gate,
-    // Nothing is leased.
-    tooBusy: () => new ConnectError("too many bytes in flight; try again", Code.ResourceExhausted),
+  const handler = createRpcHandler<undefined>({
     maxMessageBytes: MESSAGE_BYTES_MAX,
     keepsDeadlines: true,
     shutdownSignal: options.shutdownSignal,
@@ -48,9 +37,9 @@ export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
     if (request.headers.origin !== undefined) {
       return refused("web pages cannot delete persons, since a secret key is none in a page", Code.PermissionDenied);
     }
-    const key = givenKey(request);
-    if (isSecret(key)) return undefined;
-    return isPublic(key)
+    const given = credentialsOf(request);
+    if (given.some(isSecret)) return undefined;
+    return given.some(isPublic)
       ? refused("a public key cannot delete persons: send one of SECRET_API_KEYS", Code.PermissionDenied)
       : refused(
           "the key is missing or unknown: send one of SECRET_API_KEYS as authorization: Bearer KEY or x-api-key: KEY",
@@ -62,19 +51,14 @@ export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (!handler.serves(path)) return false;
     if (request.method === "OPTIONS") {
-      // A preflight: without headers that allow it no page's browser goes on. The two response types do not unite.
-      (response as ServerResponse).writeHead(204).end();
+      // A preflight: without headers that allow it no page's browser goes on.
+      response.writeHead(204);
+      response.end();
       return true;
     }
-    void handler.handle(request, response, path, { lease: undefined, refusal: refusalOf(request) });
+    void handler.handle(request, response, path, refusalOf(request));
     return true;
   };
-}
-
-function gate(context: HandlerContext): void {
-  const call = context.values.get(PERSONS_CALL);
-  if (call === undefined) throw new ConnectError("the call has no edge facts", Code.Internal);
-  if (call.refusal) throw call.refusal;
 }
 
 function refused(message: string, code: Code): ConnectError {
@@ -85,11 +69,4 @@ function refused(message: string, code: Code): ConnectError {
 function createKeyCheck(keys: readonly string[]): (given: string) => boolean {
   const checks = keys.map(createTokenCheck);
   return (given) => checks.reduce((found, isKey) => isKey(given) || found, false);
-}
-
-function givenKey({ headers }: HttpRequest): string {
-  const direct = headers["x-api-key"];
-  if (typeof direct === "string" && direct !== "") return direct;
-  const [, bearer = ""] = /^bearer +(.*)$/is.exec(headers.authorization ?? "") ?? [];
-  return bearer;
 }

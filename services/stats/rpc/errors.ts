@@ -1,10 +1,9 @@
 // What callers of the RPCs hear of failures.
 import { Code, ConnectError } from "@connectrpc/connect";
+import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import { TooManyWatchersError } from "../live/live.ts";
 import { WatchEndedError } from "../live/watcher.ts";
 import { StatsQueryError, type StatsQueryErrorKind } from "../queries/errors.ts";
-
-const RETRY_AFTER_SECONDS = 1;
 
 const CODES: Record<StatsQueryErrorKind, Code> = {
   invalid: Code.InvalidArgument,
@@ -15,7 +14,7 @@ const CODES: Record<StatsQueryErrorKind, Code> = {
 
 /** The same request may succeed in a second. */
 export function retryLater(message: string, code: Code, cause?: unknown): ConnectError {
-  return new ConnectError(message, code, { "retry-after": String(RETRY_AFTER_SECONDS) }, undefined, cause);
+  return new ConnectError(message, code, { "retry-after": String(RETRY_AFTER_SECONDS.query) }, undefined, cause);
 }
 
 export function invalid(message: string): ConnectError {

@@ -1,7 +1,7 @@
 // The body of POST /batch/ as the contract reads it (product-analytics, sections 1.4, 1.5 and 1.7): one wrong type
 // anywhere refuses the whole request.
 import { jsonTypeOf, type PropertyObject } from "#lib/events/properties.ts";
-import { HttpError } from "../http-request.ts";
+import { refused } from "../refusals.ts";
 
 export interface BatchEvent {
   event?: string;
@@ -25,25 +25,26 @@ export interface Envelope {
 
 const TEXT_FIELDS = ["event", "distinct_id", "api_key", "timestamp"] as const;
 
-/** Throws HttpError 400. Bytes that are no UTF-8 become U+FFFD, a byte order mark is skipped. */
+/** Throws Refused. Bytes that are no UTF-8 become U+FFFD, a byte order mark is skipped. */
 export function parseBody(bytes: Uint8Array): unknown {
-  if (bytes.length === 0) throw new HttpError(400, 'body: is empty; send {"batch": [...]}');
+  if (bytes.length === 0) throw refused("body_invalid", { field: "body", fault: 'is empty; send {"batch": [...]}' });
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
   let parsed: unknown;
   try {
     parsed = JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
   } catch (error) {
-    throw new HttpError(400, `body: is not JSON: ${(error as SyntaxError).message}`, { cause: error });
+    throw refused("body_invalid", { field: "body", fault: `is not JSON: ${(error as SyntaxError).message}` }, error);
   }
   if (mayReachPrototype(text)) refusePrototypes(parsed);
   return parsed;
 }
 
-/** Throws HttpError 400 naming the first field at fault. */
+/** Throws Refused naming the first field at fault. */
 export function readEnvelope(parsed: unknown): Envelope {
   const { batch, api_key, historical_migration, sent_at, check_stored } = objectOf(parsed, "body");
-  if (!Array.isArray(batch)) throw new HttpError(400, `batch: must be an array of events, not ${jsonTypeOf(batch)}`);
-  if (batch.length === 0) throw new HttpError(400, "batch: must have at least one event");
+  if (!Array.isArray(batch))
+    throw refused("invalid", { field: "batch", fault: `must be an array of events, not ${jsonTypeOf(batch)}` });
+  if (batch.length === 0) throw refused("invalid", { field: "batch", fault: "must have at least one event" });
   if (api_key !== undefined) requireText(api_key, "api_key");
   if (historical_migration !== undefined && typeof historical_migration !== "boolean") {
     throw wrongType("historical_migration", "true or false", historical_migration);
@@ -51,7 +52,11 @@ export function readEnvelope(parsed: unknown): Envelope {
   const keys = new Set<string>();
   noteKey(keys, api_key as string | undefined);
   for (let index = 0; index < batch.length; index++) noteKey(keys, checkEventTypes(batch[index], index).api_key);
-  if (keys.size > 1) throw new HttpError(400, "api_key: has different values in one request; send one request a key");
+  if (keys.size > 1)
+    throw refused("invalid", {
+      field: "api_key",
+      fault: "has different values in one request; send one request a key",
+    });
   const [key = ""] = keys;
   return { batch: batch as BatchEvent[], key, sentAt: sent_at, checkStored: check_stored === true };
 }
@@ -89,8 +94,11 @@ function requireText(value: unknown, field: string): void {
   if (typeof value !== "string") throw wrongType(field, "a string", value);
 }
 
-function wrongType(field: string, wanted: string, value: unknown): HttpError {
-  return new HttpError(400, `${field}: must be ${wanted}, not ${jsonTypeOf(value)}; leave it out if there is none`);
+function wrongType(field: string, wanted: string, value: unknown) {
+  return refused("invalid", {
+    field,
+    fault: `must be ${wanted}, not ${jsonTypeOf(value)}; leave it out if there is none`,
+  });
 }
 
 /** Both `__proto__` and `prototype` hold "proto", unless spelled by escapes. Few bodies have either; those are searched. */
@@ -108,10 +116,11 @@ function refusePrototypes(root: unknown): void {
       const object = value as PropertyObject;
       for (const key of Object.keys(object)) {
         const inner = object[key];
-        if (key === "__proto__") throw new HttpError(400, "__proto__: is not allowed as a key");
+        if (key === "__proto__")
+          throw refused("body_invalid", { field: "__proto__", fault: "is not allowed as a key" });
         if (!isObject(inner)) continue;
         if (key === "constructor" && Object.hasOwn(inner, "prototype")) {
-          throw new HttpError(400, "constructor.prototype: is not allowed as a key");
+          throw refused("body_invalid", { field: "constructor.prototype", fault: "is not allowed as a key" });
         }
         open.push(inner);
       }

@@ -3,7 +3,7 @@ import { parseUuid } from "#lib/events/ids.ts";
 import type { PropertyObject } from "#lib/events/properties.ts";
 import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, EventTime } from "#lib/events/validate.ts";
-import { HttpError } from "../http-request.ts";
+import { refused } from "../refusals.ts";
 import type { BatchEvent, Envelope } from "./batch-body.ts";
 
 export interface BatchInputs {
@@ -17,7 +17,7 @@ export interface BatchInputs {
 const NO_PROPERTIES: PropertyObject = {};
 
 /**
- * Throws HttpError 400 for a time that cannot be read, unless its event is dropped anyway. Times of browsers are corrected
+ * Throws Refused for a time that cannot be read, unless its event is dropped anyway. Times of browsers are corrected
  * by `sent_at`; servers keep their clocks, and say `sent_at` once for a request that they may repeat an hour later.
  */
 export function readEvents({ batch, sentAt }: Envelope, receivedUs: number, isBrowser: boolean): BatchInputs {
@@ -71,8 +71,8 @@ function readTime(text: string | undefined, skewUs: number, index: number): Even
   const us = parseDateText(text);
   if (us !== undefined) return { us, skewUs, text: () => text };
   const shown = JSON.stringify(text.slice(0, 40));
-  throw new HttpError(
-    400,
-    `batch[${index}].timestamp: ${shown} cannot be read as a time; write it like "2026-03-27T12:00:00Z" or leave it out`,
-  );
+  throw refused("invalid", {
+    field: `batch[${index}].timestamp`,
+    fault: `${shown} cannot be read as a time; write it like "2026-03-27T12:00:00Z" or leave it out`,
+  });
 }

@@ -1,9 +1,21 @@
-// A request's body as it arrives, for as long as its sender goes on sending.
+// A request's body: as it arrives, for as long as its sender goes on sending, or whole and decoded within a bound.
+import { decodeTo } from "./encodings.ts";
 import type { HttpRequest } from "./message.ts";
 
 /** The sender has stopped in the middle, or takes longer than a body may. */
 export class BodyStalledError extends Error {
   override readonly name = "BodyStalledError";
+}
+
+/** Larger than `maxBytes`, as declared, as sent or decoded. */
+export class BodyTooLargeError extends Error {
+  override readonly name = "BodyTooLargeError";
+  readonly maxBytes: number;
+
+  constructor(maxBytes: number) {
+    super(`the body is larger than ${maxBytes} bytes`);
+    this.maxBytes = maxBytes;
+  }
 }
 
 export interface BodyPatience {
@@ -82,4 +94,54 @@ function createFrames() {
       return ended;
     },
   };
+}
+
+export interface BodyOptions {
+  maxBytes: number;
+  /** A name that `isEncoding` knows, or identity. */
+  encoding?: string;
+  patience?: BodyPatience;
+  /** Told of bytes before they are kept, of encoded ones as well. What it throws ends the reading. */
+  onBytes?(bytes: number): void;
+  /** Told how much is decoded so far and shown the pieces. What it throws ends the reading. */
+  onPiece?(length: number, pieces: readonly Buffer[]): void;
+}
+
+/** Throws BodyTooLargeError, BodyStalledError, UndecodableError, and what the options throw. */
+export async function readBody(request: HttpRequest, options: BodyOptions): Promise<Buffer> {
+  const { maxBytes, encoding = "identity", patience = BODY_PATIENCE } = options;
+  if (declaredLength(request) > maxBytes) throw new BodyTooLargeError(maxBytes);
+  const pieces: Buffer[] = [];
+  let length = 0;
+  const add = (piece: Buffer) => {
+    length += piece.length;
+    pieces.push(piece);
+    options.onPiece?.(length, pieces);
+    if (length > maxBytes) throw new BodyTooLargeError(maxBytes);
+    options.onBytes?.(piece.length);
+  };
+  if (encoding === "identity") for await (const chunk of bodyChunks(request, patience)) add(chunk);
+  else await decodeTo(encoding, encoded(request, patience, options), add);
+  return pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, length);
+}
+
+async function* encoded(request: HttpRequest, patience: BodyPatience, options: BodyOptions): AsyncGenerator<Buffer> {
+  let length = 0;
+  for await (const chunk of bodyChunks(request, patience)) {
+    length += chunk.length;
+    if (length > options.maxBytes) throw new BodyTooLargeError(options.maxBytes);
+    options.onBytes?.(chunk.length);
+    yield chunk;
+  }
+}
+
+/** The declared body length, or 0 when the request has none. */
+export function declaredLength({ headers }: HttpRequest): number {
+  const length = Number(headers["content-length"]);
+  return Number.isSafeInteger(length) && length > 0 ? length : 0;
+}
+
+/** Media type in lower case without parameters; "" when absent. */
+export function mediaType({ headers }: HttpRequest): string {
+  return (headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
 }

@@ -13,11 +13,10 @@ import {
 } from "#gen/millrace/events/v1/events_pb.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
-import { RETRY_AFTER_SECONDS } from "../admission.ts";
-import { rateLimitedText } from "../http-request.ts";
+import type { Lease } from "../admission.ts";
+import type { Entry } from "../edge.ts";
 import { type Ingest, IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
-import type { RateLimit } from "../rate-limit.ts";
-import { callOf, type RpcCall, tooBusy, tooFast } from "./rpc-call.ts";
+import { refused } from "../refusals.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "id",
@@ -36,17 +35,45 @@ const REJECTION_CODES: Record<Rejection["code"], RejectionCode> = {
   unavailable: RejectionCode.UNAVAILABLE,
 };
 
-/** What an event waiting for the log costs beyond its bytes: 10,000 events of 5 bytes are 50 kB to read, 3 MB to hold. */
-const EVENT_OVERHEAD_BYTES = 256;
+/** A health check names a service, nothing more. */
+const HEALTH_BYTES_MAX = 4096;
 
-export interface ConnectDialectOptions {
+export interface EventServiceOptions {
   ingest: Ingest;
   maxEvents: number;
-  rateLimit: RateLimit;
-  nowMs: () => number;
 }
 
-export function registerEventService(router: ConnectRouter, options: ConnectDialectOptions): void {
+/** What a call was let in with. */
+export interface RpcCall {
+  entry: Pick<Entry, "admit" | "dialect" | typeof Symbol.dispose> & { lease: Omit<Lease, "moveTo"> };
+  traceparent: string | undefined;
+}
+
+/** Of a health check, which needs neither key nor room: load balancers have none, and a full gateway is healthy. */
+export function healthEntry(dialect: string): RpcCall["entry"] {
+  let held = 0;
+  return {
+    dialect,
+    lease: {
+      grow(bytes) {
+        held += bytes;
+        return held <= HEALTH_BYTES_MAX;
+      },
+      reset() {},
+      release() {},
+    },
+    admit() {
+      throw new Error("a health check has no events");
+    },
+    [Symbol.dispose]() {},
+  };
+}
+
+export function registerEventService(
+  router: ConnectRouter,
+  callOf: (context: HandlerContext) => RpcCall,
+  options: EventServiceOptions,
+): void {
   router.service(EventService, {
     async publish(request, context) {
       const verdict = await publishMessage(request, callOf(context), options);
@@ -57,7 +84,7 @@ export function registerEventService(router: ConnectRouter, options: ConnectDial
       for await (const request of untilStopped(requests, context)) {
         const verdict = await publishMessage(request, call, options);
         // Before the answer: a caller who does not read it must not hold the message by that.
-        call.lease?.reset();
+        call.entry.lease.reset();
         yield create(PublishStreamResponseSchema, {
           sequence: request.sequence,
           accepted: verdict.accepted,
@@ -71,38 +98,19 @@ export function registerEventService(router: ConnectRouter, options: ConnectDial
 async function publishMessage(
   request: PublishRequest | PublishStreamRequest,
   call: RpcCall,
-  options: ConnectDialectOptions,
+  { ingest, maxEvents: max }: EventServiceOptions,
 ): Promise<Verdict> {
   const { events } = request;
-  if (events.length === 0) throw new ConnectError("events: must have at least one event", Code.InvalidArgument);
-  if (events.length > options.maxEvents) {
-    const message = `events: has ${events.length} events; one request may have ${options.maxEvents}`;
-    throw new ConnectError(message, Code.ResourceExhausted);
-  }
-  const { address, apiKey: key, dialect } = call;
-  const waitSeconds = options.rateLimit.take({ key, address, dialect }, events.length);
-  if (waitSeconds > 0) throw tooFast(rateLimitedText(waitSeconds), waitSeconds);
-  if (call.lease?.grow(events.length * EVENT_OVERHEAD_BYTES) === false) throw tooBusy();
-  const receivedUs = options.nowMs() * 1000;
+  const { length: count } = events;
+  if (count === 0) throw refused("invalid", { field: "events", fault: "must have at least one event" });
+  if (count > max) throw refused("too_many", { field: "events", count, max });
+  const { entry, traceparent } = call;
+  const facts = entry.admit(count, request.checkStored);
   try {
-    return await options.ingest.publish({
-      events: events.map(readEvent),
-      names: FIELD_NAMES,
-      facts: {
-        receivedUs,
-        apiKey: call.apiKey,
-        ip: call.ip,
-        userAgent: call.userAgent,
-        checkStored: request.checkStored,
-        trusted: call.trusted,
-      },
-      dialect: call.dialect,
-      traceparent: call.traceparent,
-    });
+    const { dialect } = entry;
+    return await ingest.publish({ events: events.map(readEvent), names: FIELD_NAMES, facts, dialect, traceparent });
   } catch (error) {
-    if (!(error instanceof IngestUnavailableError)) throw error;
-    const retryAfter = { "retry-after": String(RETRY_AFTER_SECONDS) };
-    throw new ConnectError(error.message, Code.Unavailable, retryAfter, undefined, error);
+    throw error instanceof IngestUnavailableError ? refused("log_away", { ids: "ids" }, error) : error;
   }
 }
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { createOrigins } from "./origins.ts";
+import { createOrigins } from "./cors.ts";
 
 it.each([
   "https://app.example",

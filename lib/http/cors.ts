@@ -1,9 +1,8 @@
-// What browsers are told. The table of the plain paths is that of the product-analytics contract (section 1.6); RPC paths
+// Which web pages may call, and what browsers are told. The table of the plain paths is that of the product-analytics contract (section 1.6); RPC paths
 // add the headers that Connect and gRPC-Web document.
 import { cors as rpcHeaders } from "@connectrpc/connect";
-import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
-import { sendEmpty, sendText } from "./http-request.ts";
-import { type Origins, originOf } from "./origins.ts";
+import { sendEmpty, sendText } from "./answers.ts";
+import type { HttpRequest, HttpResponse } from "./message.ts";
 
 /** How long a browser keeps the answer to a preflight, seconds: the longest that Chromium takes. */
 const MAX_AGE_SECONDS = 7200;
@@ -63,4 +62,33 @@ export function createCors(origins: Origins): Cors {
       return 204;
     },
   };
+}
+
+export interface Origins {
+  /** True for an origin of the list, compared as text: no wildcard, no other case, no trailing slash. */
+  allows(origin: string): boolean;
+  /** Entries of the list that no browser's Origin equals. */
+  readonly unmatchable: readonly string[];
+}
+
+/**
+ * The web origins whose pages may call. An entry that is no origin matches nothing; `null` least of all, the Origin of
+ * every sandboxed frame and local file.
+ */
+export function createOrigins(list: readonly string[]): Origins {
+  const unmatchable = list.filter((entry) => !isOrigin(entry));
+  const allowed = new Set(list.filter(isOrigin));
+  return { allows: (origin) => allowed.has(origin), unmatchable };
+}
+
+/** As browsers write it: scheme and host in lower case, no default port, no slash at the end. */
+function isOrigin(entry: string): boolean {
+  if (/^https?:/.test(entry)) return URL.parse(entry)?.origin === entry && !entry.includes("*");
+  // Apps in a shell have schemes of their own: capacitor://localhost.
+  return /^[a-z][a-z0-9+.-]*:\/\/[^/\s*]+$/.test(entry);
+}
+
+/** The Origin header; "" when there is none, or an empty one. */
+export function originOf(request: HttpRequest): string {
+  return String(request.headers.origin ?? "");
 }

@@ -5,10 +5,10 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
+import { createRpcHandler } from "#lib/http/rpc-handler.ts";
 import { createLogger } from "#lib/process/log.ts";
 import type { Ingest } from "../ingest.ts";
-import { registerEventService } from "./connect.ts";
-import { createRpcHandler } from "./rpc-handler.ts";
+import { type RpcCall, registerEventService } from "./rpc.ts";
 
 const stopping = new AbortController();
 const lines: string[] = [];
@@ -18,22 +18,24 @@ let baseUrl: string;
 
 beforeEach(async () => {
   publish = async ({ events }) => ({ accepted: events.length, rejected: [] });
-  const handler = createRpcHandler({
+  const handler = createRpcHandler<RpcCall>({
     maxMessageBytes: 1_000_000,
+    keepsDeadlines: false,
     shutdownSignal: stopping.signal,
     logger: createLogger({ level: "info", service: "test", stream: { write: (line: string) => lines.push(line) } }),
-    routes: (router) =>
-      registerEventService(router, {
-        ingest: { publish: (request) => publish(request) },
-        maxEvents: 10,
-        rateLimit: { take: () => 0 },
-        nowMs: Date.now,
-      }),
+    routes: (router, callOf) =>
+      registerEventService(router, callOf, { ingest: { publish: (request) => publish(request) }, maxEvents: 10 }),
   });
+  const entry: RpcCall["entry"] = {
+    dialect: "grpc",
+    lease: { grow: () => true, reset() {}, release() {} },
+    admit: (_events, checkStored) => ({
+      ...{ receivedUs: 0, apiKey: "", trusted: false, ip: "", userAgent: "", checkStored },
+    }),
+    [Symbol.dispose]() {},
+  };
   server = http2.createServer((request, response) => {
-    const caller = { apiKey: "", trusted: false, address: "", ip: "", userAgent: "" };
-    const call = { ...caller, refusal: undefined, lease: undefined, dialect: "grpc", traceparent: undefined };
-    void handler.handle(request, response, request.url, call);
+    void handler.handle(request, response, request.url, { entry, traceparent: undefined });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;

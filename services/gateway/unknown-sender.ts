@@ -1,8 +1,11 @@
 // What is asked of a body whose sender is not known yet: clients of /batch/ send their key inside it.
-import { HttpError } from "../http-request.ts";
+import type { Holder } from "./admission.ts";
+import { refused } from "./refusals.ts";
 
 /** Largest body, decoded, that is read before a key is known. */
-export const BODY_BYTES_MAX = { stranger: 2 * 1024 * 1024, origin: 4 * 1024 * 1024 };
+const BODY_BYTES_MAX = { stranger: 2 * 1024 * 1024, origin: 4 * 1024 * 1024 };
+/** What of a body has to come before it is asked who sends it. */
+export const BEGINNING_BYTES = 1024;
 const DEPTH_MAX = 100;
 /** Brackets, braces, commas and colons: what JSON.parse makes of a byte is bounded by these, not by the bytes. */
 const TOKENS_MAX = 500_000;
@@ -10,13 +13,17 @@ const TOKENS_MAX = 500_000;
 const [QUOTE, BACKSLASH, COMMA, COLON] = [0x22, 0x5c, 0x2c, 0x3a];
 const [OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [0x5b, 0x5d, 0x7b, 0x7d];
 
+export function bodyBytesMax({ kind }: Holder, maxBodyBytes: number): number {
+  return kind === "key" ? maxBodyBytes : Math.min(maxBodyBytes, BODY_BYTES_MAX[kind]);
+}
+
 /** The api_key that a body begins with, trimmed; "" when it does not, or not in plain letters. */
 export function keyAtStart(beginning: Buffer): string {
   const [, key = ""] = /^\uFEFF?\s*\{\s*"api_key"\s*:\s*"([^"\\]*)"/.exec(beginning.toString()) ?? [];
   return key.trim();
 }
 
-/** Throws HttpError 400 for text that would cost more to parse than an ordinary batch does. Linear in its length. */
+/** Throws Refused for text that would cost more to parse than an ordinary batch does. Linear in its length. */
 export function refuseCostly(bytes: Uint8Array): void {
   let depth = 0;
   let tokens = 0;
@@ -29,7 +36,7 @@ export function refuseCostly(bytes: Uint8Array): void {
       case OPEN_BRACE:
         depth += 1;
         tokens += 1;
-        if (depth > DEPTH_MAX) throw tooCostly(`is nested deeper than ${DEPTH_MAX} levels`);
+        if (depth > DEPTH_MAX) throw refused("body_costly", { what: `is nested deeper than ${DEPTH_MAX} levels` });
         break;
       case CLOSE_BRACKET:
       case CLOSE_BRACE:
@@ -40,7 +47,9 @@ export function refuseCostly(bytes: Uint8Array): void {
         tokens += 1;
         break;
     }
-    if (tokens > TOKENS_MAX) throw tooCostly(`has more than ${TOKENS_MAX} values and separators`);
+    if (tokens > TOKENS_MAX) {
+      throw refused("body_costly", { what: `has more than ${TOKENS_MAX} values and separators` });
+    }
   }
 }
 
@@ -48,8 +57,4 @@ function endOfString(bytes: Uint8Array, start: number): number {
   let at = start + 1;
   while (at < bytes.length && bytes[at] !== QUOTE) at += bytes[at] === BACKSLASH ? 2 : 1;
   return at;
-}
-
-function tooCostly(what: string): HttpError {
-  return new HttpError(400, `body: ${what}; send less at once, or the api key in a header (authorization: Bearer KEY)`);
 }

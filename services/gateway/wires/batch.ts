@@ -1,0 +1,92 @@
+// POST /batch/ as product-analytics clients know it. Of several faults the caller hears of the first.
+import type { Logger } from "pino";
+import type { FieldNames } from "#lib/events/validate.ts";
+import { declaredLength, mediaType } from "#lib/http/body.ts";
+import { BATCH_CORS } from "#lib/http/cors.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
+import { type Edge, type Entry, encodingOf } from "../edge.ts";
+import { type Ingest, type IngestRequest, IngestUnavailableError, type Verdict } from "../ingest.ts";
+import { refused } from "../refusals.ts";
+import type { Wire } from "../wire.ts";
+import { parseBody, readEnvelope } from "./batch-body.ts";
+import { createDropLog } from "./batch-drops.ts";
+import { readEvents } from "./batch-events.ts";
+
+const FIELD_NAMES: FieldNames = {
+  id: "uuid",
+  event: "event",
+  distinctId: "distinct_id",
+  source: "source",
+  value: "value",
+  properties: "properties",
+};
+const DIALECT = "batch";
+
+export interface BatchOptions {
+  ingest: Ingest;
+  maxBodyBytes: number;
+  maxEvents: number;
+  logger: Logger;
+}
+
+export function createBatchWire(edge: Edge, { ingest, maxBodyBytes, maxEvents: max, logger }: BatchOptions): Wire {
+  const logDropped = createDropLog(logger);
+
+  async function store(entry: Entry, parsed: unknown, traceparent: string | undefined) {
+    const envelope = readEnvelope(parsed);
+    entry.identify(envelope.key);
+    const { length: count } = envelope.batch;
+    if (count > max) throw refused("too_many", { field: "batch", count, max });
+    const facts = entry.admit(count, envelope.checkStored);
+    const { inputs, indexes, dropped } = readEvents(envelope, facts.receivedUs, entry.isPage);
+    if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
+    const verdict = await publish({ events: inputs, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent });
+    if (verdict.rejected.length > 0) logDropped(verdict.rejected, indexes);
+    return { status: "ok", ingested: verdict.accepted, dropped: dropped + verdict.rejected.length };
+  }
+
+  /** Resolves when every event that is not at fault is durable. */
+  async function publish(request: IngestRequest): Promise<Verdict> {
+    let verdict: Verdict;
+    try {
+      verdict = await ingest.publish(request);
+    } catch (error) {
+      throw error instanceof IngestUnavailableError ? refused("log_away", { ids: "uuids" }, error) : error;
+    }
+    if (verdict.rejected.some(({ retryable }) => retryable)) throw refused("log_away", { ids: "uuids" });
+    return verdict;
+  }
+
+  return {
+    dialect: DIALECT,
+    cors: BATCH_CORS,
+    async answer(request, { path, query, traceparent }) {
+      if (request.method !== "POST" || isRpc(request)) {
+        throw refused("not_found", { method: request.method ?? "", url: request.url ?? path });
+      }
+      assertForm(request, query);
+      // The original reads a text before it refuses it.
+      if (mediaType(request) === "text/plain" && declaredLength(request) > maxBodyBytes) {
+        throw refused("body_too_large", { maxBytes: maxBodyBytes });
+      }
+      using entry = edge(request, { dialect: DIALECT, access: "body key", json: true });
+      return await store(entry, parseBody(await entry.readJson()), traceparent);
+    },
+    refusalBody: ({ message }) => ({ status: "error", error: message }),
+    // After what is wrong with the bytes themselves.
+    closesAfter: ({ refusal }) => refusal.startsWith("body_") && refusal !== "body_key",
+  };
+}
+
+/** Of the query and the encoding, on each of the original's paths. Throws Refused. */
+export function assertForm(request: HttpRequest, query: string): void {
+  if (query.includes("compression") && new URLSearchParams(query).has("compression")) {
+    throw refused("compression_query", {});
+  }
+  encodingOf(request);
+}
+
+/** A request whose answer an RPC client reads: it understands 404, and nothing of a 415. */
+function isRpc(request: HttpRequest): boolean {
+  return /^application\/(?:grpc|connect|proto)/.test(mediaType(request));
+}
