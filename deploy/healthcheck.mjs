@@ -22,7 +22,15 @@ function ownUrl() {
   if (!service) throw new Error(`process 1 is none of ${Object.keys(PORTS).join(", ")}`);
   const [setting, usual] = PORTS[service];
   const scheme = WITH_TLS.includes(service) && process.env.TLS_CERT ? "https" : "http";
-  return `${scheme}://127.0.0.1:${process.env[setting] || usual}/readyz`;
+  return `${scheme}://${ownHost()}:${process.env[setting] || usual}/readyz`;
+}
+
+/** Where HOST says that it listens; of every address, the loopback one of its family. */
+function ownHost() {
+  const host = process.env.HOST || "0.0.0.0";
+  if (host === "0.0.0.0") return "127.0.0.1";
+  if (host === "::" || host === "::0") return "[::1]";
+  return host.includes(":") ? `[${host}]` : host;
 }
 
 async function ask(url) {

@@ -2,11 +2,12 @@
 
 import { didYouMean } from "#lib/config/suggest.ts";
 import { exitWith } from "#lib/process/lifecycle.ts";
+import type { Main } from "#lib/process/run-command.ts";
 import { packageVersion } from "#lib/process/version.ts";
 
-/** What each service's main.ts exports: arguments after the command and the environment to an exit code. */
+/** What each main.ts exports. */
 interface CommandModule {
-  main(argv: string[], env: NodeJS.ProcessEnv): Promise<number>;
+  main: Main;
 }
 
 interface Command {

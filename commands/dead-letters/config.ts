@@ -1,8 +1,9 @@
 // Settings and arguments of `millrace dead-letters`. What one call is to do is never read from the environment, where
 // names such as LIMIT or CLASS mean other things.
 import { z } from "zod";
+import { onCommandLine, option, several } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
-import { argument, duration, httpUrl, onCommandLine, option, secret, several, text } from "#lib/config/settings.ts";
+import { argument, duration, httpUrl, secret, text } from "#lib/config/settings.ts";
 import { authorities } from "#lib/config/tls-settings.ts";
 import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import type { ReplayChanges } from "#lib/events/replay-record.ts";

@@ -4,7 +4,7 @@
 import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { printable } from "#lib/process/printable.ts";
-import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -34,48 +34,37 @@ const listedByDefault = 50;
 const unconfirmedMax = 100;
 const progressMs = 2000;
 
-interface Desk {
-  out(text: string): void;
-  /** One line beside the results. */
-  say(line: string): void;
+export const main = createCommand({
+  name: "dead-letters",
+  parse: parseDeadLetters,
+  async run(outcome, { owner, out, say }) {
+    const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
+    owner.use(warehouse);
+    const letters = createLetters(warehouse);
+    const names = createPositionNames(await letters.epochs());
+    return run(outcome, { out, say, warehouse, letters, names });
+  },
+  explain(error, { config }) {
+    const text = explain(error, config);
+    return text && { text, exitCode: error instanceof PositionError ? exitUsage : exitFailed };
+  },
+});
+
+interface Tools extends Pick<CommandRun, "out" | "say"> {
   warehouse: Warehouse;
   letters: Letters;
   names: PositionNames;
 }
 
-export async function main(
-  argv: readonly string[],
-  env: Record<string, string | undefined>,
-  terminal: Terminal = ownTerminal,
-): Promise<number> {
-  const outcome = parseDeadLetters(argv, env);
-  if (outcome.kind === "text") {
-    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
-    return outcome.exitCode;
-  }
-  const say = (line: string) => terminal.err(`${line}\n`);
-  await using warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
-  try {
-    const letters = createLetters(warehouse);
-    const names = createPositionNames(await letters.epochs());
-    return await run(outcome, { out: terminal.out, say, warehouse, letters, names });
-  } catch (error) {
-    const text = explain(error, outcome.config);
-    if (text === undefined) throw error;
-    say(`dead-letters: ${text}`);
-    return error instanceof PositionError ? exitUsage : exitFailed;
-  }
-}
-
-async function run(outcome: Exclude<DeadLettersOutcome, { kind: "text" }>, desk: Desk): Promise<number> {
-  if (outcome.kind === "show") return show(outcome.config, desk);
-  if (outcome.kind === "replay") return replay(outcome.config, desk);
+async function run(outcome: Exclude<DeadLettersOutcome, { kind: "text" }>, tools: Tools): Promise<number> {
+  if (outcome.kind === "show") return show(outcome.config, tools);
+  if (outcome.kind === "replay") return replay(outcome.config, tools);
   const { limit = listedByDefault, json } = outcome.config;
-  await listLetters(desk, { filter: filterOf(outcome.config), limit, json }, desk.out);
+  await listLetters(tools, { filter: filterOf(outcome.config), limit, json }, tools.out);
   return exitDone;
 }
 
-async function show(config: ShowConfig, { out, say, warehouse, letters, names }: Desk): Promise<number> {
+async function show(config: ShowConfig, { out, say, warehouse, letters, names }: Tools): Promise<number> {
   const place = names.find(config.position);
   const [[letter] = []] = place ? await Array.fromAsync(letters.read({ places: [place] }, "oldest")) : [];
   if (!letter) return missing([config.position], say);
@@ -96,38 +85,38 @@ async function openLog(config: DeadLettersConfig): Promise<OpenLog | undefined> 
   }
 }
 
-async function replay(config: ReplayConfig, desk: Desk): Promise<number> {
+async function replay(config: ReplayConfig, tools: Tools): Promise<number> {
   const filter = filterOf(config);
   if (config.positions.length > 0) {
-    const places = config.positions.map((position) => desk.names.find(position));
+    const places = config.positions.map((position) => tools.names.find(position));
     filter.places = places.filter((place) => place !== undefined);
     const present = new Set<string>();
     const asked = { places: filter.places };
-    for await (const page of desk.letters.read(asked, "oldest"))
-      for (const letter of page) present.add(desk.names.nameOf(letter));
-    const absent = config.positions.filter((_, at) => !places[at] || !present.has(desk.names.nameOf(places[at])));
-    if (absent.length > 0) return missing(absent, desk.say);
+    for await (const page of tools.letters.read(asked, "oldest"))
+      for (const letter of page) present.add(tools.names.nameOf(letter));
+    const absent = config.positions.filter((_, at) => !places[at] || !present.has(tools.names.nameOf(places[at])));
+    if (absent.length > 0) return missing(absent, tools.say);
   }
   const limit = config.limit ?? Number.MAX_SAFE_INTEGER;
-  const total = (await desk.letters.classes(filter)).reduce((sum, { count }) => sum + count, 0);
+  const total = (await tools.letters.classes(filter)).reduce((sum, { count }) => sum + count, 0);
   if (Math.min(total, limit) > unconfirmedMax && !config.yes && !config.dryRun) {
-    desk.say(
+    tools.say(
       `dead-letters: ${total} letters match: look at them with --dry-run, then add --yes, or a --limit up to ${unconfirmedMax}`,
     );
     return exitUsage;
   }
-  return replayAll(config, desk, filter, limit, total);
+  return replayAll(config, tools, filter, limit, total);
 }
 
 async function replayAll(
   config: ReplayConfig,
-  desk: Desk,
+  tools: Tools,
   filter: LetterFilter,
   limit: number,
   total: number,
 ): Promise<number> {
   const { changes, dryRun } = config;
-  const { out, say } = desk;
+  const { out, say } = tools;
   await using target = createTarget(config);
   let shownMs = performance.now();
   const onProgress = (counts: Readonly<ReplayCounts>) => {
@@ -136,7 +125,7 @@ async function replayAll(
     say(`${counts.replayed + counts.stored + counts.notReplayable} of ${total} letters`);
   };
   const report = (line: string) => out(`${line}\n`);
-  const deps = { ...desk, target, report, notice: say, onProgress };
+  const deps = { ...tools, target, report, notice: say, onProgress };
   const counts = await replayLetters(deps, { filter, changes, limit, dryRun });
   const { replayed, stored, notReplayable, failed } = counts;
   const done = dryRun ? `would replay ${replayed}` : `replayed ${replayed}`;

@@ -6,6 +6,7 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { addAbortSignal } from "node:stream";
 import { trustAuthorities } from "#lib/config/tls-settings.ts";
+import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
 import { createBoundaries } from "./boundaries.ts";
 import { type Checkpoint, CheckpointError, createCheckpoint, type Progress } from "./checkpoint.ts";
 import { type ImportConfig, parseImportConfig } from "./config.ts";
@@ -27,31 +28,29 @@ class Interrupted extends Error {
   override readonly name = "Interrupted";
 }
 
-export async function main(argv: readonly string[], env: Record<string, string | undefined>): Promise<number> {
-  const outcome = parseImportConfig(argv, env);
-  if (outcome.kind === "text") {
-    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
-    return outcome.exitCode;
-  }
-  const stop = new AbortController();
-  const interrupt = (): void => stop.abort(new Interrupted());
-  // Once: a second Ctrl-C ends the process at once, as without a handler.
-  process.once("SIGINT", interrupt);
-  process.once("SIGTERM", interrupt);
-  try {
-    return await importFile(outcome.config, stop.signal);
-  } catch (error) {
-    // An interrupted read fails with an error of the stream's own.
-    const reason: unknown = stop.signal.aborted ? stop.signal.reason : error;
-    const text = explain(reason, outcome.config);
-    if (text === undefined) throw error;
-    process.stderr.write(`${text}\n`);
-    return reason instanceof Interrupted ? exitInterrupted : exitFailed;
-  } finally {
-    process.off("SIGINT", interrupt);
-    process.off("SIGTERM", interrupt);
-  }
-}
+export const main = createCommand({
+  name: "import",
+  parse: parseImportConfig,
+  async run({ config }, run) {
+    const stop = new AbortController();
+    const interrupt = (): void => stop.abort(new Interrupted());
+    // Once: a second Ctrl-C ends the process at once, as without a handler.
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.once(signal, interrupt);
+      run.owner.defer(() => void process.off(signal, interrupt));
+    }
+    try {
+      return await importFile(config, stop.signal, run);
+    } catch (error) {
+      // An interrupted read fails with an error of the stream's own.
+      throw stop.signal.aborted ? stop.signal.reason : error;
+    }
+  },
+  explain(error, { config }) {
+    const text = explain(error, config);
+    return text && { text, exitCode: error instanceof Interrupted ? exitInterrupted : exitFailed };
+  },
+});
 
 /** Text for failures that are not bugs of this program. */
 function explain(error: unknown, { file }: ImportConfig): string | undefined {
@@ -68,14 +67,14 @@ interface Input {
   chunks(): AsyncIterable<Buffer>;
 }
 
-async function importFile(config: ImportConfig, signal: AbortSignal): Promise<number> {
+async function importFile(config: ImportConfig, signal: AbortSignal, { out, say }: CommandRun): Promise<number> {
   const startedMs = performance.now();
   trustAuthorities(config.tlsCa);
   const input = await openInput(config.file, signal);
   const checkpoint = input.identity && checkpointOf(config, input.identity);
   const before = config.force ? undefined : await checkpoint?.read();
   if (before?.done) {
-    process.stdout.write(`already imported (${linesText(before)}); --force sends it again\n`);
+    out(`already imported (${linesText(before)}); --force sends it again\n`);
     return exitOk;
   }
   const resumed = before === undefined ? 0 : before.imported + before.refused;
@@ -117,21 +116,25 @@ async function importFile(config: ImportConfig, signal: AbortSignal): Promise<nu
       signal,
     });
     display.close();
-    return report(progress, performance.now() - startedMs, resumed, checkpoint !== undefined);
+    return report(progress, performance.now() - startedMs, resumed, checkpoint !== undefined, { out, say });
   } finally {
     display.close();
   }
 }
 
-function report(progress: Progress, elapsedMs: number, resumed: number, canRepeat: boolean): number {
+function report(
+  progress: Progress,
+  elapsedMs: number,
+  resumed: number,
+  canRepeat: boolean,
+  { out, say }: Pick<CommandRun, "out" | "say">,
+): number {
   const { imported, refused } = progress;
   const earlier = resumed === 0 ? "" : ` (${resumed} of them in an earlier run)`;
   const seconds = (elapsedMs / 1000).toFixed(1);
-  process.stdout.write(
-    `imported ${imported}, refused ${refused}, ${imported + refused} lines in ${seconds} s${earlier}\n`,
-  );
+  out(`imported ${imported}, refused ${refused}, ${imported + refused} lines in ${seconds} s${earlier}\n`);
   if (refused === 0) return exitOk;
-  if (canRepeat) process.stderr.write("with other settings, --force tries the refused lines again and doubles none\n");
+  if (canRepeat) say("with other settings, --force tries the refused lines again and doubles none");
   return exitRefused;
 }
 

@@ -1,5 +1,6 @@
 // What a person sees while an import runs: a bar on a terminal, a line every five seconds elsewhere.
 
+import { printable } from "#lib/process/printable.ts";
 import type { Progress } from "./checkpoint.ts";
 
 export interface Display {
@@ -41,7 +42,8 @@ export function createDisplay(sink: TextSink, readFraction: () => number | undef
   };
   const line = (text: string): void => {
     clear();
-    sink.write(`${text}\n`);
+    // Names and values of a foreign file stand in it.
+    sink.write(`${printable(text)}\n`);
   };
   const show = (): void => {
     const seconds = (performance.now() - startedMs) / 1000;

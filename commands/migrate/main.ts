@@ -1,11 +1,12 @@
 // `millrace migrate`: creates or updates tables, topics and epochs.
 import { z } from "zod";
-import { parseConfig } from "#lib/config/parse.ts";
+import { settings } from "#lib/config/command.ts";
 import { argument, oneOf } from "#lib/config/settings.ts";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createLogger, LOG_LEVELS } from "#lib/process/log.ts";
+import { createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
@@ -24,28 +25,29 @@ const migrateSchema = z
   })
   .superRefine(requireBrokers);
 
-export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const outcome = parseConfig(migrateSchema, {
-    argv,
-    env,
-    command: "millrace migrate",
-    summary: "Creates what is missing of tables and topics. Idempotent; running it in parallel is harmless.",
-  });
-  if (outcome.kind !== "config") {
-    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
-    return outcome.exitCode;
-  }
-  const { config } = outcome;
-  const logger = createLogger({ level: config.logLevel, service: "migrate" });
-  await using log = createKafkaLog(kafkaOptions(config, "millrace-migrate", logger));
-  await using warehouse = createClickHouseWarehouse(clickhouseOptions(config));
-  try {
-    const newEpochs = [...(config.newEpoch ? [EVENTS_TOPIC] : []), ...(config.newPointsEpoch ? [POINTS_TOPIC] : [])];
-    await prepareStores({ config, log, warehouse, logger, newEpochs });
-    await applyRetentions(warehouse, config, logger);
-    return 0;
-  } catch (error) {
-    logger.fatal({ err: error }, "migration failed; run it again when the cause is gone");
-    return 1;
-  }
-}
+const parse = settings(
+  migrateSchema,
+  "millrace migrate",
+  "Creates what is missing of tables and topics. Idempotent; running it in parallel is harmless.",
+);
+
+export const main = createCommand({
+  name: "migrate",
+  parse,
+  async run({ config }, { owner }) {
+    const logger = createLogger({ level: config.logLevel, service: "migrate" });
+    const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+    owner.use(warehouse);
+    const log = createKafkaLog(kafkaOptions(config, "millrace-migrate", logger));
+    owner.use(log);
+    try {
+      const newEpochs = [...(config.newEpoch ? [EVENTS_TOPIC] : []), ...(config.newPointsEpoch ? [POINTS_TOPIC] : [])];
+      await prepareStores({ config, log, warehouse, logger, newEpochs });
+      await applyRetentions(warehouse, config, logger);
+      return 0;
+    } catch (error) {
+      logger.fatal({ err: error }, "migration failed; run it again when the cause is gone");
+      return 1;
+    }
+  },
+});

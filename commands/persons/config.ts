@@ -1,7 +1,8 @@
 // Settings and arguments of `millrace persons`. What one call is to do is never read from the environment.
 import { z } from "zod";
+import { onCommandLine, option } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
-import { argument, duration, onCommandLine, option, text } from "#lib/config/settings.ts";
+import { argument, duration, text } from "#lib/config/settings.ts";
 import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import { personIdOf } from "#lib/events/ids.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";

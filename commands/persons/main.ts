@@ -14,7 +14,7 @@ import { PersonTooLargeError } from "#lib/identity/erasure/person.ts";
 import { TurnLostError } from "#lib/identity/erasure/turn.ts";
 import { createLogger } from "#lib/process/log.ts";
 import { printable } from "#lib/process/printable.ts";
-import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault, clusterRefusal } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -28,58 +28,47 @@ const exitUsage = 2;
 
 const progressMs = 2000;
 
-export async function main(
-  argv: readonly string[],
-  env: Record<string, string | undefined>,
-  terminal: Terminal = ownTerminal,
-): Promise<number> {
-  const outcome = parsePersons(argv, env);
-  if (outcome.kind === "text") {
-    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
-    return outcome.exitCode;
-  }
-  const { config, ownId } = outcome;
-  const refusal = clusterRefusal(config, "millrace persons delete");
-  if (refusal !== undefined) {
-    terminal.err(`persons: ${refusal}\n`);
-    return exitFailed;
-  }
-  try {
-    await using warehouse = createClickHouseWarehouse(clickhouseOptions(config));
-    await using log = await openLogForReading(config, "persons");
-    return await deleteAsked(ownId, config, { log, warehouse, terminal });
-  } catch (error) {
-    const text = explain(error, config);
-    if (text === undefined) throw error;
-    terminal.err(`persons: ${text}\n`);
-    return exitFailed;
-  }
-}
+export const main = createCommand({
+  name: "persons",
+  parse: parsePersons,
+  async run({ config, ownId }, { owner, out, say }) {
+    const refusal = clusterRefusal(config, "millrace persons delete");
+    if (refusal !== undefined) {
+      say(`persons: ${refusal}`);
+      return exitFailed;
+    }
+    const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+    owner.use(warehouse);
+    const log = await openLogForReading(config, "persons");
+    owner.use(log);
+    return deleteAsked(ownId, config, { log, warehouse, out, say });
+  },
+  explain: (error, { config }) => explain(error, config),
+});
 
-interface Desk {
+interface Tools extends Pick<CommandRun, "out" | "say"> {
   log: LogReader;
   warehouse: Warehouse;
-  terminal: Terminal;
 }
 
-async function deleteAsked(ownId: string, config: PersonsConfig, desk: Desk): Promise<number> {
-  const { log, warehouse, terminal } = desk;
+async function deleteAsked(ownId: string, config: PersonsConfig, tools: Tools): Promise<number> {
+  const { log, warehouse, out, say } = tools;
   const found = await findPerson(warehouse, ownId);
   const { preview, unfinished, finished } = found;
   if (isUnknown(found)) {
-    terminal.err("persons: nothing is stored of this person; what was sent a moment ago may not be stored yet\n");
+    say("persons: nothing is stored of this person; what was sent a moment ago may not be stored yet");
     return exitFailed;
   }
   // Asked for again: that nothing is left can be shown as often as somebody wants to see it.
-  if (finished) return show(await certify(log, warehouse, finished), config, terminal);
+  if (finished) return show(await certify(log, warehouse, finished), config, out);
   if (config.dryRun || !config.yes) {
-    terminal.out((config.json ? previewJson : previewText)(preview));
-    if (unfinished) terminal.err(`erasure ${unfinished.id} of this person is not finished: --yes goes on with it\n`);
+    out((config.json ? previewJson : previewText)(preview));
+    if (unfinished) say(`erasure ${unfinished.id} of this person is not finished: --yes goes on with it`);
     if (config.dryRun) return exitDone;
-    terminal.err("persons: nothing was deleted; add --yes to delete it, which cannot be undone\n");
+    say("persons: nothing was deleted; add --yes to delete it, which cannot be undone");
     return exitUsage;
   }
-  return show(await deletePerson(erasing(config, desk), ownId), config, terminal);
+  return show(await deletePerson(erasing(config, tools), ownId), config, out);
 }
 
 const stepTexts: Readonly<Record<EraseStep, string>> = {
@@ -91,20 +80,20 @@ const stepTexts: Readonly<Record<EraseStep, string>> = {
   certify: "looking for anything left",
 };
 
-function erasing({ wait }: PersonsConfig, { log, warehouse, terminal }: Desk): DeleteDeps {
+function erasing({ wait }: PersonsConfig, { log, warehouse, say }: Tools): DeleteDeps {
   let shownMs = performance.now();
   let isWaiting = false;
   return {
     ...{ log, warehouse, topic: EVENTS_TOPIC, patienceMs: wait, nowMs: Date.now },
     onWaitForTurn() {
-      if (!isWaiting) terminal.err("waiting for another erasure, or until one that was killed is a minute old\n");
+      if (!isWaiting) say("waiting for another erasure, or until one that was killed is a minute old");
       isWaiting = true;
     },
-    onStep: (step) => terminal.err(`${stepTexts[step]}\n`),
+    onStep: (step) => say(`${stepTexts[step]}`),
     onLook(behind) {
       if (behind.length === 0 || performance.now() - shownMs < progressMs) return;
       shownMs = performance.now();
-      terminal.err(`  ${behind.map(behindText).join(", ")}\n`);
+      say(`  ${behind.map(behindText).join(", ")}`);
     },
   };
 }
@@ -113,8 +102,8 @@ function behindText({ partition, next, end }: Behind): string {
   return `partition ${partition} at offset ${next} of ${end}`;
 }
 
-async function show(certificate: Certificate, config: PersonsConfig, terminal: Terminal): Promise<number> {
-  terminal.out((config.json ? certificateJson : certificateText)(certificate, await retentionOf(config)));
+async function show(certificate: Certificate, config: PersonsConfig, out: CommandRun["out"]): Promise<number> {
+  out((config.json ? certificateJson : certificateText)(certificate, await retentionOf(config)));
   return isClean(certificate) ? exitDone : exitFailed;
 }
 

@@ -1,8 +1,9 @@
 // Settings and arguments of `millrace properties`. What one call is to do is never read from the environment, where names
 // such as LIMIT or EVENT mean other things.
 import { z } from "zod";
+import { onCommandLine } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
-import { argument, count, onCommandLine, text } from "#lib/config/settings.ts";
+import { argument, count, text } from "#lib/config/settings.ts";
 import { didYouMean } from "#lib/config/suggest.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 import { PROPERTY_TYPES, type PropertyType } from "#lib/warehouse/promoted-columns.ts";

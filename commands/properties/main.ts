@@ -1,7 +1,7 @@
 // `millrace properties`: exit code 0 when all was done, 1 when something failed or stands in the way, 2 for wrong arguments.
 import { setTimeout as pause } from "node:timers/promises";
 import { printable, quoted } from "#lib/process/printable.ts";
-import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -26,50 +26,39 @@ const exitFailed = 1;
 const fillPollMs = 250;
 const progressMs = 2000;
 
-interface Desk {
+export const main = createCommand({
+  name: "properties",
+  parse: parseProperties,
+  run(outcome, { owner, out, say }) {
+    const warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
+    owner.use(warehouse);
+    return run(outcome, { warehouse, out, say });
+  },
+  explain: (error, { config }) => explain(error, config),
+});
+
+interface Tools extends Pick<CommandRun, "out" | "say"> {
   warehouse: Warehouse;
-  terminal: Terminal;
 }
 
-export async function main(
-  argv: readonly string[],
-  env: Record<string, string | undefined>,
-  terminal: Terminal = ownTerminal,
-): Promise<number> {
-  const outcome = parseProperties(argv, env);
-  if (outcome.kind === "text") {
-    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
-    return outcome.exitCode;
-  }
-  await using warehouse = createClickHouseWarehouse(clickhouseOptions(outcome.config));
-  try {
-    return await run(outcome, { warehouse, terminal });
-  } catch (error) {
-    const text = explain(error, outcome.config);
-    if (text === undefined) throw error;
-    terminal.err(`properties: ${text}\n`);
-    return exitFailed;
-  }
-}
-
-async function run(outcome: Exclude<PropertiesOutcome, { kind: "text" }>, desk: Desk): Promise<number> {
+async function run(outcome: Exclude<PropertiesOutcome, { kind: "text" }>, tools: Tools): Promise<number> {
   const { config } = outcome;
-  if (outcome.kind === "ls") return list(config, desk);
-  if (outcome.kind === "promote") return promoteKey(outcome.key, outcome.type, config, desk);
-  const wasPromoted = await demote(desk.warehouse, outcome.key);
+  if (outcome.kind === "ls") return list(config, tools);
+  if (outcome.kind === "promote") return promoteKey(outcome.key, outcome.type, config, tools);
+  const wasPromoted = await demote(tools.warehouse, outcome.key);
   const key = quoted(outcome.key);
-  desk.terminal.out(wasPromoted ? `${key} has no column any more\n` : `${key} has no column\n`);
+  tools.out(wasPromoted ? `${key} has no column any more\n` : `${key} has no column\n`);
   return exitDone;
 }
 
-async function list(config: PropertiesConfig, { warehouse, terminal }: Desk): Promise<number> {
+async function list(config: PropertiesConfig, { warehouse, out }: Tools): Promise<number> {
   const scope = scopeOf(config);
   const statistics = await readKeys(warehouse, scope, config.limit);
   const promoted: Listing["promoted"][number][] = [];
   for (const property of await readPromoted(warehouse)) {
     promoted.push({ ...property, ...(await fillStateOf(warehouse, property.column)) });
   }
-  terminal.out((config.json ? listingJson : listingText)({ scope, statistics, promoted }));
+  out((config.json ? listingJson : listingText)({ scope, statistics, promoted }));
   return exitDone;
 }
 
@@ -77,7 +66,7 @@ async function promoteKey(
   key: string,
   wanted: PropertyType | undefined,
   config: PropertiesConfig,
-  { warehouse, terminal }: Desk,
+  { warehouse, out, say }: Tools,
 ): Promise<number> {
   const before = (await readPromoted(warehouse)).find((each) => each.key === key);
   let type = wanted ?? before?.type;
@@ -86,34 +75,34 @@ async function promoteKey(
     type = guessType(counts);
     if (type === undefined) {
       const where = `no event of the last ${config.days} days${config.event === undefined ? "" : " with this name"}`;
-      terminal.err(`properties: ${where} has ${quoted(key)}: name a TYPE, or look further back with --days\n`);
+      say(`properties: ${where} has ${quoted(key)}: name a TYPE, or look further back with --days`);
       return exitFailed;
     }
-    terminal.out(`${quoted(key)} is ${type}, by ${countsText(counts)}\n`);
+    out(`${quoted(key)} is ${type}, by ${countsText(counts)}\n`);
   }
   const column = columnNameOf(key);
   await promote(warehouse, { key, column, type });
-  terminal.out(`${before ? "already a column" : "now a column"}: ${column} ${type}, NULL where an event has none\n`);
-  return fill(column, { warehouse, terminal });
+  out(`${before ? "already a column" : "now a column"}: ${column} ${type}, NULL where an event has none\n`);
+  return fill(column, { warehouse, out, say });
 }
 
 /** Follows the filling to its end. It goes on in ClickHouse when this process does not. */
-async function fill(column: string, { warehouse, terminal }: Desk): Promise<number> {
+async function fill(column: string, { warehouse, out, say }: Tools): Promise<number> {
   let shownMs = Number.NEGATIVE_INFINITY;
   let isStarted = false;
   for (;;) {
     const { filled, parts, failure } = await fillStateOf(warehouse, column);
     if (filled === parts) {
-      if (isStarted) terminal.out(`stored rows have it as well\n`);
+      if (isStarted) out(`stored rows have it as well\n`);
       return exitDone;
     }
     if (failure !== "") {
-      terminal.err(`properties: ClickHouse cannot fill ${column} and keeps trying: ${printable(failure)}\n`);
+      say(`properties: ClickHouse cannot fill ${column} and keeps trying: ${printable(failure)}`);
       return exitFailed;
     }
     if (performance.now() - shownMs > progressMs) {
       shownMs = performance.now();
-      terminal.err(`filling stored rows: ${filled} of ${parts} parts (Ctrl-C does not stop it)\n`);
+      say(`filling stored rows: ${filled} of ${parts} parts (Ctrl-C does not stop it)`);
       // Also when it was asked for before: parts that were being written meanwhile may have come without the column.
       await fillColumn(warehouse, column);
       isStarted = true;

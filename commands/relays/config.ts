@@ -1,7 +1,8 @@
 // Arguments of `millrace relays`. What one call is to do is never read from the environment.
 import { z } from "zod";
+import { onCommandLine, option, several } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
-import { argument, httpUrl, onCommandLine, option, secret, several } from "#lib/config/settings.ts";
+import { argument, httpUrl, secret } from "#lib/config/settings.ts";
 import { authorities } from "#lib/config/tls-settings.ts";
 import { printable } from "#lib/process/printable.ts";
 

@@ -3,31 +3,21 @@
 
 import { trustAuthorities } from "#lib/config/tls-settings.ts";
 import { printable, printableJson } from "#lib/process/printable.ts";
-import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { createCommand } from "#lib/process/run-command.ts";
 import { createRelaysClient, RelaysError } from "./client.ts";
 import { parseRelays, type RelaysOutcome } from "./config.ts";
 import { relaysTable } from "./table.ts";
 
-export async function main(
-  argv: readonly string[],
-  env: Record<string, string | undefined>,
-  terminal: Terminal = ownTerminal,
-): Promise<number> {
-  const outcome = parseRelays(argv, env);
-  if (outcome.kind === "text") {
-    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
-    return outcome.exitCode;
-  }
-  try {
-    trustAuthorities(outcome.tlsCa);
-    terminal.out(`${await run(outcome)}\n`);
+export const main = createCommand({
+  name: "relays",
+  parse: parseRelays,
+  async run(asked, { out }) {
+    trustAuthorities(asked.tlsCa);
+    out(`${await run(asked)}\n`);
     return 0;
-  } catch (error) {
-    if (!(error instanceof RelaysError)) throw error;
-    terminal.err(`relays: ${printable(error.message)}\n`);
-    return 1;
-  }
-}
+  },
+  explain: (error) => (error instanceof RelaysError ? error.message : undefined),
+});
 
 async function run(asked: Exclude<RelaysOutcome, { kind: "text" }>): Promise<string> {
   const client = createRelaysClient(asked);

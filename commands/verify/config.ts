@@ -1,6 +1,7 @@
 // Settings and arguments of `millrace verify`.
 import { z } from "zod";
-import { argument, duration, onCommandLine, text } from "#lib/config/settings.ts";
+import { onCommandLine } from "#lib/config/arguments.ts";
+import { argument, duration, text } from "#lib/config/settings.ts";
 import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 

@@ -2,15 +2,15 @@
 // 1 when something is missing, doubled or wrong, 2 when that cannot be found out, 3 when nothing is and some of the log is
 // not stored yet.
 
-import { parseConfig } from "#lib/config/parse.ts";
-import { type LogReader, LogUnavailableError } from "#lib/eventlog/log.ts";
+import { settings } from "#lib/config/command.ts";
+import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { STORED_EVENTS, STORED_TOPICS } from "#lib/ledger/stored-topics.ts";
-import { ownTerminal, type Terminal } from "#lib/process/terminal.ts";
+import { createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
-import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { AuditImpossibleError } from "./audit.ts";
 import { type VerifyConfig, verifySchema } from "./config.ts";
 import { RepairConflictError } from "./repair.ts";
@@ -23,55 +23,36 @@ const exitFaulty = 1;
 const exitImpossible = 2;
 const exitWaiting = 3;
 
-export async function main(
-  argv: readonly string[],
-  env: Record<string, string | undefined>,
-  terminal: Terminal = ownTerminal,
-): Promise<number> {
-  const outcome = parseConfig(verifySchema, {
-    argv,
-    env,
-    command: "millrace verify",
-    summary: "shows from the data that every offset of the log is a row or has a reason why it is none.",
-  });
-  if (outcome.kind !== "config") {
-    (outcome.exitCode === 0 ? terminal.out : terminal.err)(outcome.text);
-    return outcome.exitCode;
-  }
-  const { config } = outcome;
-  try {
-    await using warehouse = createClickHouseWarehouse(clickhouseOptions(config));
-    await using log = await openLogForReading(config, "verify");
-    return await verify(config, { log, warehouse, terminal });
-  } catch (error) {
+const parse = settings(
+  verifySchema,
+  "millrace verify",
+  "shows from the data that every offset of the log is a row or has a reason why it is none.",
+);
+
+export const main = createCommand({
+  name: "verify",
+  parse,
+  async run({ config }, { owner, out }) {
+    const warehouse = createClickHouseWarehouse(clickhouseOptions(config));
+    owner.use(warehouse);
+    const log = await openLogForReading(config, "verify");
+    owner.use(log);
+    const findings: Finding[] = [];
+    const deadline = performance.now() + config.wait;
+    for (const kind of STORED_TOPICS) {
+      const ends = await endsOnceStored(log, kind, deadline - performance.now());
+      const finding = await verifyTopic({ log, warehouse, kind, ends }, config.repair);
+      if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
+    }
+    out((config.json ? findingsJson : findingsText)(findings));
+    if (!findings.every(isSound)) return exitFaulty;
+    return sumsOf(findings).notStored === 0 || config.allowLag ? exitClean : exitWaiting;
+  },
+  explain(error, { config }) {
     const text = explain(error, config);
-    if (text === undefined) throw error;
-    terminal.err(`verify: ${text}\n`);
-    return exitImpossible;
-  }
-}
-
-interface Desk {
-  log: LogReader;
-  warehouse: Warehouse;
-  terminal: Terminal;
-}
-
-async function verify(
-  { json, repair, wait, allowLag }: VerifyConfig,
-  { log, warehouse, terminal }: Desk,
-): Promise<number> {
-  const findings: Finding[] = [];
-  const deadline = performance.now() + wait;
-  for (const kind of STORED_TOPICS) {
-    const ends = await endsOnceStored(log, kind, deadline - performance.now());
-    const finding = await verifyTopic({ log, warehouse, kind, ends }, repair);
-    if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
-  }
-  terminal.out((json ? findingsJson : findingsText)(findings));
-  if (!findings.every(isSound)) return exitFaulty;
-  return sumsOf(findings).notStored === 0 || allowLag ? exitClean : exitWaiting;
-}
+    return text === undefined ? undefined : { text, exitCode: exitImpossible };
+  },
+});
 
 /** Text for failures that are not bugs of this program. */
 function explain(error: unknown, config: VerifyConfig): string | undefined {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { onCommandLine, several } from "./arguments.ts";
 import { type CommandLine, parseCommand } from "./command.ts";
-import { argument, onCommandLine, several, text } from "./settings.ts";
+import { argument, text } from "./settings.ts";
 
 const schema = z.object({
   json: argument().describe("ls: print JSON."),

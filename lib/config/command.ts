@@ -48,6 +48,11 @@ export type CommandOutcome<C, Name extends string = never> =
   | { kind: "run"; name: Name; config: C; operands: readonly string[] }
   | TextOutcome;
 
+/** Parses a command that has settings alone. */
+export function settings<S extends z.ZodObject>(schema: S, command: string, summary: string) {
+  return (argv: readonly string[], env: ConfigInput["env"]) => parseConfig(schema, { argv, env, command, summary });
+}
+
 type Surroundings = Pick<ConfigInput, "argv" | "env" | "readFile">;
 
 /** `name` of a command without subcommands is empty. */

@@ -229,6 +229,34 @@ describe("faults", () => {
   });
 });
 
+it.each([
+  ["http://default:pa/ss@host:8123"],
+  ["http://default:p@ss@host:8123"],
+  ["http://default:pass word@host:8123"],
+  ["http://default:p?s#s@host:8123"],
+  ["default:pass@host:8123"],
+  ["tcp://default:pass//word@host:9000"],
+])("a password in CLICKHOUSE_URL is never shown: %s", (url) => {
+  const [fault, ...others] = faultsOf([], { CLICKHOUSE_URL: url });
+  expect(others).toEqual([]);
+  expect(fault).toMatch(/^CLICKHOUSE_URL=(?:\w+:\/\/)?<redacted>@host:\d+: expected an address/);
+});
+
+describe("quotation marks of an env file", () => {
+  it.each(["PUBLIC_API_KEYS", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_USER", "PORT", "CLICKHOUSE_URL"])(
+    "around %s are refused by name",
+    (name) => {
+      const faults = faultsOf([], { [name]: '"hunter2"' });
+      expect(faults).toEqual([expect.stringMatching(new RegExp(`^${name}=.*: begins and ends with a quotation mark`))]);
+    },
+  );
+
+  it("are taken from a file, which says what it means", () => {
+    const path = file("quoted.yaml", "clickhouse-user: '\"app\"'\n");
+    expect(configOf(["--config-file", path]).clickhouseUser).toBe('"app"');
+  });
+});
+
 describe("other names", () => {
   it.each([
     [

@@ -191,14 +191,12 @@ function validate<S extends z.ZodObject>(
   const values: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(shape)) {
     const given = chosen.get(key);
-    const result = field.safeParse(given?.value);
-    if (result.success) values[key] = given?.value;
+    const issues = given?.fault ? [given.fault] : (field.safeParse(given?.value).error?.issues ?? []).map(messageOf);
+    if (issues.length === 0) values[key] = given?.value;
     else {
       faulty.add(key);
       values[key] = undefined;
-      faults.push(
-        `${spelled(key, field, given, environment)}: ${result.error.issues.map((issue) => issue.message).join("; ")}`,
-      );
+      faults.push(`${spelled(key, field, given, environment)}: ${issues.join("; ")}`);
     }
   }
   const whole = schema.safeParse(values);
@@ -209,6 +207,10 @@ function validate<S extends z.ZodObject>(
     faults.push(field ? `${spelled(key, field, chosen.get(key), environment)}: ${issue.message}` : issue.message);
   }
   return { config: whole.success ? whole.data : undefined, faults };
+}
+
+function messageOf({ message }: { message: string }): string {
+  return message;
 }
 
 function spelled(key: string, field: z.ZodType, given: Given | undefined, environment: Environment): string {

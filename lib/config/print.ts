@@ -59,7 +59,9 @@ export function sameValue(field: z.ZodType, a: unknown, b: unknown): boolean {
 export function shownValue(value: unknown, secret: boolean): string {
   if (secret) return REDACTED;
   const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
-  return text
-    .replaceAll(/\/\/[^/@]*@/g, `//${REDACTED}@`)
-    .replaceAll(/\b(password|token|secret)=[^&\s]*/gi, `$1=${REDACTED}`);
+  // Up to the last @: passwords that were pasted unescaped have such signs, and slashes.
+  const withoutUser = text.includes("//")
+    ? text.replace(/\/\/.*@/s, `//${REDACTED}@`)
+    : text.replace(/^.*:.*@/s, `${REDACTED}@`);
+  return withoutUser.replaceAll(/\b(password|token|secret)=[^&\s]*/gi, `$1=${REDACTED}`);
 }

@@ -113,7 +113,21 @@ it("text and secret take no YAML numbers, since 0123 would become another passwo
   expect(read(secret(), 123)).toMatch(/put it in quotes/);
   expect(read(text("a"), "  ")).toBe("fault: expected text that is not blank");
   expect(read(secret("x"), "")).toBe("");
-  expect(read(secret(), " as is ")).toBe(" as is ");
+  expect(read(secret(), 'as is, "so"')).toBe('as is, "so"');
+});
+
+it.each([
+  ["key\n", /line break/],
+  ["ke\r\ny", /line break/],
+  ["k\u0000ey", /control character/],
+  ["k\u007fey", /control character/],
+  [" key", /blank/],
+  ["key\u00a0", /blank/],
+  ['"key"', /quotation mark/],
+  ["'key'", /quotation mark/],
+])("a secret %j, which no caller could match, is refused without being shown", (value, message) => {
+  expect(read(secret(), value)).toMatch(message);
+  expect(read(secret(), value)).not.toContain("key");
 });
 
 it.each([
@@ -132,3 +146,13 @@ it.each(["a b", "1a", "a-b", "a;drop", "", "x".repeat(64)])("identifier refuses 
   expect(read(identifier("millrace"), raw)).toMatch(/^fault/),
 );
 it("identifier takes plain names", () => expect(read(identifier("millrace"), "stats_2")).toBe("stats_2"));
+
+it.each([["a,b\nc"], ["a,'b'"], ["a,b\u0000"]])("a list of secrets %j has one that no caller could match", (value) => {
+  expect(read(csv([], { secret: true }), value)).toMatch(/^fault: /);
+});
+
+it("an address may be one without a path", () => {
+  const setting = httpUrl("http://db:8123", { pathFault: "expected no path" });
+  expect(read(setting, "http://db:8123/")).toBe("http://db:8123");
+  expect(read(setting, "http://db:8123/other")).toBe("fault: expected no path");
+});

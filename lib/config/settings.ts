@@ -22,7 +22,7 @@ export const settingInfo = z.registry<SettingInfo>();
 
 export type Setting<T> = z.ZodType<T, unknown>;
 
-type Read<T> = { value: T } | { fault: string };
+export type Read<T> = { value: T } | { fault: string };
 
 const UNITS_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 } as const;
 type DurationUnit = keyof typeof UNITS_MS;
@@ -38,7 +38,7 @@ const UNITS_BYTES: Record<string, number> = {
   gib: 1024 ** 3,
 };
 
-function setting<T>(info: SettingInfo, defaultValue: T, read: (raw: unknown) => Read<T>): Setting<T> {
+export function setting<T>(info: SettingInfo, defaultValue: T, read: (raw: unknown) => Read<T>): Setting<T> {
   const schema = z.unknown().transform((raw, context): T => {
     if (raw === undefined || raw === null) return defaultValue;
     const result = read(raw);
@@ -49,7 +49,7 @@ function setting<T>(info: SettingInfo, defaultValue: T, read: (raw: unknown) => 
   return schema.register(settingInfo, info);
 }
 
-function expected<T>(info: SettingInfo): Read<T> {
+export function expected<T>(info: SettingInfo): Read<T> {
   return { fault: `expected ${info.expected}` };
 }
 
@@ -184,7 +184,10 @@ function booleanSetting(info: SettingInfo, defaultValue: boolean): Setting<boole
 }
 
 /** List, from comma-separated text or a list in the configuration file; blanks are dropped. */
-export function csv(defaults: readonly string[] = [], { secret = false } = {}): Setting<readonly string[]> {
+export function csv(
+  defaults: readonly string[] = [],
+  { secret = false, faultOf }: { secret?: boolean; faultOf?: (item: string) => string | undefined } = {},
+): Setting<readonly string[]> {
   const info = {
     expected: "a comma-separated list",
     placeholder: "a,b,...",
@@ -194,34 +197,10 @@ export function csv(defaults: readonly string[] = [], { secret = false } = {}): 
   return setting(info, defaults, (raw) => {
     const items: unknown = typeof raw === "string" ? raw.split(",") : raw;
     if (!Array.isArray(items) || !items.every((item) => typeof item === "string")) return expected(info);
-    return { value: items.map((item) => item.trim()).filter((item) => item !== "") };
-  });
-}
-
-/** Text that may be given several times; a variable can give one, a configuration file a list. */
-export function several(placeholder: string): Setting<readonly string[]> {
-  const info = { expected: "text, or a list of texts", placeholder, isList: true };
-  return setting<readonly string[]>(info, [], (raw) => {
-    const items: unknown = Array.isArray(raw) ? raw : [raw];
-    return Array.isArray(items) && items.every((item) => typeof item === "string") ? { value: items } : expected(info);
-  });
-}
-
-/** The setting as one that only an argument can set: what one call is to do is not read from the environment. */
-export function onCommandLine<T>(own: Setting<T>): Setting<T> {
-  return own.register(settingInfo, { expected: "", ...settingInfo.get(own), argumentOnly: true });
-}
-
-/** One argument with a value; undefined when it is not given. */
-export function option<T>(
-  placeholder: string,
-  expectedForm: string,
-  read: (raw: string) => T | undefined,
-): Setting<T | undefined> {
-  const info = { expected: expectedForm, placeholder, argumentOnly: true };
-  return setting<T | undefined>(info, undefined, (raw) => {
-    const value = read(String(raw));
-    return value === undefined ? expected(info) : { value };
+    const value = items.map((item) => item.trim()).filter((item) => item !== "");
+    const judge = faultOf ?? (secret ? secretFault : undefined);
+    const fault = judge && value.map(judge).find((each) => each !== undefined);
+    return fault === undefined ? { value } : { fault };
   });
 }
 
@@ -242,17 +221,37 @@ export function text(defaultText?: string): Setting<string | undefined> {
   return textLike(info, defaultText, (raw) => (raw.trim() === "" ? expected(info) : { value: raw.trim() }));
 }
 
-/** Text that is never shown in faults or help. Taken as it is, also empty when a flag or file says so. */
+/**
+ * Text that is never shown in faults or help. Taken as it is, also empty when a flag or file says so; but not with what
+ * comes from a file or a paste by accident, and what no caller could ever send.
+ */
 export function secret(defaultText: string): Setting<string>;
 export function secret(): Setting<string | undefined>;
 export function secret(defaultText?: string): Setting<string | undefined> {
-  return textLike({ expected: "text", placeholder: "secret", secret: true }, defaultText, (value) => ({ value }));
+  return textLike({ expected: "text", placeholder: "secret", secret: true }, defaultText, (value) => {
+    const fault = secretFault(value);
+    return fault === undefined ? { value } : { fault };
+  });
 }
 
-/** http or https address without credentials, query and trailing slash. */
-export function httpUrl(defaultUrl: string): Setting<string>;
-export function httpUrl(): Setting<string | undefined>;
-export function httpUrl(defaultUrl?: string): Setting<string | undefined> {
+function secretFault(value: string): string | undefined {
+  if (/[\r\n]/.test(value)) return "has a line break in it, as from a file whose last line ends: take it away";
+  if (/[^\P{Cc}\t]/u.test(value)) return "has a control character in it, which nobody can send: take it away";
+  if (value !== value.trim()) return "begins or ends with a blank, which is lost on the way: take it away";
+  return hasQuotesAround(value)
+    ? "begins and ends with a quotation mark, which would be part of it: take both away"
+    : undefined;
+}
+
+/** As env files of Docker keep them. */
+export function hasQuotesAround(value: string): boolean {
+  return value.length > 1 && /^(["']).*\1$/s.test(value);
+}
+
+/** http or https address without credentials, query and trailing slash; with `pathFault` also without a path. */
+export function httpUrl(defaultUrl: string, bounds?: { pathFault: string }): Setting<string>;
+export function httpUrl(defaultUrl?: undefined, bounds?: { pathFault: string }): Setting<string | undefined>;
+export function httpUrl(defaultUrl?: string, bounds?: { pathFault: string }): Setting<string | undefined> {
   const info = { expected: "an address that begins with http:// or https://", placeholder: "url" };
   return textLike(info, defaultUrl, (raw) => {
     const url = URL.parse(raw.trim());
@@ -260,6 +259,7 @@ export function httpUrl(defaultUrl?: string): Setting<string | undefined> {
     if (url.username || url.password || url.search || url.hash) {
       return { fault: "expected an address without user, password, ? or #; give those by their own settings" };
     }
+    if (bounds && /[^/]/.test(url.pathname)) return { fault: bounds.pathFault };
     return { value: url.href.replace(/\/+$/, "") };
   });
 }

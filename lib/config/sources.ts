@@ -1,6 +1,7 @@
 // Where values come from: command line, environment, configuration file. Reads them into one shape and finds what does
 // not belong; whether a value is any good is for config.ts and the schema.
 import { parseDocument } from "yaml";
+import { hasQuotesAround } from "./settings.ts";
 import { didYouMean } from "./suggest.ts";
 
 /** A value as somebody gave it. */
@@ -12,6 +13,8 @@ export interface Given {
   from: string;
   /** How that person wrote it, value included: `--port=80`, `PORT=80`, `port: 80 (in millrace.yaml)`. */
   spell(value: string): string;
+  /** Why it cannot be meant, whatever the setting takes. */
+  fault?: string | undefined;
 }
 
 export interface Source {
@@ -110,6 +113,10 @@ function flagsWithoutDashes(known: readonly KnownName[]): string[] {
   return known.map((each) => kebabCase(each.name));
 }
 
+/** Shells take quotation marks away, env files of Docker and systemd's do not all. */
+const QUOTED =
+  "begins and ends with a quotation mark, which is part of the value: take both away (a value that has them is for the configuration file)";
+
 /** Looks only at the variables of known names. A variable set to nothing counts as unset. */
 export function readEnvironment(
   env: Record<string, string | undefined>,
@@ -119,7 +126,9 @@ export function readEnvironment(
   const given = known.flatMap(({ name }): Given[] => {
     const variable = variableOf(name, environment);
     const value = variable === undefined ? undefined : env[variable];
-    return value ? [{ name, value, from: `environment ${variable}`, spell: (shown) => `${variable}=${shown}` }] : [];
+    if (!value) return [];
+    const fault = hasQuotesAround(value) ? QUOTED : undefined;
+    return [{ name, value, from: `environment ${variable}`, spell: (shown) => `${variable}=${shown}`, fault }];
   });
   return { given, faults: [] };
 }

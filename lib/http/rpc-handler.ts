@@ -14,7 +14,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { sendJson } from "./answers.ts";
 import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks } from "./body.ts";
 import { collectUpTo, DecodedTooLargeError, decodeTo, ENCODING_NAMES, encode, UndecodableError } from "./encodings.ts";

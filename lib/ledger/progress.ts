@@ -1,6 +1,7 @@
 // Keeps log_progress: where to start when the group's commits are gone. Behind by up to an interval, never ahead.
-import type { Logger } from "pino";
+
 import type { RowOrigin } from "#lib/events/row.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 const INTERVAL_MS = 10_000;

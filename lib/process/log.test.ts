@@ -65,3 +65,16 @@ it("writes plain lines for a terminal, an error below its line", () => {
   logger.error({ err: new Error("outer", { cause: new Error("inner") }) }, "failed");
   expect(text).toMatch(/ERROR gateway: failed\n {4}Error: outer\n(.|\n)*\n {4}caused by Error: inner\n$/);
 });
+
+it("keeps what callers sent from doing more to a terminal than show itself", () => {
+  let text = "";
+  const stream = plainLines({ write: (chunk) => (text += chunk) });
+  const logger = createLogger({ level: "info", service: "gateway", stream });
+  const hostile = "\u001b]0;PWNED\u0007\u001b[2J\u009b31m\u202e\r\nINFO gateway: forged";
+  const err = new Error(hostile, { cause: new Error(hostile) });
+  logger.warn({ event: hostile, plain: "\u001b[2J", nested: { key: hostile }, err }, hostile);
+  logger.warn({ err: new AggregateError([new Error(hostile)], "several"), [hostile]: 1 }, "next");
+  expect(text.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  // Each line begins with a time, or is one of an error's, which are set in.
+  for (const line of text.trimEnd().split("\n")) expect(line).toMatch(/^(\d\d:\d\d:\d\d| {4})/);
+});

@@ -1,12 +1,14 @@
 // Logs: JSON lines for machines, plain lines when a person watches the terminal.
 import { type DestinationStream, type Logger, pino } from "pino";
+import { printable } from "./printable.ts";
 
-export type { Logger } from "pino";
+export type { BaseLogger, Logger } from "pino";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LoggerOptions {
-  level: (typeof LOG_LEVELS)[number];
+  level: LogLevel;
   /** Appears in each line. */
   service: string;
   /** Default stdout: JSON, or plain lines on a terminal. */
@@ -87,15 +89,16 @@ export function plainLines(out: { write(text: string): unknown }): DestinationSt
   return {
     write(json) {
       const { time, level, service, message, err, ...fields } = JSON.parse(json) as PlainLine;
-      const pairs = Object.entries(fields).map(([key, value]) => ` ${key}=${plainValue(value)}`);
-      out.write(`${time.slice(11, 23)} ${level.toUpperCase()} ${service}: ${message ?? ""}${pairs.join("")}\n`);
+      const pairs = Object.entries(fields).map(([key, value]) => ` ${printable(key)}=${plainValue(value)}`);
+      const head = `${time.slice(11, 23)} ${level.toUpperCase()} ${service}: ${printable(message ?? "")}`;
+      out.write(`${head}${pairs.join("")}\n`);
       if (err) out.write(plainError(err));
     },
   };
 }
 
 function plainValue(value: unknown): string {
-  return typeof value === "string" && !/[\s"]/.test(value) ? value : JSON.stringify(value);
+  return printable(typeof value === "string" && !/[\s"]/.test(value) ? value : JSON.stringify(value));
 }
 
 function plainError(error: DescribedError): string {
@@ -105,5 +108,7 @@ function plainError(error: DescribedError): string {
     lines.push(`caused by ${type === undefined ? String(cause) : `${type}: ${message}`}`);
   }
   for (const each of error.errors ?? []) lines.push(`one of several: ${plainValue((each as DescribedError).message)}`);
-  return `${lines.join("\n").replaceAll(/^/gm, "    ")}\n`;
+  // What a caller sent can stand in a message; its own line breaks are those of a stack.
+  const shown = lines.flatMap((line) => line.split("\n")).map((line) => `    ${printable(line)}\n`);
+  return shown.join("");
 }

@@ -4,9 +4,12 @@ import { httpUrl, identifier, type Setting, secret, settingInfo, text } from "#l
 import { authorities, readAuthorities } from "#lib/config/tls-settings.ts";
 import type { ClickHouseOptions } from "./clickhouse.ts";
 
+/** ClickHouse's client would take the path for the name of the database, over CLICKHOUSE_DATABASE. */
+const NO_PATH = { pathFault: "expected an address without a path; the database is named by CLICKHOUSE_DATABASE" };
+
 /** Settings of every service that speaks to ClickHouse. */
 export const clickhouseSettings = {
-  clickhouseUrl: httpUrl("http://localhost:8123").describe("Address of ClickHouse's HTTP interface."),
+  clickhouseUrl: httpUrl("http://localhost:8123", NO_PATH).describe("Address of ClickHouse's HTTP interface."),
   clickhouseCa: authorities().describe(
     "PEM file with the certificates to trust as ClickHouse's authorities, for https.",
   ),
@@ -30,7 +33,7 @@ function shardUrls(): Setting<readonly (readonly string[])[]> {
     expected: "addresses that begin with http:// or https://: | between replicas, a comma between shards",
     placeholder: "url|url,url|url",
   };
-  const address = httpUrl();
+  const address = httpUrl(undefined, NO_PATH);
   const schema = z.unknown().transform((raw, context) => {
     if (raw === undefined || raw === null) return [];
     const fault = (message: string) => {

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { BaseLogger } from "pino";
+import type { BaseLogger } from "#lib/process/log.ts";
 import { type ClickHouseOptions, createClickHouseWarehouse } from "./clickhouse.ts";
 import type { ClusterOptions } from "./cluster/cluster.ts";
 import { shardCountFault, shardOrderFault } from "./cluster/shards.ts";

@@ -1,8 +1,8 @@
 // Tables, topics and epochs: everything the services expect to find. Idempotent, so that any of them may run it.
 import { fileURLToPath } from "node:url";
-import type { Logger } from "pino";
 import type { LogAdmin, LogReader } from "#lib/eventlog/log.ts";
 import { ALERTS_TOPIC, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type ClickHouseConfig, clickhouseOptions } from "./clickhouse-settings.ts";
 import { readEpoch, recordEpoch } from "./epochs.ts";
 import { migrate } from "./migrate.ts";

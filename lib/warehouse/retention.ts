@@ -1,8 +1,9 @@
 // How long rows stay in ClickHouse: TTLs of the tables that the log fills, from settings. Outside the migrations and
 // their checksums, because they may change any day.
-import type { BaseLogger } from "pino";
+
 import { z } from "zod";
 import { type DurationBounds, duration, type Setting, settingInfo } from "#lib/config/settings.ts";
+import type { BaseLogger } from "#lib/process/log.ts";
 import { quoteText } from "./sql.ts";
 import { shardsOf, type Warehouse } from "./warehouse.ts";
 

@@ -1,6 +1,6 @@
 // The agent: a relay-protocol client with the host's collectors.
 import { readFile } from "node:fs/promises";
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { createRelayClient } from "../../sdk/node/src/index.ts";
 import { createHostCollectors } from "./collectors.ts";
 import { createCommandCollector } from "./command.ts";

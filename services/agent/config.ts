@@ -1,12 +1,15 @@
 // Settings of `millrace agent`. Environment variables carry the prefix MILLRACE_, because ID, TOKEN or COMMAND mean other
 // things in a shell.
 import { z } from "zod";
+import { several } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
-import { duration, flag, oneOf, secret, several, text } from "#lib/config/settings.ts";
+import { type HostPort, type HostPortForm, parseHostPort } from "#lib/config/host-port.ts";
+import { duration, flag, oneOf, secret, text } from "#lib/config/settings.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 import { nameFault } from "#lib/relay-protocol/client-collectors.ts";
 import { BUILT_IN_NAMES } from "./collectors.ts";
 
+const ADDRESS: HostPortForm = { usualPort: 3001 };
 const INTERVAL_MS_MIN = 1_000;
 
 const agentSchema = z
@@ -28,7 +31,10 @@ const agentSchema = z
     const fault = (key: keyof typeof values, message: string) =>
       context.addIssue({ code: "custom", path: [key], message });
     if (values.server === undefined) fault("server", "is required: host:port of the relay service");
-    else if (!parseAddress(values.server)) fault("server", "expected host:port, such as stats.example:3001");
+    else {
+      const address = parseHostPort(values.server, ADDRESS);
+      if (typeof address === "string") fault("server", address);
+    }
     if (values.id === undefined) fault("id", "is required: the name of this host");
     else if (/[\r\n]/.test(values.id)) fault("id", "expected one line");
     if (values.token !== undefined && !/^\S+$/.test(values.token))
@@ -73,7 +79,7 @@ export function parseAgentConfig(argv: readonly string[], env: Record<string, st
   const { server = "", id = "", command, interval, ...others } = outcome.config;
   const commands = parseCommands(command);
   if (typeof commands === "string") return usageFault(COMMAND_LINE, commands);
-  const address = parseAddress(server) as { host: string; port: number }; // The schema has seen to it.
+  const address = parseHostPort(server, ADDRESS) as HostPort; // The schema has seen to it.
   return { kind: "config", config: { ...others, ...address, id, commands, intervalMs: interval } };
 }
 
@@ -91,12 +97,4 @@ function parseCommands(given: readonly string[]): CommandSetting[] | string {
     commands.push({ name, command });
   }
   return commands;
-}
-
-/** An IPv6 address is written [::1]:3001. */
-function parseAddress(text: string): { host: string; port: number } | undefined {
-  const [, bracketed, plain, digits] = /^(?:\[([\da-fA-F:.]+)\]|([^:\s]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = bracketed ?? plain;
-  const port = Number(digits);
-  return host !== undefined && port >= 1 && port <= 65_535 ? { host, port } : undefined;
 }

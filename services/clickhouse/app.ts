@@ -2,7 +2,7 @@
 // directory, and whatever happens in it must not take the gateway and the log with it.
 import { type ChildProcess, fork } from "node:child_process";
 import { resolve } from "node:path";
-import type { BaseLogger } from "pino";
+import type { BaseLogger } from "#lib/process/log.ts";
 import { bindRefusal } from "./auth.ts";
 import type { ChildMessage, ChildOptions, ParentMessage } from "./child.ts";
 import { READ_SLOTS, WRITE_SLOTS } from "./sessions.ts";

@@ -1,7 +1,6 @@
 // Composition root of the consumer, and the life of its partitions.
 import { once } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import {
   type Assignment,
@@ -13,6 +12,7 @@ import {
 import type { HealthCheck } from "#lib/http/health.ts";
 import { createProgressKeeper } from "#lib/ledger/progress.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createBreakers } from "./breakers.ts";

@@ -7,8 +7,9 @@
 //
 // A wait never comes between a marker and its insert: a call that meets the open breaker fails at once, and what is
 // repeated when the breaker lets go begins with the marker (insert.ts).
-import type { Logger } from "pino";
+
 import type { Clock } from "#lib/process/clock.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { isBackPressure, remedyOf } from "#lib/warehouse/warehouse-errors.ts";

@@ -2,7 +2,6 @@
 // another owner. An attempt that had no answer may have landed, and ClickHouse forgets its token after the next 10,000
 // inserts of all partitions, which may be minutes: so before the rows are sent again it is asked whether they are there.
 import { setTimeout as pause } from "node:timers/promises";
-import type { Logger } from "pino";
 import type { Assignment } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Marker, MarkerKeeper } from "#lib/ledger/marker.ts";
@@ -10,6 +9,7 @@ import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from 
 import type { Fate, StoredOffsets } from "#lib/ledger/stored.ts";
 import type { RowTable } from "#lib/ledger/stored-topics.ts";
 import type { Clock } from "#lib/process/clock.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { BreakerOpenError } from "./breaker.ts";
 import { PartitionHaltedError } from "./halted.ts";

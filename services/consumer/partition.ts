@@ -1,6 +1,6 @@
 // One partition from its assignment to its loss: find out where it stands, finish what was in flight, then batch after
 // batch. docs/design.md, "Exactly once", gives the reason for each step.
-import type { Logger } from "pino";
+
 import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
 import { processTraced } from "#lib/eventlog/traces.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
@@ -15,6 +15,7 @@ import {
 import { createMarkerKeeper, decodeCommit, type Marker } from "#lib/ledger/marker.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";

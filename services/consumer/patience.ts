@@ -1,5 +1,5 @@
 // Waiting for ClickHouse: every call of a partition goes through here.
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { retryForever } from "#lib/process/retry.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { BreakerOpenError } from "./breaker.ts";

@@ -1,6 +1,5 @@
 // Composition root of the gateway.
 import type { ConnectError } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
 import { type AppendRecord, type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
@@ -10,6 +9,7 @@ import { createCors, createOrigins } from "#lib/http/cors.ts";
 import { createHealth, type Health, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type Admission, createAdmission } from "./admission.ts";
 import { createKeys } from "./auth.ts";
 import type { IngressConfig } from "./config.ts";

@@ -1,7 +1,8 @@
 // Names of events are a dictionary in ClickHouse (LowCardinality), made for thousands of them. A caller that puts an id or
 // a URL into the name makes them without end; this notices, and drops nothing.
-import type { Logger } from "pino";
+
 import type { Counter } from "prom-client";
+import type { Logger } from "#lib/process/log.ts";
 
 const WARNING_INTERVAL_MS = 60_000;
 const NAME_CHARS_SHOWN = 100;

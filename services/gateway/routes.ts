@@ -1,7 +1,6 @@
 // Path → wire. Everything a caller can reach is listed here, and every answer of a plain wire is written here.
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ConnectError } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import { Health as HealthService } from "#gen/grpc/health/v1/health_pb.ts";
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
 import { sendJson } from "#lib/http/answers.ts";
@@ -11,6 +10,7 @@ import type { Health } from "#lib/http/health.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import type { RpcHandler } from "#lib/http/rpc-handler.ts";
 import { cancelWhenLate } from "#lib/http/unread-body.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Edge } from "./edge.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { sendOpenApi } from "./openapi.ts";

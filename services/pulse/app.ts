@@ -1,13 +1,15 @@
 // pulse's server as a composition of Millrace's parts: the standalone without its gateway.
-import type { Logger } from "pino";
+
+import type { HostPort } from "#lib/config/host-port.ts";
 import { sendEmpty } from "#lib/http/answers.ts";
 import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
 import type { RunningService } from "#lib/process/lifecycle.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type Relay, startRelay } from "../relay/app.ts";
 import { startCore } from "../standalone/core.ts";
 import { startStats } from "../stats/app.ts";
 import type { Mounted } from "../stats/mount.ts";
-import type { Address, PulseConfig } from "./config.ts";
+import type { PulseConfig } from "./config.ts";
 
 export interface Pulse extends RunningService {
   readonly httpUrl: string;
@@ -56,6 +58,6 @@ function guardedRoutes(relay: Relay, token: string | undefined): Mounted {
   };
 }
 
-function text({ host, port }: Address): string {
+function text({ host, port }: HostPort): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -1,10 +1,11 @@
 // Settings of `millrace pulse`: pulse's names, defaults and corrections, as the settings of the standalone's parts.
 import { z } from "zod";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
+import { type HostPort, parseHostPort } from "#lib/config/host-port.ts";
 import { flag, oneOf, port, type Setting, secret, settingInfo, text } from "#lib/config/settings.ts";
 import { tlsSettings } from "#lib/config/tls-settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
-import { LOG_LEVELS } from "#lib/process/log.ts";
+import { LOG_LEVELS, type LogLevel } from "#lib/process/log.ts";
 import { packageVersion } from "#lib/process/version.ts";
 import { type StandaloneConfig, standaloneSchema } from "../standalone/config.ts";
 
@@ -26,11 +27,6 @@ const WEEKS_MAX = 5_200;
 /** What is not named below has the standalone's default; a key that is absent would be a fault. */
 const UNSET = Object.fromEntries(Object.keys(standaloneSchema.shape).map((key) => [key, undefined]));
 
-export interface Address {
-  host: string;
-  port: number;
-}
-
 function setting<T>(placeholder: string, defaultText: string, expected: string, read: (raw: string) => T | undefined) {
   const schema = z.unknown().transform((raw, context): T => {
     const value = read(raw === undefined || raw === null ? defaultText : String(raw).trim());
@@ -42,8 +38,11 @@ function setting<T>(placeholder: string, defaultText: string, expected: string, 
   return schema.register(settingInfo, { expected, placeholder, ...shown }) as Setting<T>;
 }
 
-const address = (defaultText: string) =>
-  setting("host:port", defaultText, "host:port, such as 127.0.0.1:8080", parseAddress);
+const address = (defaultText: string, usualPort: number) =>
+  setting("host:port", defaultText, "host:port, such as 127.0.0.1:8080; without a host it is every address", (raw) => {
+    const parsed = parseHostPort(raw, { usualPort, portMin: 0, anyHost: true });
+    return typeof parsed === "string" ? undefined : parsed;
+  });
 const word = () => setting("text", "", "text", (raw) => raw);
 const whole = (defaultNumber: number, unit: string, max: number) =>
   setting(unit, String(defaultNumber), `a whole number of ${unit}, at most ${max}`, (raw) => {
@@ -54,8 +53,10 @@ const whole = (defaultNumber: number, unit: string, max: number) =>
 const pulseSchema = z
   .object({
     server: flag(false).describe("Run the server. Without it this text is shown."),
-    httpListenAddress: address("127.0.0.1:8080").describe("Address of the history API, alerts, live values, health."),
-    serverListenAddress: address("127.0.0.1:3000").describe("Address for relays."),
+    httpListenAddress: address("127.0.0.1:8080", 8080).describe(
+      "Address of the history API, alerts, live values, health.",
+    ),
+    serverListenAddress: address("127.0.0.1:3000", 3000).describe("Address for relays."),
     influxAddress: word().describe("Not used: points are stored in ClickHouse, under --data-dir."),
     kapacitorAddress: word().describe("Alert routes are there if it is not empty. Nothing is sent to the address."),
     mistAddress: word().describe("Not used: live values are at GET /watch."),
@@ -105,13 +106,14 @@ const pulseSchema = z
 type PulseSettings = z.output<typeof pulseSchema>;
 
 export interface PulseConfig {
-  http: Address;
-  relays: Address;
+  http: HostPort;
+  relays: HostPort;
   /** Undefined: none is asked for. */
   token: string | undefined;
   hasAlertRoutes: boolean;
   /** Of everything else; its host is where ClickHouse's interface listens. */
   standalone: StandaloneConfig;
+  logLevel: LogLevel;
   /** What is set and means nothing here, or is not taken as it is: a sentence each. */
   warnings: readonly string[];
 }
@@ -182,7 +184,8 @@ function translate(settings: PulseSettings): PulseConfig {
     ...{ dataDir: settings.dataDir, clickhouseHttpPort: settings.clickhouseHttpPort, logLevel: settings.logLevel },
     ...{ webhookAllowPrivate: settings.webhookAllowPrivate, tlsCert: settings.tlsCert, tlsKey: settings.tlsKey },
   });
-  return { http, relays, token, hasAlertRoutes: settings.kapacitorAddress !== "", standalone, warnings };
+  const hasAlertRoutes = settings.kapacitorAddress !== "";
+  return { http, relays, token, hasAlertRoutes, standalone, logLevel: settings.logLevel, warnings };
 }
 
 /** What pulse mended with a message, and what does not fit here; and what means nothing any more. */
@@ -225,12 +228,4 @@ function corrected(settings: PulseSettings) {
     warnings.push("retention is below 1: 1 week is taken");
   }
   return { beatInterval, aggregateInterval, retention, warnings };
-}
-
-/** An IPv6 address is written [::1]:3000; without a host it is every address, as in Go. */
-function parseAddress(raw: string): Address | undefined {
-  const [, bracketed, plain, digits] = /^(?:\[([\da-fA-F:.]+)\]|([^:\s]*)):(\d{1,5})$/.exec(raw) ?? [];
-  const host = bracketed ?? plain;
-  const number = Number(digits);
-  return host !== undefined && number <= 65_535 ? { host: host === "" ? "0.0.0.0" : host, port: number } : undefined;
 }

@@ -1,6 +1,6 @@
 // `millrace pulse`: pulse's command line and log lines around its server.
-import { runService } from "#lib/process/lifecycle.ts";
-import { createLogger } from "#lib/process/log.ts";
+import { printable } from "#lib/process/printable.ts";
+import { createService } from "#lib/process/run-command.ts";
 import { type Pulse, startPulse } from "./app.ts";
 import { type PulseConfig, parsePulse } from "./config.ts";
 
@@ -15,25 +15,21 @@ const OWN_NAMES: Readonly<Record<string, string>> = {
   DATA_DIR: "--data-dir",
 };
 
-export async function main(argv: string[], _env: NodeJS.ProcessEnv): Promise<number> {
-  const outcome = parsePulse(argv);
-  if (outcome.kind === "text") {
-    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
-    return outcome.exitCode;
-  }
-  const { config } = outcome;
-  const logger = createLogger({ level: config.standalone.logLevel, service: "pulse" });
-  return runService({
-    name: "pulse",
-    logger,
-    stopTimeoutMs: config.standalone.stopTimeout + STOP_MARGIN_MS,
-    async start() {
-      const pulse = await startPulse(config, logger).catch(sayWhy);
-      process.stdout.write(banner(pulse, config));
-      return pulse;
-    },
-  });
-}
+export const main = createService({
+  name: "pulse",
+  parse: (argv) => parsePulse(argv),
+  stopTimeoutMs: ({ standalone }) => standalone.stopTimeout + STOP_MARGIN_MS,
+  async start(config, { logger, owner, out, err }) {
+    const sayWhy = (error: unknown): never => {
+      // For the person at the terminal; the log line that follows has the causes.
+      err(`millrace pulse: ${printable(inOwnNames(error))}\n`);
+      throw error;
+    };
+    const pulse = owner.use(await startPulse(config, logger).catch(sayWhy));
+    out(banner(pulse, config));
+    return pulse;
+  },
+});
 
 function banner({ httpUrl, relayAddress, clickhouseUrl }: Pulse, config: PulseConfig): string {
   const access = config.token === undefined ? "no token is asked for" : "send the token as X-AUTH-TOKEN";
@@ -45,10 +41,7 @@ Ctrl-C stops it; what was accepted is kept.
 `;
 }
 
-/** For the person at the terminal; the log line that follows has the causes. */
-function sayWhy(error: unknown): never {
+function inOwnNames(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  const own = message.replaceAll(/\b[A-Z_]+_(?:PORT|DIR)\b/g, (name) => OWN_NAMES[name] ?? name);
-  process.stderr.write(`millrace pulse: ${own}\n`);
-  throw error;
+  return message.replaceAll(/\b[A-Z_]+_(?:PORT|DIR)\b/g, (name) => OWN_NAMES[name] ?? name);
 }

@@ -1,10 +1,10 @@
 // Composition root of the relay service.
 import { randomBytes } from "node:crypto";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { EventLog } from "#lib/eventlog/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createHealth } from "#lib/http/health.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { RelayConfig } from "./config.ts";
 import { type RelayConnection, serveConnection } from "./connection.ts";
 import { serveHttp } from "./http.ts";

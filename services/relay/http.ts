@@ -1,7 +1,7 @@
 // The relay's HTTP port: routes, health, metrics.
-import type { Logger } from "pino";
 import type { Health } from "#lib/http/health.ts";
 import { listenHttp, SMALL_LISTENER } from "#lib/http/listener.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { RelayRoutes } from "./routes.ts";
 
 export interface HttpOptions {

@@ -1,10 +1,10 @@
 // Accepts agents over TCP or TLS, up to a limit.
 import net from "node:net";
-import type { Logger } from "pino";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
 import { limitConnections } from "#lib/http/connection-limits.ts";
 import { describeListenError } from "#lib/http/listen-error.ts";
 import { createTlsServer } from "#lib/http/tls.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { RelayConfig } from "./config.ts";
 import type { DropReason, RelayMetrics } from "./metrics.ts";
 

@@ -1,8 +1,9 @@
 // Points on their way to the log. Answers of many relays share an append; what the log cannot take now waits, as the
 // records it is, and so under the same point ids.
-import type { Logger } from "pino";
+
 import { type AppendRecord, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import type { PointDropReason, RelayMetrics } from "./metrics.ts";
 

@@ -1,5 +1,5 @@
 // The relay's own HTTP routes: who is connected, and two commands to them.
-import type { Logger } from "pino";
+
 import { z } from "zod";
 import { duration } from "#lib/config/settings.ts";
 import { send } from "#lib/http/answers.ts";
@@ -7,6 +7,7 @@ import { BodyStalledError, BodyTooLargeError, readBody } from "#lib/http/body.ts
 import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
 import { bareName, isLoopback } from "#lib/http/loopback.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { formatOverride, OVERRIDE_INTERVAL_SECONDS_MAX, OVERRIDE_SECONDS_MAX } from "#lib/relay-protocol/override.ts";
 import type { RelayConnection } from "./connection.ts";
 

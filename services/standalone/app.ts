@@ -1,6 +1,6 @@
 // The all-in-one composition root: gateway, relay and stats over what core.ts starts.
-import type { Logger } from "pino";
 import type { RunningService } from "#lib/process/lifecycle.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { startGateway } from "../gateway/app.ts";
 import { startRelay } from "../relay/app.ts";
 import { startStats } from "../stats/app.ts";

@@ -1,11 +1,11 @@
 // What every all-in-one process stands on, whatever it listens for: SQLite log, ClickHouse in a child process, consumer.
-import { mkdir } from "node:fs/promises";
+import { chmod, mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { createMetricsRegistry } from "#lib/process/metrics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -37,7 +37,9 @@ export interface Core extends AsyncDisposable {
 export async function startCore(config: StandaloneConfig, logger: Logger): Promise<Core> {
   await using stack = new AsyncDisposableStack();
   await makeDataDir(config.dataDir);
-  const log = await createSqliteLog({ file: join(config.dataDir, "log.sqlite"), logger });
+  const file = join(config.dataDir, "log.sqlite");
+  await keepFromOthers(file);
+  const log = await createSqliteLog({ file, logger });
   stack.use(log);
   const { host, clickhouseHttpPort: port, clickhouseUser: user, clickhousePassword: password, dataDir } = config;
   const clickhouse = stack.use(await startClickHouse({ host, port, dataDir, user, password, logger }));
@@ -68,7 +70,7 @@ export async function startCore(config: StandaloneConfig, logger: Logger): Promi
 
 async function makeDataDir(dataDir: string): Promise<void> {
   try {
-    await mkdir(dataDir, { recursive: true });
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new Error(
@@ -76,6 +78,17 @@ async function makeDataDir(dataDir: string): Promise<void> {
       { cause: error },
     );
   }
+}
+
+/**
+ * The log holds events, addresses and API keys: only its user may read it. SQLite gives the files beside it the mode of the
+ * database, which is why an empty one is made here.
+ */
+async function keepFromOthers(file: string): Promise<void> {
+  // A directory or a file that cannot be used is for SQLite to find, in words that name the remedy.
+  const ignore = () => undefined;
+  await open(file, "a", 0o600).then((made) => made.close(), ignore);
+  for (const each of [file, `${file}-wal`, `${file}-shm`]) await chmod(each, 0o600).catch(ignore);
 }
 
 function remedyOf(code: string | undefined): string {

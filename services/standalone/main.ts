@@ -1,41 +1,42 @@
 // `millrace start`: everything in one process, and its banner.
-import { parseConfig } from "#lib/config/parse.ts";
-import { runService } from "#lib/process/lifecycle.ts";
-import { createLogger } from "#lib/process/log.ts";
+import { settings } from "#lib/config/command.ts";
+import { printable } from "#lib/process/printable.ts";
+import { createService } from "#lib/process/run-command.ts";
 import { startTelemetry } from "#lib/process/telemetry.ts";
 import { type Standalone, startStandalone } from "./app.ts";
 import { standaloneSchema } from "./config.ts";
 
 const STOP_MARGIN_MS = 20_000;
 
-export async function main(argv: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const outcome = parseConfig(standaloneSchema, {
-    argv,
-    env,
-    command: "millrace start",
-    summary:
-      "Everything in one place: gateway, relay, SQLite event log, consumer, stats and ClickHouse. Needs nothing else.",
-  });
-  if (outcome.kind !== "config") {
-    (outcome.exitCode === 0 ? process.stdout : process.stderr).write(outcome.text);
-    return outcome.exitCode;
-  }
-  const { config } = outcome;
-  const logger = createLogger({ level: config.logLevel, service: "standalone" });
-  return runService({
-    name: "standalone",
-    logger,
-    stopTimeoutMs: config.stopTimeout + STOP_MARGIN_MS,
-    async start() {
-      await using stack = new AsyncDisposableStack();
-      stack.use(await startTelemetry({ service: "standalone", env, logger }));
-      const standalone = stack.use(await startStandalone(config, logger).catch(sayWhy));
-      process.stdout.write(banner(standalone, config.dataDir));
-      const owned = stack.move();
-      return { failed: standalone.failed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-    },
-  });
-}
+/** What the services read that this command stands in for. */
+const ELSEWHERE = ["KAFKA_BROKERS", "CLICKHOUSE_URL", "CLICKHOUSE_DSN"];
+const NOT_READ =
+  "`millrace start` does not read these variables: it stores everything in DATA_DIR. With Kafka and ClickHouse of your own run `millrace gateway`, `millrace consumer` and the other services";
+
+const parse = settings(
+  standaloneSchema,
+  "millrace start",
+  "Everything in one place: gateway, relay, SQLite event log, consumer, stats and ClickHouse. Needs nothing else.",
+);
+
+export const main = createService({
+  name: "standalone",
+  parse,
+  stopTimeoutMs: ({ stopTimeout }) => stopTimeout + STOP_MARGIN_MS,
+  async start(config, { logger, env, owner, out, err }) {
+    owner.use(await startTelemetry({ service: "standalone", env, logger }));
+    const variables = ELSEWHERE.filter((name) => env[name]);
+    if (variables.length > 0) logger.warn({ variables, dataDir: config.dataDir }, NOT_READ);
+    const sayWhy = (error: unknown): never => {
+      // For the person at the terminal; the log line that follows has the causes.
+      err(`millrace start: ${printable(error instanceof Error ? error.message : String(error))}\n`);
+      throw error;
+    };
+    const standalone = owner.use(await startStandalone(config, logger).catch(sayWhy));
+    out(banner(standalone, config.dataDir));
+    return standalone;
+  },
+});
 
 function banner({ gatewayUrl, statsUrl, relayAddress, clickhouseUrl }: Standalone, dataDir: string): string {
   return `Millrace is ready.
@@ -46,10 +47,4 @@ function banner({ gatewayUrl, statsUrl, relayAddress, clickhouseUrl }: Standalon
   ClickHouse  ${clickhouseUrl}   data in ${dataDir}
 Ctrl-C stops it; what was accepted is kept.
 `;
-}
-
-/** For the person at the terminal; the log line that follows has the causes. */
-function sayWhy(error: unknown): never {
-  process.stderr.write(`millrace start: ${error instanceof Error ? error.message : String(error)}\n`);
-  throw error;
 }

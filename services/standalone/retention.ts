@@ -1,7 +1,8 @@
 // Trims the standalone's event log: what is stored in ClickHouse and older than LOG_RETENTION. (Kafka trims itself.)
-import type { Logger } from "pino";
+
 import type { LogAdmin, LogReader } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_GROUP, POINTS_TOPIC } from "#lib/events/topics.ts";
+import type { Logger } from "#lib/process/log.ts";
 
 const INTERVAL_MS = 60_000;
 

@@ -1,6 +1,5 @@
 // Composition root of the stats service.
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
@@ -8,6 +7,7 @@ import type { EventLog, LogReader } from "#lib/eventlog/log.ts";
 import type { LogRetention } from "#lib/eventlog/retention.ts";
 import { createHealth, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createAccess } from "./access.ts";
 import { startAlerts } from "./alerts/evaluator.ts";

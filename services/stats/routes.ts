@@ -1,6 +1,7 @@
 // pulse's HTTP API for history: GET /ping /keys /tags /latest/{stat} /hourly/{stat} /daily/{stat} /daily_peaks/{stat}.
-import type { Logger } from "pino";
+
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "./access.ts";
 import { sendJson, sendText } from "./answers.ts";

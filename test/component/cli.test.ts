@@ -62,6 +62,20 @@ describe("millrace", () => {
   });
 });
 
+it("ends with npm: a SIGTERM to npm ends the process that npm started", async () => {
+  const args = ["run", "--silent", "millrace", "--", "agent", "--server", "127.0.0.1:1", "--id", "npm"];
+  const npm = spawn("npm", args, { cwd: join(millrace, "../.."), stdio: ["ignore", "pipe", "inherit"] });
+  const closed = once(npm, "close");
+  try {
+    await once(npm.stdout, "data");
+    npm.kill("SIGTERM");
+    // Its output is closed when nothing that has it runs any more.
+    await closed;
+  } finally {
+    npm.kill("SIGKILL");
+  }
+});
+
 describe("on an old Node", () => {
   let root: string;
   let child: ChildProcess | undefined;

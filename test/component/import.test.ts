@@ -159,7 +159,8 @@ describe("a whole file", () => {
     const path = await file("flights.json", await readFile(flights));
     const args = [path, ...flightOptions, "--distinct-id", "destination", "--url", gateway.url, "--tz", "UTC"];
     const first = await run(args, { MILLRACE_API_KEY: "k1" });
-    expect(first).toMatchObject({ code: 0, err: "" });
+    // A machine that needs longer than five seconds shows how far it is.
+    expect({ ...first, err: first.err.replaceAll(/^\[.*\n/gm, "") }).toMatchObject({ code: 0, err: "" });
     expect(first.out).toMatch(/^imported 20000, refused 0, 20000 lines in \d+\.\d s\n$/);
     expect(gateway.arrivals).toHaveLength(20000);
     expect(gateway.ids().size).toBe(20000);

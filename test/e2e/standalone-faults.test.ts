@@ -57,6 +57,19 @@ describe("a start that cannot succeed ends with a sentence and its remedy", () =
     expect((await post(first)).status).toBe(200);
   });
 
+  it("says which variables it does not read, and keeps its log from other users", async () => {
+    const dataDir = join(directory.path, "modes", "new");
+    const env = { KAFKA_BROKERS: "kafka:9092", CLICKHOUSE_URL: "http://app:hunter2@db:8123" };
+    await using running = await startStandalone({ dataDir, env });
+    const said = running.process.lines.join("\n");
+    expect(said).toContain("does not read these variables");
+    expect(said).toMatch(/KAFKA_BROKERS.*CLICKHOUSE_URL/);
+    expect(said).not.toContain("hunter2");
+    const modeOf = async (path: string) => (await stat(join(dataDir, path))).mode & 0o777;
+    expect(await modeOf(".")).toBe(0o700);
+    for (const name of ["log.sqlite", "log.sqlite-wal"]) expect(await modeOf(name), name).toBe(0o600);
+  });
+
   it("when settings are wrong, with all of them named at once", async () => {
     const env = { PORT: "eighty", FLUSH_INTERVAL: "5parsecs", HOST: "0.0.0.0", DATA_DIR: join(directory.path, "none") };
     const { code, stdout, stderr } = await start(env, "--batch-sise", "5");

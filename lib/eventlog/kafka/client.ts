@@ -3,7 +3,7 @@
 import { connect as connectTcp, isIP, Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import kafkajs from "kafkajs";
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { LogUnavailableError } from "../log.ts";
 import { registerCodecs } from "./codecs.ts";
 import { patchKafkajs } from "./patches.ts";
@@ -42,7 +42,7 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
   const sockets = new Set<Socket>();
   let killed = false;
   const kafka = new kafkajs.Kafka({
-    brokers: connection.brokers,
+    brokers: connection.brokers.map(withoutColons),
     clientId: connection.clientId,
     ...(connection.ssl === undefined ? {} : { ssl: connection.ssl }),
     ...(connection.sasl === undefined ? {} : { sasl: connection.sasl as kafkajs.SASLOptions }),
@@ -56,7 +56,8 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
       const { message, timestamp: _timestamp, ...fields } = entry.log;
       connection.logger.debug({ kafkajs: { namespace: entry.namespace, ...fields } }, message);
     },
-    socketFactory: ({ host, port, ssl, onConnect }) => {
+    socketFactory: ({ host: name, port, ssl, onConnect }) => {
+      const host = withColons(name);
       // An error of the next tick, when kafkajs listens.
       if (killed) return new Socket().destroy(new Error("the connection was given up"));
       const servername = isIP(host) === 0 ? { servername: host } : {};
@@ -78,6 +79,18 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
       for (const socket of sockets) socket.destroy(new Error("the connection was given up"));
     },
   };
+}
+
+const IPV6_MARK = "ipv6.";
+
+/** kafkajs cuts seed addresses at their first colon: those of IPv6 get there in disguise. */
+function withoutColons(broker: string): string {
+  const [, address, port] = /^\[(.*)\]:(\d+)$/.exec(broker) ?? [];
+  return address === undefined ? broker : `${IPV6_MARK}${address.replaceAll(":", "-")}:${port}`;
+}
+
+function withColons(host: string): string {
+  return host.startsWith(IPV6_MARK) ? host.slice(IPV6_MARK.length).replaceAll("-", ":") : host;
 }
 
 /**

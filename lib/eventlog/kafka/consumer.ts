@@ -20,7 +20,7 @@
 
 import { setTimeout } from "node:timers/promises";
 import type kafkajs from "kafkajs";
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { AssignmentLostError, type ConsumeOptions } from "../log.ts";
 import { createAssignment, type HeldAssignment } from "./assignment.ts";
 import {

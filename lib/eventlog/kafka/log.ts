@@ -3,7 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { ConnectionOptions } from "node:tls";
 import type { Admin, Cluster, ITopicConfig } from "kafkajs";
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import {
   type Commit,
   LogUnavailableError,

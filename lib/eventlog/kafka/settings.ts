@@ -1,13 +1,15 @@
 // Settings of every command that connects to Kafka.
-import type { Logger } from "pino";
+
 import type { z } from "zod";
-import { count, csv, duration, flag, oneOf, secret, text } from "#lib/config/settings.ts";
+import { hostPorts } from "#lib/config/host-port.ts";
+import { count, duration, flag, oneOf, secret, text } from "#lib/config/settings.ts";
 import { authorities, readAuthorities } from "#lib/config/tls-settings.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { KafkaLogOptions } from "./log.ts";
 
 /** Settings of every service that speaks to Kafka. */
 export const kafkaSettings = {
-  kafkaBrokers: csv().describe("host:port of Kafka or Redpanda brokers, comma-separated."),
+  kafkaBrokers: hostPorts({ usualPort: 9092 }).describe("host:port of Kafka or Redpanda brokers, comma-separated."),
   kafkaSsl: flag(false).describe("TLS to the brokers."),
   kafkaSslCa: authorities().describe(
     "PEM file with the certificates to trust as brokers' authorities; implies KAFKA_SSL.",

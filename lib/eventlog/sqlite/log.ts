@@ -3,7 +3,7 @@
 // the event loop. A second process may open the file read-only, for audits.
 
 import { Worker } from "node:worker_threads";
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import {
   type AppendRecord,
   type Assignment,

@@ -1,10 +1,10 @@
 // Stores the identity facts of rows, before the rows' range is committed: whoever is killed in between does it again.
 import { randomUUID } from "node:crypto";
-import type { Logger } from "pino";
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { createRecordScanner } from "#lib/events/record-scanner.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { addIdentityRows, IDENTITY_COLUMNS, IDENTITY_TABLES, noIdentityRows } from "#lib/identity/rows.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
 import { factsOfRecord } from "./record-facts.ts";

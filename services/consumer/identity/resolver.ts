@@ -1,10 +1,11 @@
 // Keeps person_overrides: for each partition of this process, the edges since its watermark. Runs beside the flushes and
 // holds none of them up. Whatever it does can be done again, by anybody: what was read under a lost partition is as right.
-import type { Logger } from "pino";
+
 import { Counter, type Registry } from "prom-client";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";

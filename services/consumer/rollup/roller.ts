@@ -1,12 +1,13 @@
 // Keeps points_5m: computes a slot once it is closed, and again when a row still falls into it. Beside the flushes, and
 // holds none of them up but for the latter. Whatever it does can be done again, by anybody (lib/points/slots.ts).
-import type { Logger } from "pino";
+
 import { Counter, type Registry } from "prom-client";
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { ALL_CLOSED_MS, noteNextSlot, readNextSlot, retiredPartitions } from "#lib/points/progress.ts";
 import { computeSlots, mayHaveExpired, recomputeSlots, SLOT_MS, slotOf, slotsWithRows } from "#lib/points/slots.ts";
 import type { Clock } from "#lib/process/clock.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
 

@@ -1,5 +1,5 @@
 // Logs events that POST /batch/ dropped because they exceed a limit.
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import type { Rejection } from "../ingest.ts";
 
 const INTERVAL_MS = 1000;

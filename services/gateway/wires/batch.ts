@@ -1,9 +1,10 @@
 // POST /batch/ as product-analytics clients know it. Of several faults the caller hears of the first.
-import type { Logger } from "pino";
+
 import type { FieldNames } from "#lib/events/validate.ts";
 import { declaredLength, mediaType } from "#lib/http/body.ts";
 import { BATCH_CORS } from "#lib/http/cors.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type Edge, type Entry, encodingOf } from "../edge.ts";
 import { type Ingest, type IngestRequest, IngestUnavailableError, type Verdict } from "../ingest.ts";
 import { refused } from "../refusals.ts";

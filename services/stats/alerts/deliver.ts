@@ -1,6 +1,6 @@
 // Tells receivers of changes: at least once each, in order for one subject, for a day. What is still to be told is in
 // alert_events, so all of this may die and begin again; the queue here holds the oldest of it.
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { retryForever } from "#lib/process/retry.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { createSlots } from "./deliver-slots.ts";

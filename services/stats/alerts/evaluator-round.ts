@@ -1,6 +1,6 @@
 // One evaluation of all alerts after another, by the copy that holds the lease: measure, compare, store what has changed,
 // hand it to the deliverer.
-import type { Logger } from "pino";
+import type { Logger } from "#lib/process/log.ts";
 import { retryForever } from "#lib/process/retry.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Alert } from "./alert.ts";

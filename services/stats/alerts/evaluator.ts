@@ -1,8 +1,8 @@
 // Alerts as a part of the stats service: asks for the lease, evaluates while it is held, and sends webhooks.
 import { randomUUID } from "node:crypto";
-import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { AssignmentLostError, type EventLog } from "#lib/eventlog/log.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Alert } from "./alert.ts";

@@ -1,8 +1,9 @@
 // Which copy of the stats service evaluates alerts: the member of a consumer group that has the one partition of a topic
 // without records (docs/decisions/alert-lease.md). The generation of the membership is the fence.
-import type { Logger } from "pino";
+
 import { type Assignment, AssignmentLostError, type EventLog } from "#lib/eventlog/log.ts";
 import { ALERTS_GROUP, ALERTS_TOPIC } from "#lib/events/topics.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 
 export interface Lease {

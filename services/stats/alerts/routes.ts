@@ -1,8 +1,9 @@
 // The old routes of alerts: /alerts and /alerts/{id} (section 2 of pulse's API), in the README's form and in the code's.
-import type { Logger } from "pino";
+
 import { BodyStalledError, BodyTooLargeError, readBody } from "#lib/http/body.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "../access.ts";
 import { FOREIGN_PAGE, sendJson } from "../answers.ts";

@@ -77,7 +77,9 @@ function refuse(hostname: string, address: string): void {
   const kind = refusedKind(address);
   if (kind === undefined) return;
   const what = hostname === address ? address : `${hostname} resolves to ${address}, which`;
-  throw new RefusedAddressError(`${what} is ${kind}: set WEBHOOK_ALLOW_PRIVATE=true to allow such receivers`);
+  throw new RefusedAddressError(
+    `${what} is ${kind}: --webhook-allow-private (or WEBHOOK_ALLOW_PRIVATE=true, which millrace pulse does not read) allows such receivers`,
+  );
 }
 
 type Resolve = (

@@ -1,8 +1,9 @@
 // Live values for any number of watchers out of one tail a topic, which runs while somebody watches what is on it.
-import type { Logger } from "pino";
+
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { LogReader } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { LiveFilter } from "./filter.ts";
 import { type LogTail, startLogTail, type TailState } from "./log-tail.ts";
 import { createEventPointDecoder, decodeRelayPoint, type LiveOrigin, type LivePoint } from "./point.ts";

@@ -1,11 +1,12 @@
 // Deletions of persons that callers of the RPC have asked for: one after another, each to its end.
-import type { Logger } from "pino";
+
 import type { LogReader } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { type Certificate, isClean } from "#lib/identity/erasure/certificate.ts";
 import type { Behind } from "#lib/identity/erasure/consumed.ts";
 import { deletePerson } from "#lib/identity/erasure/delete-person.ts";
 import type { EraseStep } from "#lib/identity/erasure/erase.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 

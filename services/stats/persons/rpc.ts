@@ -1,10 +1,10 @@
 // PersonService over Connect, gRPC and gRPC-Web. It has a handler of its own, beside that of the other services of the
 // port, because what opens those (STATS_TOKEN, or nothing on loopback) must not delete anybody.
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Mounted } from "../mount.ts";
 import { type PersonServiceOptions, registerPersonService } from "./person-service.ts";
 

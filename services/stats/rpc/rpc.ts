@@ -1,10 +1,10 @@
 // Connect, gRPC and gRPC-Web on the stats port: who may call, what browsers are told, which services there are.
 import { Code, ConnectError, type ConnectRouter, cors } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import { Counter, type Registry } from "prom-client";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Access } from "../access.ts";
 import type { Live } from "../live/live.ts";
 import type { StatsQueries } from "../queries/queries.ts";
