@@ -2,7 +2,7 @@
 // log still has it, its origin is compared; where not, a row under the same id is told as just that.
 import { type LogReader, LogUnavailableError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
 import type { LogPlace } from "#lib/events/replay-record.ts";
-import { readEpoch } from "#lib/warehouse/epochs.ts";
+import { currentEpoch } from "#lib/ledger/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Letter, Letters } from "./letters.ts";
 import { readLetter, readOrigin } from "./reading.ts";
@@ -55,7 +55,7 @@ export async function findReplays(
 export function createOriginReader(log: LogReader, warehouse: Warehouse): OriginReader {
   let epoch: Promise<string | undefined> | undefined;
   return async ({ epoch: wanted, topic, partition, offset }) => {
-    epoch ??= log.epoch().then((own) => own ?? readEpoch(warehouse, topic));
+    epoch ??= currentEpoch(log, warehouse, topic);
     if ((await epoch) !== wanted) return undefined;
     try {
       const [record] = await log.tail(topic, partition, { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 });

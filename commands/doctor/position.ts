@@ -1,9 +1,10 @@
 // Where log, group and tables stand: who consumes, how far behind, and whether the log is still the one that was stored.
 import type { GroupState } from "#lib/eventlog/kafka/inspection.ts";
 import type { LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
+import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { appendedAt, resetFault, resetRemedy, storedHeads } from "#lib/ledger/same-log.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
-import { readEpoch } from "#lib/warehouse/epochs.ts";
-import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Finding, Result } from "./probe.ts";
 
 export interface Lag {
@@ -71,7 +72,7 @@ export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs:
   return { status: "warn", what, fix: "see the checks of ClickHouse; if they are good, start more consumers" };
 }
 
-/** As a consumer decides on assignment whether this is the log that was stored (services/consumer/partition.ts). */
+/** As a consumer decides on assignment whether this is the log that was stored. */
 export async function checkSameLog(
   log: LogReader,
   warehouse: Warehouse,
@@ -79,62 +80,18 @@ export async function checkSameLog(
   signal: AbortSignal,
 ): Promise<Finding> {
   const { topic } = kind;
-  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
+  const epoch = await currentEpoch(log, warehouse, topic);
   if (epoch === undefined) {
-    const fix = "run `millrace migrate`, then restart the consumers";
-    return { status: "fail", what: `no epoch is recorded for topic ${topic}`, fix };
+    return { status: "fail", what: `no epoch is recorded for topic ${topic}`, fix: "run `millrace migrate`" };
   }
   // Heads first: what is stored later would seem to be beyond the end.
-  const heads = await readHeads(warehouse, kind, epoch, signal);
+  const heads = await storedHeads(warehouse, kind, epoch, signal);
   const bounds = new Map((await log.bounds(topic)).map((each) => [each.partition, each]));
-  const fix = `if the topic was deleted or made again, run \`millrace migrate ${kind.newEpochFlag}\` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it`;
-  for (const { partition, offset, appendTimeMs } of heads) {
-    const { start, end } = bounds.get(partition) ?? { start: 0, end: 0 };
-    const where = `partition ${partition}: offset ${offset} is stored`;
-    if (end <= offset) {
-      return { status: "fail", what: `${where}, and the log ends at ${end}: the log was reset`, fix };
-    }
-    if (offset < start) continue;
-    const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: READ_WAIT_MS };
-    const [record] = await log.tail(topic, partition, read);
-    if (record?.appendTimeMs !== appendTimeMs) {
-      return { status: "fail", what: `${where}, and the log has another record there: it was reset and refilled`, fix };
-    }
+  for (const [partition, head] of heads) {
+    const known = bounds.get(partition) ?? { partition, start: 0, end: 0 };
+    const fault = await resetFault(head, known, (offset) => appendedAt(log, topic, partition, offset));
+    if (fault) return { status: "fail", what: `partition ${partition}: ${fault}`, fix: resetRemedy(kind) };
   }
-  const what = heads.length === 0 ? "nothing is stored of this epoch yet" : "the last stored records are still on it";
+  const what = heads.size === 0 ? "nothing is stored of this epoch yet" : "the last stored records are still on it";
   return { status: "ok", what: `epoch ${epoch.slice(0, 8)}, ${what}` };
-}
-
-interface Head {
-  partition: number;
-  offset: number;
-  appendTimeMs: number;
-}
-
-/** The highest stored offset of each partition. Looks from the noted progress upwards: below it all is accounted for. */
-async function readHeads(
-  warehouse: Warehouse,
-  { topic, table }: StoredTopic,
-  epoch: string,
-  signal: AbortSignal,
-): Promise<Head[]> {
-  const select = (from: string) =>
-    `SELECT log_partition AS p, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t FROM ${from}
-     WHERE log_epoch = {epoch:String} AND log_topic = {topic:String}
-       AND log_offset + 1 >= transform(log_partition, {partitions:Array(UInt32)}, {nexts:Array(UInt64)}, toUInt64(0))`;
-  const progress = await warehouse.query<{ p: number; next: string }>(
-    `SELECT log_partition AS p, toString(max(next_offset)) AS next FROM log_progress
-     WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} GROUP BY p`,
-    { params: { epoch, topic }, signal },
-  );
-  const [partitions, nexts] = [progress.map(({ p }) => Number(p)), progress.map(({ next }) => Number(next))];
-  const ofShards = shardsOf(warehouse).map((shard) =>
-    shard.query<{ p: number; head: string; ms: string }>(
-      `SELECT p, toString(max(o)) AS head, toString(argMax(t, o)) AS ms
-       FROM (${select(table.name)} UNION ALL ${select("log_outcomes")}) GROUP BY p ORDER BY p`,
-      { params: { epoch, topic, partitions, nexts }, signal },
-    ),
-  );
-  const rows = (await Promise.all(ofShards)).flat();
-  return rows.map(({ p, head, ms }) => ({ partition: Number(p), offset: Number(head), appendTimeMs: Number(ms) }));
 }

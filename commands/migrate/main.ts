@@ -5,11 +5,11 @@ import { argument, oneOf } from "#lib/config/settings.ts";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { prepareStores } from "#lib/ledger/prepare-stores.ts";
 import { createLogger, LOG_LEVELS } from "#lib/process/log.ts";
 import { createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions, clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
-import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
 import { applyRetentions, retentionSettings } from "#lib/warehouse/retention.ts";
 
 const migrateSchema = z

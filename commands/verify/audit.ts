@@ -3,10 +3,10 @@
 
 import type { LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
+import { currentEpoch } from "#lib/ledger/epochs.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { firstSlotFrom } from "#lib/points/slots.ts";
 import { shardCountFault, shardOrderFault } from "#lib/warehouse/cluster/shards.ts";
-import { readEpoch } from "#lib/warehouse/epochs.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 import { arrivalOf, firstArrivedSince } from "./arrival.ts";
 import {
@@ -51,6 +51,8 @@ export interface PartitionAudit {
   duplicates: number;
   deadLetters: number;
   erased: number;
+  /** Missing for good, and given up by a person. */
+  lost: number;
   /** Ranges may list less than `count` offsets when there are very many gaps. */
   missing: { count: number; ranges: OffsetRange[] };
   doubled: { count: number; examples: DoubledOffset[] };
@@ -79,6 +81,7 @@ export interface AuditTotals {
   accounted: number;
   expired: number;
   notStored: number;
+  lost: number;
   missing: number;
   doubled: number;
   beyondEnd: number;
@@ -86,12 +89,13 @@ export interface AuditTotals {
 }
 
 export function totalsOf({ partitions, duplicateIds }: Audit): AuditTotals {
-  const none = { accounted: 0, expired: 0, notStored: 0, missing: 0, doubled: 0, beyondEnd: 0 };
+  const none = { accounted: 0, expired: 0, notStored: 0, lost: 0, missing: 0, doubled: 0, beyondEnd: 0 };
   const totals = { ...none, duplicateIds: duplicateIds.count };
-  for (const { from, to, expired, notStored, missing, doubled, beyondEnd } of partitions) {
+  for (const { from, to, expired, notStored, lost, missing, doubled, beyondEnd } of partitions) {
     totals.accounted += to - from - missing.count;
     totals.expired += expired;
     totals.notStored += notStored.count;
+    totals.lost += lost;
     totals.missing += missing.count;
     totals.doubled += doubled.count;
     totals.beyondEnd += beyondEnd === undefined ? 0 : 1;
@@ -114,7 +118,7 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
   // Of shards in another order everything would seem to be missing, and a repair would store it twice.
   const fault = (await shardCountFault(warehouse)) ?? (await shardOrderFault(warehouse));
   if (fault !== undefined) throw new AuditImpossibleError(fault);
-  const epoch = await currentEpoch(log, warehouse, topic);
+  const epoch = await epochOf(log, warehouse, topic);
   const stored = createStoredLog(warehouse, { epoch, topic }, table);
   // The order matters while a consumer works: commits first, because everything below them is stored by then; the log's
   // ends last, because whatever was stored until then is below them.
@@ -144,8 +148,8 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
   };
 }
 
-async function currentEpoch(log: LogReader, warehouse: Warehouse, topic: string): Promise<string> {
-  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
+async function epochOf(log: LogReader, warehouse: Warehouse, topic: string): Promise<string> {
+  const epoch = await currentEpoch(log, warehouse, topic);
   if (epoch !== undefined) return epoch;
   throw new AuditImpossibleError(
     `ClickHouse database ${warehouse.database} has no epoch of topic ${topic}: run millrace migrate, or name the right CLICKHOUSE_DATABASE`,
@@ -207,6 +211,7 @@ async function auditPartition(
     duplicates: 0,
     deadLetters: 0,
     erased: 0,
+    lost: 0,
     missing: { count: 0, ranges: [] },
     doubled: { count: 0, examples: [] },
     beyondEnd: undefined,
@@ -253,6 +258,7 @@ async function examine(stored: StoredLog, audit: PartitionAudit): Promise<void> 
     audit.duplicates += sum.duplicates;
     audit.deadLetters += sum.deadLetters;
     audit.erased += sum.erased;
+    audit.lost += sum.lost;
   }
   for (const [block, expected] of [...blocks.expected].sort(([a], [b]) => a - b)) {
     const sum = byBlock.get(block);

@@ -1,7 +1,7 @@
 // Settings and arguments of `millrace verify`.
 import { z } from "zod";
 import { onCommandLine } from "#lib/config/arguments.ts";
-import { argument, duration, text } from "#lib/config/settings.ts";
+import { argument, count, duration, text } from "#lib/config/settings.ts";
 import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
@@ -10,6 +10,9 @@ export const verifySchema = z.object({
   repair: argument().describe("Store what is missing again, from the log."),
   wait: onCommandLine(duration("0s")).describe(
     "Wait this long for what is on the log now to be stored, before the audit.",
+  ),
+  acceptLost: onCommandLine(count(0)).describe(
+    "Give up what is missing and no longer on the log: its number of offsets, as verify has said it.",
   ),
   allowLag: argument().describe("Exit with 0 also when some of the log is not stored yet."),
   dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),

@@ -3,14 +3,15 @@
 // not stored yet.
 
 import { settings } from "#lib/config/command.ts";
-import { LogUnavailableError } from "#lib/eventlog/log.ts";
+import { type LogReader, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { STORED_EVENTS, STORED_TOPICS } from "#lib/ledger/stored-topics.ts";
 import { createCommand } from "#lib/process/run-command.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
-import { WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { acceptLost, NotTheLossError, refuseOtherLoss } from "./accept.ts";
 import { AuditImpossibleError } from "./audit.ts";
 import { type VerifyConfig, verifySchema } from "./config.ts";
 import { RepairConflictError } from "./repair.ts";
@@ -37,12 +38,12 @@ export const main = createCommand({
     owner.use(warehouse);
     const log = await openLogForReading(config, "verify");
     owner.use(log);
-    const findings: Finding[] = [];
-    const deadline = performance.now() + config.wait;
-    for (const kind of STORED_TOPICS) {
-      const ends = await endsOnceStored(log, kind, deadline - performance.now());
-      const finding = await verifyTopic({ log, warehouse, kind, ends }, config.repair);
-      if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
+    let findings = await findAll(config.wait, config.repair, { log, warehouse });
+    if (config.acceptLost > 0) {
+      const audits = findings.map(({ audit }) => audit);
+      refuseOtherLoss(audits, config.acceptLost);
+      for (const audit of audits) await acceptLost(warehouse, audit, Date.now());
+      findings = await findAll(0, false, { log, warehouse });
     }
     out((config.json ? findingsJson : findingsText)(findings));
     if (!findings.every(isSound)) return exitFaulty;
@@ -54,9 +55,25 @@ export const main = createCommand({
   },
 });
 
+interface Stores {
+  log: LogReader;
+  warehouse: Warehouse;
+}
+
+async function findAll(wait: number, repair: boolean, { log, warehouse }: Stores): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const deadline = performance.now() + wait;
+  for (const kind of STORED_TOPICS) {
+    const ends = await endsOnceStored(log, kind, deadline - performance.now());
+    const finding = await verifyTopic({ log, warehouse, kind, ends }, repair);
+    if (kind === STORED_EVENTS || isUsed(finding)) findings.push(finding);
+  }
+  return findings;
+}
+
 /** Text for failures that are not bugs of this program. */
 function explain(error: unknown, config: VerifyConfig): string | undefined {
-  const own = [AuditImpossibleError, MisplacedPartitionError, RepairConflictError];
+  const own = [AuditImpossibleError, NotTheLossError, MisplacedPartitionError, RepairConflictError];
   if (own.some((kind) => error instanceof kind)) return (error as Error).message;
   if (error instanceof LogUnavailableError) {
     const which = config.kafkaBrokers.length > 0 ? "KAFKA_BROKERS" : "DATA_DIR, or KAFKA_BROKERS for a log on Kafka";

@@ -1,6 +1,7 @@
 // The audit as people read it.
 
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
+import { lossAdvice } from "./accept.ts";
 import { type Audit, type AuditTotals, type PartitionAudit, totalsOf } from "./audit.ts";
 import type { RollupAudit } from "./rollup.ts";
 import type { OffsetRange } from "./stored.ts";
@@ -17,6 +18,7 @@ const columns: readonly [title: string, cell: (partition: PartitionAudit) => num
   ["duplicates", ({ duplicates }) => duplicates],
   ["dead letters", ({ deadLetters }) => deadLetters],
   ["erased", ({ erased }) => erased],
+  ["lost", ({ lost }) => lost],
   ["not stored yet", ({ notStored }) => notStored.count],
   ["missing", ({ missing }) => missing.count],
   ["doubled", ({ doubled }) => doubled.count],
@@ -24,7 +26,8 @@ const columns: readonly [title: string, cell: (partition: PartitionAudit) => num
 
 /** Ends with the one line that says it all. */
 export function findingsText(findings: readonly Finding[]): string {
-  return `${[...findings.flatMap(linesOf), closingLine(findings)].join("\n")}\n`;
+  const advice = lossAdvice(findings.map(({ audit }) => audit)) ?? [];
+  return `${[...findings.flatMap(linesOf), advice, closingLine(findings)].flat().join("\n")}\n`;
 }
 
 export function findingsJson(findings: readonly Finding[]): string {
@@ -45,6 +48,7 @@ export function sumsOf(findings: readonly Finding[]): AuditTotals & { differingS
     accounted: 0,
     expired: 0,
     notStored: 0,
+    lost: 0,
     missing: 0,
     doubled: 0,
     beyondEnd: 0,
@@ -59,9 +63,10 @@ export function sumsOf(findings: readonly Finding[]): AuditTotals & { differingS
 }
 
 function closingLine(findings: readonly Finding[]): string {
-  const { accounted, notStored, missing, doubled, duplicateIds, beyondEnd, differingSlots } = sumsOf(findings);
+  const { accounted, notStored, lost, missing, doubled, duplicateIds, beyondEnd, differingSlots } = sumsOf(findings);
   const age = oldestSeconds(findings);
   const more = [
+    lost > 0 ? `, ${lost} given up as lost` : "",
     notStored > 0 ? `, ${notStored} not stored yet${age === undefined ? "" : ` (the oldest since ${age} s)`}` : "",
     duplicateIds > 0 ? `, ${duplicateIds} ids stored twice` : "",
     beyondEnd > 0 ? `, ${beyondEnd} partitions beyond the end of the log` : "",

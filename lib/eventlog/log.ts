@@ -139,4 +139,11 @@ export class AssignmentLostError extends Error {
 /** The wanted offset is no longer, or not yet, on the log: it was trimmed, wiped or refilled. */
 export class OffsetOutOfRangeError extends Error {
   override readonly name = "OffsetOutOfRangeError";
+  /** Records before and after it are on the log: the topic is compacted, or written in transactions. */
+  readonly isHole: boolean;
+
+  constructor(message: string, { isHole = false, ...options }: ErrorOptions & { isHole?: boolean } = {}) {
+    super(message, options);
+    this.isHole = isHole;
+  }
 }

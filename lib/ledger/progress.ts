@@ -9,6 +9,10 @@ const INTERVAL_MS = 10_000;
 const WRITE_MS_MAX = 3000;
 const COLUMNS = ["log_epoch", "log_topic", "log_partition", "next_offset"];
 
+/** First offset not known to be accounted for, as `next`, by partition `p`. Parameters: epoch and topic. */
+export const PROGRESS_OF_LOG = `SELECT log_partition AS p, toString(max(next_offset)) AS next FROM log_progress
+  WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} GROUP BY p`;
+
 export interface ProgressKeeper extends AsyncDisposable {
   note(origin: RowOrigin, next: number): void;
 }

@@ -1,16 +1,11 @@
 // What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
 import { parseUuid } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { windowId } from "./id-window.ts";
+import type { Head } from "./same-log.ts";
 import type { RowTable } from "./stored-topics.ts";
-
-export interface StoredHead {
-  /** Highest offset that is a row or an outcome. */
-  offset: number;
-  /** Append time of the record it was, milliseconds. */
-  appendTimeMs: number;
-}
 
 /** Position of a stored row. */
 export interface StoredPosition {
@@ -20,7 +15,7 @@ export interface StoredPosition {
 }
 
 /** What became of an offset: a row, or the outcome that says why it is none. */
-export type Fate = "row" | "duplicate" | "dead_letter" | "erased";
+export type Fate = "row" | "duplicate" | "dead_letter" | "erased" | "lost";
 
 export interface Fates {
   byOffset: ReadonlyMap<number, Fate>;
@@ -39,9 +34,11 @@ export interface StoredOffsets {
   /** First offset not known to be accounted for; undefined before any progress was kept. */
   progress(): Promise<number | undefined>;
   /** Looks from `from` upwards. */
-  head(from: number): Promise<StoredHead | undefined>;
+  head(from: number): Promise<Head | undefined>;
   /** Of the offsets in [from, to]; one that is not stored is absent. */
   fates(from: number, to: number): Promise<Fates>;
+  /** How many offsets in [from, to) are a row or an outcome. */
+  accounted(from: number, to: number): Promise<number>;
   /** Offsets in [from, to] whose bytes are in dead_letters. */
   deadLetters(from: number, to: number): Promise<Set<number>>;
   /** Records that ClickHouse refused since the last row before offset `before`, as far back as a thousand offsets. */
@@ -55,7 +52,8 @@ export interface StoredOffsets {
 /** Error classes of dead letters that ClickHouse refused begin with it. */
 export const REFUSED_CLASS = "clickhouse_";
 const REFUSED_LOOKBACK = 1000;
-const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
+/** Of ids, in whatever rows: a lookup that takes longer is asked in smaller pieces. */
+const LOOKUP_SECONDS_MAX = 20;
 
 /** Of a cluster: the partition's shard is asked, and for ids, which may be of another partition, every shard. */
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
@@ -101,6 +99,16 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
       }
       return { byOffset, surplus };
     },
+    async accounted(from, to) {
+      const range = `${OF_PARTITION} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64}`;
+      const [row] = await own.query<{ n: string }>(
+        `SELECT uniqExact(o) AS n FROM (
+           SELECT log_offset AS o FROM ${name} WHERE ${range}
+           UNION ALL SELECT log_offset AS o FROM log_outcomes WHERE ${range})`,
+        { params: { ...position, from, to } },
+      );
+      return Number(row?.n ?? 0);
+    },
     async deadLetters(from, to) {
       const rows = await own.query<{ o: string }>(
         `SELECT log_offset AS o FROM dead_letters
@@ -142,7 +150,10 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
       const params = { topic: origin.topic, uuids };
       const rows = await Promise.all(
         shardsOf(warehouse).map((shard) =>
-          shard.query<{ k: string; u: string; e: string; p: number; o: string }>(sql, { params }),
+          shard.query<{ k: string; u: string; e: string; p: number; o: string }>(sql, {
+            params,
+            maxSeconds: LOOKUP_SECONDS_MAX,
+          }),
         ),
       );
       for (const { k, u, e, p, o } of rows.flat()) {

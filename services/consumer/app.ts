@@ -10,10 +10,11 @@ import {
   LogUnavailableError,
 } from "#lib/eventlog/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
+import { currentEpoch } from "#lib/ledger/epochs.ts";
 import { createProgressKeeper } from "#lib/ledger/progress.ts";
+import { appendedAt } from "#lib/ledger/same-log.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { readEpoch } from "#lib/warehouse/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createBreakers } from "./breakers.ts";
 import type { BatchConfig } from "./config.ts";
@@ -73,6 +74,14 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     identity: kind.hasIdentity ? identity : undefined,
     rollup: kind.isRolledUp ? rollup : undefined,
     epoch: () => currentEpoch(log, warehouse, kind.topic),
+    arrivedAt: (partition, offset) => appendedAt(log, kind.topic, partition, offset),
+    onWaiting(assignment, reason) {
+      const { topic, partition } = assignment;
+      if (reason !== undefined && !halted.has(`${topic}/${partition}`)) {
+        logger.warn({ topic, partition, reason }, "partition waits");
+      }
+      setHalted(assignment, reason);
+    },
     onProgress: progress.note,
     onRefused({ topic, partition }, error) {
       setHalted({ topic, partition }, error?.message);
@@ -183,10 +192,4 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
       return stopped;
     },
   };
-}
-
-async function currentEpoch(log: LogReader, warehouse: Warehouse, topic: string): Promise<string> {
-  const epoch = (await log.epoch()) ?? (await readEpoch(warehouse, topic));
-  if (epoch !== undefined) return epoch;
-  throw new PartitionHaltedError(`no epoch is recorded for topic ${topic}: run \`millrace migrate\`, then restart`);
 }

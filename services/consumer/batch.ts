@@ -19,7 +19,13 @@ export interface Batcher {
   gather(from: number, idleMs: number, isStopping: () => boolean): Promise<StoredRecord[]>;
 }
 
-export function createBatcher(assignment: Assignment, bounds: BatchBounds, clock: Clock): Batcher {
+/** `onOldest` is called with the first record of a batch as soon as it is there. */
+export function createBatcher(
+  assignment: Assignment,
+  bounds: BatchBounds,
+  clock: Clock,
+  onOldest: (record: StoredRecord) => void = () => {},
+): Batcher {
   /** Read, but beyond the bounds of the batch before. */
   let surplus: StoredRecord[] = [];
 
@@ -38,7 +44,10 @@ export function createBatcher(assignment: Assignment, bounds: BatchBounds, clock
             surplus = incoming.slice(i);
             return batch;
           }
-          if (batch.length === 0) begun = clock.monotonicMs();
+          if (batch.length === 0) {
+            begun = clock.monotonicMs();
+            onOldest(record);
+          }
           batch.push(record);
           bytes += size;
         }

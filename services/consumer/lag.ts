@@ -6,13 +6,24 @@ import type { ConsumerMetrics } from "./metrics.ts";
 
 /** Disposing ends the measuring and takes the partition's values away, which are another process' to report from now on. */
 export interface LagWatch extends Disposable {
-  /** `next` is the first offset not stored; `waitingSinceMs` when its record was appended, if that is known. */
+  /**
+   * `next` is the first offset not stored; `waitingSinceMs` when its record was appended. Unless that is known, the log is
+   * asked.
+   */
   moved(next: number, waitingSinceMs?: number): void;
 }
 
 const INTERVAL_MS = 2000;
 
-export function watchLag(assignment: Assignment, metrics: ConsumerMetrics, clock: Clock): LagWatch {
+/** When the record at the offset was appended, milliseconds; undefined when the log does not say. */
+export type ArrivedAt = (offset: number) => Promise<number | undefined>;
+
+export function watchLag(
+  assignment: Assignment,
+  metrics: ConsumerMetrics,
+  clock: Clock,
+  arrivedAt: ArrivedAt,
+): LagWatch {
   const labels = { topic: assignment.topic, partition: String(assignment.partition) };
   const stopped = new AbortController();
   const done = AbortSignal.any([stopped.signal, assignment.lost]);
@@ -22,9 +33,16 @@ export function watchLag(assignment: Assignment, metrics: ConsumerMetrics, clock
     if (!position) return;
     const { end } = await assignment.bounds();
     if (done.aborted) return;
-    const { next, waitingSinceMs } = position;
-    metrics.lagRecords.set(labels, Math.max(0, end - next));
-    metrics.lagSeconds.set(labels, waitingSinceMs === undefined ? 0 : (clock.nowMs() - waitingSinceMs) / 1000);
+    const measured = position;
+    const records = Math.max(0, end - measured.next);
+    metrics.lagRecords.set(labels, records);
+    if (records > 0) measured.waitingSinceMs ??= await arrivedAt(measured.next);
+    if (done.aborted || measured !== position) return;
+    const { waitingSinceMs } = measured;
+    if (records === 0) metrics.lagSeconds.set(labels, 0);
+    // Records wait, and nobody knows since when: no value is better than one that says they do not.
+    else if (waitingSinceMs === undefined) metrics.lagSeconds.remove(labels);
+    else metrics.lagSeconds.set(labels, Math.max(0, clock.nowMs() - waitingSinceMs) / 1000);
   }
 
   async function watch(): Promise<void> {

@@ -1,7 +1,6 @@
 // One partition from its assignment to its loss: find out where it stands, finish what was in flight, then batch after
 // batch. docs/design.md, "Exactly once", gives the reason for each step.
-
-import { type Assignment, OffsetOutOfRangeError, type PartitionBounds, type StoredRecord } from "#lib/eventlog/log.ts";
+import { type Assignment, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
 import { processTraced } from "#lib/eventlog/traces.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { createHourKeeper, type HourKeeper } from "#lib/ledger/hours.ts";
@@ -13,6 +12,7 @@ import {
   windowId,
 } from "#lib/ledger/id-window.ts";
 import { createMarkerKeeper, decodeCommit, type Marker } from "#lib/ledger/marker.ts";
+import { COMPACTED_REMEDY, resetFault, resetRemedy, TRIMMED_REMEDY } from "#lib/ledger/same-log.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
@@ -23,9 +23,10 @@ import { createFlusher, type Flusher } from "./flush.ts";
 import { PartitionHaltedError, TableRefusesError } from "./halted.ts";
 import type { Identity } from "./identity/resolver.ts";
 import type { TopicKind } from "./kinds.ts";
-import { type LagWatch, watchLag } from "./lag.ts";
+import { type ArrivedAt, type LagWatch, watchLag } from "./lag.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { askPatiently } from "./patience.ts";
+import { readRange } from "./read-range.ts";
 import type { PartitionSlots, Rollup } from "./rollup/roller.ts";
 
 export interface PartitionDeps {
@@ -42,8 +43,12 @@ export interface PartitionDeps {
   rollup: Rollup | undefined;
   /** Name of the log's kind in traces. */
   messagingSystem: string;
-  /** Epoch of the topic's log. */
-  epoch(): Promise<string>;
+  /** Epoch of the topic's log; undefined while none is recorded. */
+  epoch(): Promise<string | undefined>;
+  /** When a record was appended, as the log tells it to somebody who does not consume. */
+  arrivedAt(partition: number, offset: number): Promise<number | undefined>;
+  /** The partition waits for somebody to act, and says for what; undefined: it goes on. */
+  onWaiting(assignment: Assignment, reason: string | undefined): void;
   /** The next offset to process, each time it moves. */
   onProgress(origin: RowOrigin, next: number): void;
   /** The partition waits for its table to be repaired; undefined: it goes on. */
@@ -53,24 +58,21 @@ export interface PartitionDeps {
 }
 
 const IDLE_MS = 500;
+const EPOCH_PAUSE_MS = 1000;
 const REFUSED_PAUSE_MS_MIN = 1000;
 const REFUSED_PAUSE_MS_MAX = 5000;
 /** What is sent to a table that refused everything, to see whether it was repaired; enough to see that it was not. */
 const REFUSED_RETRY_RECORDS = 32;
-const resetRemedy = ({ newEpochFlag }: TopicKind) =>
-  `if the topic was deleted or recreated, run \`millrace migrate ${newEpochFlag}\` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it`;
-
 /** Resolves when the process stops; rejects with PartitionHaltedError, or with what `assignment.lost` brings. */
 export async function consumePartition(assignment: Assignment, deps: PartitionDeps): Promise<void> {
-  using lag = watchLag(assignment, deps.metrics, deps.clock);
+  const arrivedAt: ArrivedAt = (offset) => deps.arrivedAt(assignment.partition, offset);
+  using lag = watchLag(assignment, deps.metrics, deps.clock, arrivedAt);
   // How far it is behind can be told without ClickHouse, and matters most while it is away.
   const commit = await assignment.committed();
-  if (commit) lag.moved(commit.offset);
-  const origin: RowOrigin = {
-    epoch: await askPatiently(() => deps.epoch(), patienceOf(assignment, deps)),
-    topic: assignment.topic,
-    partition: assignment.partition,
-  };
+  lag.moved(commit?.offset ?? (await assignment.bounds()).start);
+  const epoch = await awaitEpoch(assignment, deps);
+  if (epoch === undefined) return;
+  const origin: RowOrigin = { epoch, topic: assignment.topic, partition: assignment.partition };
   const logger = deps.logger.child({ topic: origin.topic, partition: origin.partition });
   const { kind } = deps;
   const stored = createStoredOffsets(deps.warehouse, origin, kind.table);
@@ -98,8 +100,33 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     await runBatches(partition, next);
   } catch (error) {
     if (!(error instanceof OffsetOutOfRangeError)) throw error;
-    const message = `${origin.topic}/${origin.partition}: ${error.message}; ${resetRemedy(kind)}`;
+    const message = `${origin.topic}/${origin.partition}: ${error.message}; ${await remedyOf(error, assignment, kind)}`;
     throw new PartitionHaltedError(message, { cause: error });
+  }
+}
+
+/** By what has happened to the log. */
+async function remedyOf(error: OffsetOutOfRangeError, assignment: Assignment, kind: TopicKind): Promise<string> {
+  if (error.isHole) return COMPACTED_REMEDY;
+  const commit = await assignment.committed();
+  const { start } = await assignment.bounds();
+  return commit !== undefined && commit.offset < start ? TRIMMED_REMEDY : resetRemedy(kind);
+}
+
+/**
+ * Nothing can have been stored without an epoch, so to wait for one is safe: `millrace migrate` may be under way. Undefined
+ * when the process is to stop meanwhile.
+ */
+async function awaitEpoch(assignment: Assignment, deps: PartitionDeps): Promise<string | undefined> {
+  const ended = AbortSignal.any([assignment.lost, deps.stopping]);
+  for (let isWaiting = false; ; isWaiting = true) {
+    const epoch = await askPatiently(() => deps.epoch(), patienceOf(assignment, deps));
+    if (epoch !== undefined) {
+      if (isWaiting) deps.onWaiting(assignment, undefined);
+      return epoch;
+    }
+    deps.onWaiting(assignment, `no epoch is recorded for topic ${assignment.topic}: run \`millrace migrate\``);
+    if (!(await sleepUnless(ended, EPOCH_PAUSE_MS))) return undefined;
   }
 }
 
@@ -124,20 +151,38 @@ async function recover(partition: Partition): Promise<number> {
   const progress = await askPatiently(() => stored.progress(), patience);
   // From the last accounted offset, not from the next: it is the one that tells whether this is still the same log.
   const head = await askPatiently(() => stored.head(Math.max(0, (progress ?? 0) - 1)), patience);
-  await refuseReset(partition, bounds, head);
+  const where = `${origin.topic}/${origin.partition}`;
+  const fault = await resetFault(head, bounds, async (offset) => {
+    const [record] = await readRange(assignment, { from: offset, to: offset });
+    return record?.appendTimeMs;
+  });
+  if (fault) throw new PartitionHaltedError(`${where}: ${fault}; ${resetRemedy(deps.kind)}`);
 
   const commit = await assignment.committed();
   const state = commit && decodeCommit(commit);
   const own = state?.epoch === origin.epoch ? state : undefined;
   // Without a commit of this epoch (expired, or never made): from the first offset not known to be accounted for.
   let next = own && commit ? commit.offset : (progress ?? bounds.start);
-  const marker = own?.marker;
+  let marker = own?.marker;
   const end = marker ? marker.to + 1 : next;
-  if (next < bounds.start || end > bounds.end) {
+  if (end > bounds.end) {
     throw new PartitionHaltedError(
-      `${origin.topic}/${origin.partition}: offset ${next} is next${marker ? `, ${marker.to} was in flight` : ""}, but ` +
-        `the log has ${bounds.start} to ${bounds.end}; ${resetRemedy(deps.kind)}`,
+      `${where}: offset ${next} is next${marker ? `, ${marker.to} was in flight` : ""}, but the log has ${bounds.start} ` +
+        `to ${bounds.end}; ${resetRemedy(deps.kind)}`,
     );
+  }
+  if (next < bounds.start) {
+    const missing = bounds.start - next - (await askPatiently(() => stored.accounted(next, bounds.start), patience));
+    if (missing > 0) {
+      throw new PartitionHaltedError(
+        `${where}: offset ${next} is next, but the log begins at ${bounds.start}: ${missing} records were removed before ` +
+          `they were stored; ${TRIMMED_REMEDY}`,
+      );
+    }
+    // Somebody has given them up, or they are stored.
+    logger.warn({ from: next, to: bounds.start - 1 }, "going on behind records that the log no longer has");
+    next = bounds.start;
+    marker = marker && marker.to >= next ? { from: next, to: marker.to } : undefined;
   }
   lag.moved(next);
   await rebuildWindow(partition, next, bounds.end, head?.appendTimeMs);
@@ -161,29 +206,6 @@ async function recover(partition: Partition): Promise<number> {
   }
   logger.info({ next, end: bounds.end }, "partition assigned");
   return next;
-}
-
-/** A log that was wiped begins at 0 again: its records would be swallowed by the old records' tokens. */
-async function refuseReset(
-  { assignment, deps, origin }: Partition,
-  bounds: PartitionBounds,
-  head: { offset: number; appendTimeMs: number } | undefined,
-): Promise<void> {
-  if (!head) return;
-  const where = `${origin.topic}/${origin.partition}`;
-  if (bounds.end <= head.offset) {
-    throw new PartitionHaltedError(
-      `${where}: the log ends at offset ${bounds.end}, but offset ${head.offset} of this epoch is stored: the log was reset; ${resetRemedy(deps.kind)}`,
-    );
-  }
-  if (head.offset < bounds.start) return;
-  const [record] = await readRange(assignment, { from: head.offset, to: head.offset });
-  if (record?.appendTimeMs !== head.appendTimeMs) {
-    throw new PartitionHaltedError(
-      `${where}: the record at offset ${head.offset} is not the one stored from there (append times ${record?.appendTimeMs} and ` +
-        `${head.appendTimeMs}): the log was reset and refilled; ${resetRemedy(deps.kind)}`,
-    );
-  }
 }
 
 /** The window is as old as the next record allows: the same rows are in it that were when it was first decided. */
@@ -237,7 +259,9 @@ async function store(
 
 async function runBatches(partition: Partition, start: number): Promise<void> {
   const { assignment, deps, origin, logger, flusher, slots, lag } = partition;
-  const batcher = createBatcher(assignment, deps.batch, deps.clock);
+  const batcher = createBatcher(assignment, deps.batch, deps.clock, (oldest) =>
+    lag.moved(oldest.offset, oldest.appendTimeMs),
+  );
   const isStopping = () => deps.stopping.aborted || assignment.lost.aborted;
   let next = start;
   while (!isStopping()) {
@@ -247,7 +271,6 @@ async function runBatches(partition: Partition, start: number): Promise<void> {
       slots?.idle();
       continue;
     }
-    lag.moved(next, oldest.appendTimeMs);
     const flush = () => store(partition, records, flusher.flush);
     const source = { system: deps.messagingSystem, topic: origin.topic, partition: origin.partition };
     if (!(await processTraced({ ...source, group: deps.kind.group }, records, flush))) return;
@@ -260,29 +283,6 @@ async function runBatches(partition: Partition, start: number): Promise<void> {
     logger.debug({ from: oldest.offset, to: next - 1, records: records.length, ageSeconds }, "batch stored");
   }
 }
-
-/** All records of the range, or as many of them as `bytesMax` takes; at least one. */
-async function readRange(
-  assignment: Assignment,
-  range: Marker,
-  bytesMax = Number.POSITIVE_INFINITY,
-): Promise<StoredRecord[]> {
-  const records: StoredRecord[] = [];
-  let bytes = 0;
-  while (records.length <= range.to - range.from && (bytes < bytesMax || records.length === 0)) {
-    const read = await assignment.read({
-      from: range.from + records.length,
-      maxRecords: range.to - range.from + 1 - records.length,
-      maxBytes: READ_BYTES,
-      maxWaitMs: IDLE_MS,
-    });
-    for (const record of read) bytes += record.value.length;
-    records.push(...read);
-  }
-  return records;
-}
-
-const READ_BYTES = 4 * 1024 * 1024;
 
 function patienceOf({ lost }: Assignment, { logger }: PartitionDeps) {
   return { signal: lost, logger };

@@ -9,7 +9,7 @@ import type { Logger } from "#lib/process/log.ts";
 import { createMetricsRegistry } from "#lib/process/metrics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
-import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+import { prepareStores } from "#lib/ledger/prepare-stores.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startClickHouse } from "../clickhouse/app.ts";

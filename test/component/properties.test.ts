@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { createLogger } from "#lib/process/log.ts";
-import { prepareStores } from "#lib/warehouse/prepare-stores.ts";
+import { prepareStores } from "#lib/ledger/prepare-stores.ts";
 import {
   applyPromoted,
   columnNameOf,

@@ -345,7 +345,7 @@ describe("a lost row", () => {
     }
   });
 
-  it("that the log let go before it was stored is missing", async () => {
+  it("that the log let go before it was stored is missing, until a person gives up just that many", async () => {
     await using system = await startSystem(hundred);
     await system.remove("events_raw", "log_offset >= 40");
     await commit(system.log, 40);
@@ -354,6 +354,15 @@ describe("a lost row", () => {
     expect(code).toBe(1);
     expect(out).toContain("missing: partition 0, offsets 40 to 69\n");
     expect(out).toContain("30 missing, 0 doubled, 30 not stored yet");
+    expect(out).toContain("To give them up: millrace verify --accept-lost 30\n");
+    const other = await system.verify("--accept-lost", "29");
+    expect(other).toMatchObject({ code: 2, err: expect.stringContaining("30 offsets are missing") });
+    const given = await system.verify("--accept-lost", "30");
+    expect(given).toMatchObject({
+      code: 3,
+      out: expect.stringMatching(/ 0 missing, 0 doubled, 30 given up as lost, 30 not/),
+    });
+    expect(await system.verify("--allow-lag")).toMatchObject({ code: 0 });
   });
 });
 

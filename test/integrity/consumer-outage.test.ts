@@ -125,6 +125,26 @@ it("a partition assigned during an outage begins when ClickHouse is back", async
   expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 10 }));
 });
 
+it("a partition that never stored anything says how much waits, and nothing about since when if the log does not tell", async () => {
+  await using stage = await createStage(warehouse, { epoch: "first-lag" });
+  await stage.append(...Array.from({ length: 4 }, () => eventRecord()));
+  let isAway = true;
+  const consumer = stage.start({
+    log: (inner) => ({ ...inner, tail: async (...args) => (isAway ? [] : inner.tail(...args)) }),
+    warehouse: (inner) => ({
+      ...inner,
+      async query(sql, options) {
+        if (isAway) throw new WarehouseError("ClickHouse query failed (ECONNREFUSED)", "transient");
+        return inner.query(sql, options);
+      },
+    }),
+  });
+  await until(async () => (await stage.metric(consumer, "millrace_lag_records")) === 4, "the lag is known");
+  expect(await stage.metric(consumer, "millrace_lag_seconds")).toBeUndefined();
+  isAway = false;
+  await stage.drained();
+});
+
 it("a partition assigned during an outage says how far behind it is all the same", async () => {
   await using stage = await createStage(warehouse, { epoch: "assigned-lag" });
   await stage.append(...Array.from({ length: 3 }, () => eventRecord()));
@@ -143,6 +163,8 @@ it("a partition assigned during an outage says how far behind it is all the same
     }),
   });
   await until(async () => (await stage.metric(second, "millrace_lag_records")) === 5, "the lag is known");
+  // Since when the oldest of them waits is on the log, which is not away.
+  await until(async () => ((await stage.metric(second, "millrace_lag_seconds")) ?? 0) > 0.5, "since when is known");
   isAway = false;
   await stage.drained();
   expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 8 }));

@@ -1,8 +1,12 @@
 // Logs that are not what they were: wiped, refilled, trimmed, without commits. Old tokens must never swallow new events,
 // and what cannot be known must stop the partition with a remedy.
+
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { acceptLost, lostCount } from "../../commands/verify/accept.ts";
+import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import {
@@ -252,8 +256,37 @@ it("a halted partition that goes to another consumer leaves the first one ready"
   expect(await stage.metric(consumer, "millrace_partition_halted")).toBe(0);
 });
 
-it("a topic without an epoch halts and says what to run", async () => {
-  await using stage = await createStage(warehouse, { epoch: "none" });
-  const consumer = stage.start({ log: (inner) => ({ ...inner, epoch: async () => undefined }) });
+it("a topic without an epoch waits for one, says what to run, and goes on by itself", async () => {
+  await using stage = await createStage(warehouse, { epoch: "late" });
+  await stage.append(eventRecord());
+  let epoch: string | undefined;
+  const consumer = stage.start({ log: (inner) => ({ ...inner, epoch: async () => epoch }) });
   expect(await haltOf(consumer)).toMatch(/no epoch is recorded .*millrace migrate/);
+  expect(await stage.metric(consumer, "millrace_partition_halted")).toBe(1);
+  epoch = "late";
+  await stage.drained();
+  expect(await haltedNow(consumer)).toBeUndefined();
+  expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 1 }));
+});
+
+it("records removed before they were stored halt the partition; given up, it goes on under its epoch", async () => {
+  await using stage = await storedStage("trimmed", 20);
+  await stage.append(...Array.from({ length: 10 }, () => eventRecord()));
+  await stage.log.trim(EVENTS_TOPIC, 0, 25);
+  const first = stage.start();
+  expect(await haltOf(first)).toMatch(/offset 20 is next, .* begins at 25: 5 records .*--accept-lost/);
+  await first[Symbol.asyncDispose]();
+
+  const deps = { log: { ...stage.log, epoch: async () => stage.epoch }, warehouse, kind: STORED_EVENTS };
+  const { audit } = await verifyTopic(deps, true);
+  expect(audit.partitions).toMatchObject([{ missing: { count: 5, ranges: [{ from: 20, to: 24 }] } }]);
+  expect(lostCount([audit])).toBe(5);
+  await acceptLost(warehouse, audit, Date.now());
+
+  const second = stage.start();
+  await stage.drained();
+  expect(await haltedNow(second)).toBeUndefined();
+  const after = await verifyTopic(deps, false);
+  expect(isSound(after)).toBe(true);
+  expect(after.audit.partitions).toMatchObject([{ to: 30, rows: 25, lost: 5, notStored: { count: 0 } }]);
 });

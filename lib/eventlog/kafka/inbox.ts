@@ -66,7 +66,7 @@ export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
     if (offset > inbox.next) {
       if (inbox.records.length > 0) break; // Hand out what is consecutive; the next fetch begins at the gap.
       const why = `the record after it is ${offset}; compacted or transactional topics cannot be consumed`;
-      inbox.waiter?.reject(outOfRangeError(inbox, inbox.next, why));
+      inbox.waiter?.reject(outOfRangeError(inbox, inbox.next, why, true));
       stopFetchingAhead(inbox);
       break;
     }
@@ -152,6 +152,7 @@ export async function arrival(inbox: Inbox, maxWaitMs: number, kick: () => void,
   }
 }
 
-export function outOfRangeError(inbox: Inbox, offset: number, why: string): OffsetOutOfRangeError {
-  return new OffsetOutOfRangeError(`offset ${offset} of ${inbox.topic}[${inbox.partition}] is not on the log: ${why}`);
+export function outOfRangeError(inbox: Inbox, offset: number, why: string, isHole = false): OffsetOutOfRangeError {
+  const where = `${inbox.topic}[${inbox.partition}]`;
+  return new OffsetOutOfRangeError(`offset ${offset} of ${where} is not on the log: ${why}`, { isHole });
 }

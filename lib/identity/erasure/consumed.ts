@@ -4,6 +4,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { LogReader } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP } from "#lib/events/topics.ts";
 import type { Erasure } from "#lib/identity/erasures.ts";
+import { decodeCommit } from "#lib/ledger/marker.ts";
+import { PROGRESS_OF_LOG } from "#lib/ledger/progress.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 export interface Behind {
@@ -52,29 +54,16 @@ export async function consumed(erasure: Erasure, options: WaitOptions): Promise<
 
 async function behindOf({ epoch, topic, ends }: Erasure, { log, warehouse }: WaitOptions): Promise<Behind[]> {
   const commits = await log.committed(topic, CONSUMER_GROUP);
-  const noted = await warehouse.query<{ p: number; next: string }>(
-    `SELECT log_partition AS p, max(next_offset) AS next FROM log_progress
-     WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} GROUP BY p`,
-    { params: { epoch, topic } },
-  );
+  const noted = await warehouse.query<{ p: number; next: string }>(PROGRESS_OF_LOG, { params: { epoch, topic } });
   const progress = new Map(noted.map(({ p, next }) => [Number(p), Number(next)]));
   const behind: Behind[] = [];
   for (const [partition, end] of ends) {
     const commit = commits.get(partition);
     // A commit of an older incarnation of the log says nothing, and a group's commits may have expired.
-    const next = commit && isOf(epoch, commit.metadata) ? commit.offset : (progress.get(partition) ?? 0);
+    const next = commit && decodeCommit(commit)?.epoch === epoch ? commit.offset : (progress.get(partition) ?? 0);
     if (next < end) behind.push({ partition, next, end });
   }
   return behind;
-}
-
-function isOf(epoch: string, metadata: string): boolean {
-  try {
-    return (JSON.parse(metadata) as { epoch?: unknown } | null)?.epoch === epoch;
-  } catch {
-    // Committed by other tools, which leave the metadata empty or write their own.
-    return false;
-  }
 }
 
 function standsStill(behind: readonly Behind[], left: number, patienceMs: number): ConsumerBehindError {

@@ -2,7 +2,7 @@
 // moment: each looks for what is left to do.
 import { randomUUID } from "node:crypto";
 import { createErasures, type Erasure, type Erasures } from "#lib/identity/erasures.ts";
-import { readEpoch } from "#lib/warehouse/epochs.ts";
+import { currentEpoch } from "#lib/ledger/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Certificate, certify, isClean } from "./certificate.ts";
 import { consumed, type WaitOptions } from "./consumed.ts";
@@ -29,7 +29,7 @@ export class NoEpochError extends Error {
 /** Writes the tombstone: everything that is on the log now is erased, and nothing that comes later. */
 export async function beginErasure(deps: EraseDeps, ownId: string): Promise<Erasure> {
   const { log, warehouse, topic } = deps;
-  const epoch = await currentEpoch(deps);
+  const epoch = await currentEpoch(log, warehouse, topic);
   if (epoch === undefined) {
     throw new NoEpochError(
       `ClickHouse database ${warehouse.database} has no epoch of topic ${topic}: run millrace migrate, or name the right CLICKHOUSE_DATABASE`,
@@ -59,7 +59,7 @@ export async function finishErasure(deps: EraseDeps, begun: Erasure): Promise<Ce
   await erasePerson(warehouse, erasure);
   await onStep("wait");
   // Of a log that was replaced since, nothing can come any more.
-  if ((await currentEpoch(deps)) === erasure.epoch) await consumed(erasure, deps);
+  if ((await currentEpoch(log, warehouse, deps.topic)) === erasure.epoch) await consumed(erasure, deps);
   // What came meanwhile may have joined the person to other ids, whose history is the person's then.
   erasure = await withPerson(warehouse, erasures, erasure);
   await onStep("erase again");
@@ -77,10 +77,6 @@ export async function finishErasure(deps: EraseDeps, begun: Erasure): Promise<Ce
   erasure = { ...erasure, finishedAtMs: deps.nowMs() };
   await erasures.save(erasure);
   return { ...certificate, erasure };
-}
-
-async function currentEpoch({ log, warehouse, topic }: EraseDeps): Promise<string | undefined> {
-  return (await log.epoch()) ?? (await readEpoch(warehouse, topic));
 }
 
 async function erasePerson(warehouse: Warehouse, erasure: Erasure): Promise<void> {

@@ -11,3 +11,7 @@ CREATE TABLE IF NOT EXISTS {{DATABASE}}.log_hours
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (log_epoch, log_topic, log_partition, hour);
+
+-- Several migrations at once may each record an epoch of one topic: those of one generation are of the same moment, and
+-- the first of them counts. Generation 0 is from before there were generations: of those the last counts.
+ALTER TABLE {{DATABASE}}.log_epochs ADD COLUMN IF NOT EXISTS generation UInt32 DEFAULT 0;

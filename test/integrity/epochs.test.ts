@@ -1,0 +1,87 @@
+// Which epoch of a topic counts, when several migrations run at once, and when somebody asks for a new one.
+import { pino } from "pino";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { prepareStores, SameLogError } from "#lib/ledger/prepare-stores.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { createStage, eventRecord } from "../kit/consumer.ts";
+import { createScriptedLog, type ScriptedLog } from "../kit/scripted-log.ts";
+
+let clickhouse: TestClickHouse;
+beforeAll(async () => {
+  clickhouse = await startTestClickHouse();
+});
+afterAll(() => clickhouse[Symbol.asyncDispose]());
+
+const logger = pino({ level: "silent" });
+
+function prepare(log: ScriptedLog, warehouse: Warehouse, newEpochs: string[] = []): Promise<void> {
+  const [clickhouseUser, clickhousePassword] = ["default", ""];
+  const account = { clickhouseUrl: clickhouse.url, clickhouseUser, clickhousePassword };
+  const config = { ...account, clickhouseDatabase: warehouse.database, kafkaPartitions: 1 };
+  return prepareStores({ config, log, warehouse, logger, newEpochs });
+}
+
+describe("four migrations at once", () => {
+  it("agree on one epoch a topic, which is the one that counts from the first moment on", async () => {
+    await clickhouse.migrate("together");
+    const warehouse = clickhouse.warehouse("together");
+    const log = createScriptedLog({ partitions: 1 });
+    const seen = new Map<string, Set<string>>([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => [topic, new Set()]));
+    let isDone = false;
+    const looking = (async () => {
+      for (let isLast = false; !isLast; ) {
+        isLast = isDone;
+        for (const [topic, epochs] of seen) {
+          const epoch = await currentEpoch(log, warehouse, topic);
+          if (epoch !== undefined) epochs.add(epoch);
+        }
+      }
+    })();
+    await Promise.all(Array.from({ length: 4 }, () => prepare(log, warehouse)));
+    isDone = true;
+    await looking;
+    for (const [topic, epochs] of seen) expect([topic, epochs.size]).toEqual([topic, 1]);
+    const before = await currentEpoch(log, warehouse, EVENTS_TOPIC);
+    await prepare(log, warehouse);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe(before);
+  });
+
+  it("that ask for a new epoch begin one", async () => {
+    await clickhouse.migrate("again");
+    const warehouse = clickhouse.warehouse("again");
+    const log = createScriptedLog({ partitions: 1 });
+    await prepare(log, warehouse);
+    const before = await currentEpoch(log, warehouse, EVENTS_TOPIC);
+    await Promise.all(Array.from({ length: 4 }, () => prepare(log, warehouse, [EVENTS_TOPIC])));
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).not.toBe(before);
+    const [row] = await warehouse.query<{ g: number }>(
+      "SELECT max(generation) AS g FROM log_epochs WHERE log_topic = {topic:String}",
+      { params: { topic: EVENTS_TOPIC } },
+    );
+    expect(Number(row?.g)).toBe(2);
+  });
+});
+
+describe("a new epoch", () => {
+  it("is refused while the log holds what is stored, and begun when it was made again", async () => {
+    await clickhouse.migrate("held");
+    const warehouse = clickhouse.warehouse("held");
+    const log = createScriptedLog({ partitions: 1 });
+    await prepare(log, warehouse);
+    const epoch = (await currentEpoch(log, warehouse, EVENTS_TOPIC)) as string;
+    await using stage = await createStage(warehouse, { epoch });
+    await stage.append(eventRecord(), eventRecord());
+    const consumer = stage.start();
+    await stage.drained();
+    await consumer[Symbol.asyncDispose]();
+    await expect(prepare(stage.log, warehouse, [EVENTS_TOPIC])).rejects.toThrow(SameLogError);
+    await expect(prepare(stage.log, warehouse, [EVENTS_TOPIC])).rejects.toThrow(/offset 1\b.*--accept-lost/);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe(epoch);
+    stage.log.wipe(EVENTS_TOPIC, true);
+    await prepare(stage.log, warehouse, [EVENTS_TOPIC]);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).not.toBe(epoch);
+  });
+});
