@@ -6,8 +6,9 @@ import { join } from "node:path";
 import type { BaseLogger } from "#lib/process/log.ts";
 import { type ClickHouseOptions, createClickHouseWarehouse } from "./clickhouse.ts";
 import type { ClusterOptions } from "./cluster/cluster.ts";
+import { clusterDialect } from "./cluster/ddl.ts";
 import { shardCountFault, shardOrderFault } from "./cluster/shards.ts";
-import { type DdlMode, renderDatabases, renderStatement } from "./ddl.ts";
+import { CLOUD, type Dialect, SINGLE_SERVER } from "./ddl.ts";
 import { splitStatements } from "./sql.ts";
 import { shardsOf, type Warehouse } from "./warehouse.ts";
 
@@ -60,14 +61,14 @@ export async function migrate(options: MigrateOptions): Promise<{ applied: strin
   const own = createClickHouseWarehouse({ ...options.connection, cluster, database });
   try {
     const limits = { signal, maxSeconds: STATEMENT_SECONDS_MAX };
-    const mode = await ddlModeOf(warehouse, signal);
+    const dialect = await dialectOf(warehouse, signal);
     const run = async (statement: string) => {
-      for (const { sql, run: where } of renderStatement(statement, database, mode)) {
+      for (const { sql, run: where } of dialect.render(statement, database)) {
         for (const target of where === "once" ? [warehouse] : shardsOf(own)) await target.command(sql, limits);
       }
     };
     refuse(await shardCountFault(warehouse, signal));
-    for (const sql of renderDatabases(database, mode)) await warehouse.command(sql, limits);
+    for (const sql of dialect.databases(database)) await warehouse.command(sql, limits);
     await run(SCHEMA_MIGRATIONS.replaceAll("{{DATABASE}}", database));
     const known = await readApplied(warehouse, database, signal);
     assertUnchanged(migrations, known);
@@ -93,12 +94,12 @@ function refuse(fault: string | undefined): void {
   if (fault !== undefined) throw new MigrationError(fault);
 }
 
-async function ddlModeOf(warehouse: Warehouse, signal: AbortSignal | undefined): Promise<DdlMode> {
-  if (warehouse.cluster) return { kind: "cluster", cluster: warehouse.cluster.name };
+async function dialectOf(warehouse: Warehouse, signal: AbortSignal | undefined): Promise<Dialect> {
+  if (warehouse.cluster) return clusterDialect(warehouse.cluster.name);
   // Only ClickHouse Cloud has this engine, and it takes it for every MergeTree.
   const sql = "SELECT count() AS n FROM system.table_engines WHERE name = 'SharedMergeTree'";
   const [row] = await warehouse.query<{ n: string }>(sql, { signal });
-  return { kind: Number(row?.n ?? 0) > 0 ? "cloud" : "single" };
+  return Number(row?.n ?? 0) > 0 ? CLOUD : SINGLE_SERVER;
 }
 
 /** By filename, as schema_migrations has them once they are applied. Rejects with MigrationError for odd names. */

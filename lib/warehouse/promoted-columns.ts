@@ -2,7 +2,8 @@
 // it so: killed half-way, run twice or by two people at once, the next run completes it. It is no migration, because
 // which properties are promoted belongs to a database and not to a version of this program.
 // In a cluster the column is one of the shards' tables and of the Distributed table over them.
-import { type DdlMode, renderStatement } from "./ddl.ts";
+import { clusterDialect } from "./cluster/ddl.ts";
+import { SINGLE_SERVER } from "./ddl.ts";
 import { PROMOTED_PREFIX, promotedColumnsIn, withPromotedColumns } from "./promoted-view.ts";
 import { quoteIdentifier, quoteText } from "./sql.ts";
 import { shardsOf, type Warehouse } from "./warehouse.ts";
@@ -204,8 +205,8 @@ function clashError(column: string, key: string): PromotionError {
 /** Makes what the statement defines; it names its table with the database. In a cluster, on every node. */
 async function define(warehouse: Warehouse, statement: string): Promise<void> {
   const { cluster, database } = warehouse;
-  const mode: DdlMode = cluster ? { kind: "cluster", cluster: cluster.name } : { kind: "single" };
-  for (const { sql } of renderStatement(statement, database, mode)) {
+  const dialect = cluster ? clusterDialect(cluster.name) : SINGLE_SERVER;
+  for (const { sql } of dialect.render(statement, database)) {
     await warehouse.command(sql, { maxSeconds: STATEMENT_SECONDS_MAX });
   }
 }

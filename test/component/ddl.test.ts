@@ -3,8 +3,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { clusterDialect } from "#lib/warehouse/cluster/ddl.ts";
 import { placementOf } from "#lib/warehouse/cluster/placement.ts";
-import { type DdlMode, renderDatabases, renderStatement } from "#lib/warehouse/ddl.ts";
+import { CLOUD, type Dialect, SINGLE_SERVER } from "#lib/warehouse/ddl.ts";
 import { SCHEMA_MIGRATIONS } from "#lib/warehouse/migrate.ts";
 import { splitStatements } from "#lib/warehouse/sql.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -16,17 +17,20 @@ const files = readdirSync(DIRECTORY)
   .map((name) => ({ name, text: readFileSync(join(DIRECTORY, name), "utf8") }));
 const inDatabase = (sql: string) => sql.replaceAll("{{DATABASE}}", "millrace");
 const statements = [SCHEMA_MIGRATIONS, ...files.flatMap(({ text }) => splitStatements(text))].map(inDatabase);
-const SINGLE: DdlMode = { kind: "single" };
-const CLUSTER: DdlMode = { kind: "cluster", cluster: "events" };
-const MODES: DdlMode[] = [SINGLE, CLUSTER, { kind: "cloud" }];
+const CLUSTER = clusterDialect("events");
+const MODES: { kind: string; dialect: Dialect }[] = [
+  { kind: "single", dialect: SINGLE_SERVER },
+  { kind: "cluster", dialect: CLUSTER },
+  { kind: "cloud", dialect: CLOUD },
+];
 
-function rendered(mode: DdlMode): { sql: string; run: string }[] {
+function rendered(dialect: Dialect): { sql: string; run: string }[] {
   return [
-    ...renderDatabases("millrace", mode).map((sql) => ({ sql, run: "once" })),
-    ...statements.flatMap((statement) => renderStatement(statement, "millrace", mode)),
+    ...dialect.databases("millrace").map((sql) => ({ sql, run: "once" })),
+    ...statements.flatMap((statement) => dialect.render(statement, "millrace")),
   ];
 }
-const inCluster = (statement: string) => renderStatement(statement, "millrace", CLUSTER).map(({ sql }) => sql);
+const inCluster = (statement: string) => CLUSTER.render(statement, "millrace").map(({ sql }) => sql);
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
@@ -43,14 +47,14 @@ async function formatted(sql: string): Promise<string> {
   return row?.text ?? "";
 }
 
-describe.each(MODES)("DDL of mode $kind", (mode) => {
+describe.each(MODES)("DDL of mode $kind", ({ kind, dialect }) => {
   it("is what was reviewed", async () => {
-    const text = rendered(mode).map(({ sql, run }) => `-- ${run}\n${sql};\n`);
-    await expect(text.join("\n")).toMatchFileSnapshot(`../golden/ddl-${mode.kind}.sql`);
+    const text = rendered(dialect).map(({ sql, run }) => `-- ${run}\n${sql};\n`);
+    await expect(text.join("\n")).toMatchFileSnapshot(`../golden/ddl-${kind}.sql`);
   });
 
   it("is read by the engine, statement by statement", async () => {
-    for (const { sql } of rendered(mode)) expect(await formatted(sql), sql).not.toBe("");
+    for (const { sql } of rendered(dialect)) expect(await formatted(sql), sql).not.toBe("");
   });
 });
 
@@ -62,7 +66,7 @@ it("for one server every file is sent as it is, but for the database's name", ()
   for (const { name, text } of files) {
     let rest = inDatabase(text);
     for (const statement of splitStatements(inDatabase(text))) {
-      const [only, ...more] = renderStatement(statement, "millrace", SINGLE);
+      const [only, ...more] = SINGLE_SERVER.render(statement, "millrace");
       expect([only, more], name).toEqual([{ sql: statement, run: "once" }, []]);
       const at = rest.indexOf(only?.sql ?? "");
       expect(rest.slice(0, at).trim(), name).toMatch(/^;?$/);
