@@ -2,12 +2,15 @@
 // those that an erasure reaches.
 
 import type { StoredRecord } from "#lib/eventlog/log.ts";
+import { parseUuid } from "#lib/events/ids.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
 import { createErasures, type Erasure, ownerOf } from "#lib/identity/erasures.ts";
 import type { IdentityFacts } from "#lib/identity/facts.ts";
+import { windowId } from "#lib/ledger/id-window.ts";
 import { deadLetterRow, outcomeRow } from "#lib/ledger/outcome-rows.ts";
+import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { RowTable } from "#lib/ledger/stored-topics.ts";
-import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
+import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createReader, type Reader, type Reading } from "./reading.ts";
 import type { LogIdentity } from "./stored.ts";
 
@@ -45,6 +48,7 @@ export function createClassifier(
 ): Classifier {
   const read = createReader(origin);
   const { partition } = origin;
+  const stored = createStoredOffsets(warehouse, origin, table);
 
   const outcome = (record: StoredRecord, kind: FateKind, detail: string): Fate => ({
     ...{ offset: record.offset, appendTimeMs: record.appendTimeMs },
@@ -62,10 +66,9 @@ export function createClassifier(
       const erasures = await createErasures(warehouse).beyond(origin, records[0]?.offset ?? 0);
       const readings = records.map((record) => readOrFault(read, record));
       const ids = readings.map((reading) => (reading instanceof PoisonRecordError ? undefined : reading.id));
-      const known = await positionsOf(
-        warehouse,
+      const known = await placesOf(
+        stored,
         origin,
-        table,
         ids.filter((id) => id !== undefined),
       );
       return records.map((record, index) => {
@@ -77,7 +80,7 @@ export function createClassifier(
         }
         const { id, apiKey, facts } = reading;
         if (id !== undefined) {
-          const key = `${id} ${apiKey}`;
+          const key = windowId(parseUuid(id) as Uint8Array, apiKey);
           const here = `${partition}:${record.offset}`;
           const first = known.get(key)?.find((place) => place !== here);
           if (first !== undefined) return outcome(record, "duplicate", first);
@@ -111,30 +114,25 @@ function readOrFault(read: Reader, record: StoredRecord): Reading | PoisonRecord
   }
 }
 
-/** Places of the rows with these ids, on whichever shard, by `id apiKey`: partition:offset, after the epoch when it is another one. */
-async function positionsOf(
-  warehouse: Warehouse,
-  { epoch, topic }: LogIdentity,
-  { name, apiKey }: RowTable,
-  ids: readonly string[],
-) {
-  const sql = `SELECT concat(toString(uuid), ' ', ${apiKey}) AS key, log_epoch AS e, log_partition AS p, toString(log_offset) AS o
-     FROM ${name} WHERE log_topic = {topic:String} AND uuid IN {ids:Array(UUID)}`;
-  const found: { key: string; e: string; p: number; o: string }[] = [];
-  for (let at = 0; at < ids.length; at += idsPerQuery) {
-    const params = { topic, ids: ids.slice(at, at + idsPerQuery) };
-    for (const shard of shardsOf(warehouse))
-      found.push(...(await shard.query<(typeof found)[number]>(sql, { params })));
-  }
-  const rank = (each: string) => (each === epoch ? "" : each);
-  // Epochs are compared as ClickHouse does, by their bytes: none has a letter beyond ASCII.
-  found.sort((a, b) =>
-    rank(a.e) < rank(b.e) ? -1 : rank(a.e) > rank(b.e) ? 1 : a.p - b.p || Number(a.o) - Number(b.o),
-  );
+/** Places of the rows with these ids, on whichever shard, by windowId: those of this epoch first, from the start on. */
+async function placesOf(stored: StoredOffsets, { epoch }: LogIdentity, ids: readonly string[]) {
   const places = new Map<string, string[]>();
-  for (const { key, e, p, o } of found) {
-    const place = `${e === epoch ? "" : `${e}:`}${p}:${o}`;
-    places.set(key, [...(places.get(key) ?? []), place]);
+  const rank = (each: string) => (each === epoch ? "" : each);
+  for (let at = 0; at < ids.length; at += idsPerQuery) {
+    for (const [id, found] of await stored.positionsOf(ids.slice(at, at + idsPerQuery))) {
+      // Epochs are compared as ClickHouse does, by their bytes: none has a letter beyond ASCII.
+      const sorted = found.toSorted((a, b) =>
+        rank(a.epoch) < rank(b.epoch)
+          ? -1
+          : rank(a.epoch) > rank(b.epoch)
+            ? 1
+            : a.partition - b.partition || a.offset - b.offset,
+      );
+      const texts = sorted.map(
+        (each) => `${each.epoch === epoch ? "" : `${each.epoch}:`}${each.partition}:${each.offset}`,
+      );
+      places.set(id, texts);
+    }
   }
   return places;
 }

@@ -10,6 +10,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LogReader, OffsetOutOfRangeError, type StoredRecord } from "#lib/eventlog/log.ts";
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/ledger/outcome-rows.ts";
+import { createStoredOffsets } from "#lib/ledger/stored.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { recomputeSlots, SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import { type Warehouse, WarehouseError, warehouseOf } from "#lib/warehouse/warehouse.ts";
@@ -156,35 +157,30 @@ async function readWindow(log: LogReader, topic: string, partition: number, from
 
 /** Stores one run, exactly once, whoever else does. `touched` is told the slots in which rows were stored. */
 function createRunStore(
-  { warehouse, kind: { table, hasIdentity } }: RepairDeps,
+  { warehouse, kind }: RepairDeps,
   identity: LogIdentity,
   partition: number,
   touched: Set<number>,
 ) {
   const { epoch, topic } = identity;
   const shard = warehouseOf(warehouse, partition);
+  const stored = createStoredOffsets(warehouse, { epoch, topic, partition }, kind.table);
   const insert = (table: string, columns: readonly string[], rows: Uint8Array, token: string): Promise<void> =>
     shard.insert({ table, columns, rows, token });
 
-  const countStored = async (from: number, to: number): Promise<number> => {
-    const [row] = await shard.query<{ n: string }>(
-      `SELECT toString((SELECT count() FROM ${table.name} WHERE ${inRange}) + (SELECT count() FROM log_outcomes WHERE ${inRange})) AS n`,
-      { params: { ...identity, partition, from, to } },
-    );
-    return Number(row?.n ?? 0);
-  };
+  const countStored = (from: number, to: number): Promise<number> => stored.accounted(from, to + 1);
 
   const insertRun = async (run: readonly Fate[], token: string): Promise<void> => {
     const rows = Buffer.concat(run.map((fate) => fate.row));
     if (run[0]?.kind === "row") {
       for (const { appendTimeMs } of run) touched.add(slotOf(appendTimeMs));
-      if (hasIdentity) await storeFacts(warehouse, { ...identity, partition }, run);
-      await insert(table.name, table.columns, rows, token);
+      if (kind.hasIdentity) await storeFacts(warehouse, { ...identity, partition }, run);
+      await insert(kind.table.name, kind.table.columns, rows, token);
       return;
     }
     // Outcomes last: once they are there the offsets count as accounted for, and nothing would add the letters.
     const letters = run.flatMap(({ offset, letter }) => (letter === undefined ? [] : [{ offset, letter }]));
-    const kept = await lettersKept(shard, identity, partition, run);
+    const kept = await stored.deadLetters(run[0]?.offset ?? 0, run.at(-1)?.offset ?? 0);
     const absent = letters.filter(({ offset }) => !kept.has(offset)).map(({ letter }) => letter);
     if (absent.length > 0) await insert("dead_letters", DEAD_LETTER_COLUMNS, Buffer.concat(absent), token);
     await insert("log_outcomes", OUTCOME_COLUMNS, rows, token);
@@ -228,15 +224,4 @@ function createRunStore(
   };
 
   return store;
-}
-
-const inRange =
-  "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32} AND log_offset BETWEEN {from:UInt64} AND {to:UInt64}";
-
-async function lettersKept(shard: Warehouse, identity: LogIdentity, partition: number, run: readonly Fate[]) {
-  const [from, to] = [run[0]?.offset, run.at(-1)?.offset];
-  const rows = await shard.query<{ o: string }>(`SELECT toString(log_offset) AS o FROM dead_letters WHERE ${inRange}`, {
-    params: { ...identity, partition, from, to },
-  });
-  return new Set(rows.map(({ o }) => Number(o)));
 }

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { personIdOf } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { PeopleStore } from "./closure.ts";
 import type { Edge, EdgeKind } from "./facts.ts";
@@ -36,7 +37,6 @@ const RELATIVES_MAX = 10_000;
 const IDS_PER_QUERY = 2000;
 const ROWS_PER_INSERT = 50_000;
 const NOBODY = personIdOf("");
-const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
 
 /** Methods reject with WarehouseError, or with the reason of the signal. */
 export function createIdentityStore(warehouse: Warehouse, options: StoreOptions = {}): IdentityStore {

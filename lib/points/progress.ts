@@ -1,6 +1,7 @@
 // rollup_progress: which slots of a partition are closed. A partition has a row there before it has rows in its table.
 import { randomUUID } from "node:crypto";
 import type { RowOrigin } from "#lib/events/row.ts";
+import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 /** Next slot of a partition whose log is gone: 2100-01-01T00:00:00Z, milliseconds. */
@@ -13,7 +14,7 @@ export async function readNextSlot(warehouse: Warehouse, origin: RowOrigin): Pro
   const { epoch, topic, partition } = origin;
   const rows = await warehouse.query<{ n: string; next: string }>(
     `SELECT count() AS n, toUnixTimestamp(max(next_slot)) AS next FROM rollup_progress
-     WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}`,
+     WHERE ${OF_PARTITION}`,
     { params: { epoch, topic, partition } },
   );
   return Number(rows[0]?.n ?? 0) === 0 ? undefined : Number(rows[0]?.next) * 1000;

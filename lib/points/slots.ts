@@ -3,6 +3,7 @@
 // once, is always right: the one that began last wins, and it saw at least as much.
 import type { RowOrigin } from "#lib/events/row.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import { keptSince } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { readNextSlot } from "./progress.ts";
@@ -32,7 +33,6 @@ const COMPUTE_SECONDS_MAX = 300;
 /** Raw rows compared in one query, unless one slot has more: memory grows with their series. */
 const COMPARED_ROWS_MAX = 2_000_000;
 
-const OF_PARTITION = "log_epoch = {epoch:String} AND log_topic = {topic:String} AND log_partition = {partition:UInt32}";
 const ROLLED_ROWS = `${OF_PARTITION}
   AND slot >= toDateTime(intDiv({from:Int64}, 1000), 'UTC') AND slot < toDateTime(intDiv({to:Int64}, 1000), 'UTC')`;
 // Qualified: what is selected may have these names as well.
