@@ -24,18 +24,39 @@ export async function checkServer(warehouse: Warehouse, url: string, signal: Abo
 }
 
 /** Millrace's inserts say async_insert=0: only then is an acknowledged row a stored one. */
-export async function checkAsyncInsert(warehouse: Warehouse, signal: AbortSignal): Promise<Finding> {
-  const [row] = await warehouse.query<{ value: string; readonly: number }>(
-    "SELECT value, readonly FROM system.settings WHERE name = 'async_insert'",
-    { signal },
+/** What every insert of Millrace sets for itself; what goes wrong where an account may not. */
+const INSERT_SETTINGS = new Map([
+  ["async_insert", { wanted: "0", harm: "rows are acknowledged before they are stored" }],
+  ["insert_deduplicate", { wanted: "1", harm: "a repeated insert doubles its rows" }],
+  ["deduplicate_insert", { wanted: "enable", harm: "a repeated insert doubles its rows" }],
+]);
+
+export async function checkInsertSettings(warehouse: Warehouse, signal: AbortSignal): Promise<Finding> {
+  const rows = await warehouse.query<InsertSetting>(
+    "SELECT name, value, readonly FROM system.settings WHERE name IN {names:Array(String)} ORDER BY name",
+    { params: { names: [...INSERT_SETTINGS.keys()] }, signal },
   );
-  if (row?.value !== "1") return { status: "ok", what: "off for this account" };
-  if (Number(row.readonly) === 0) return { status: "ok", what: "on by default, and off in every insert of Millrace" };
-  return {
-    status: "fail",
-    what: "on, and this account may not switch it off: rows are acknowledged before they are stored",
-    fix: "take the constraint on async_insert out of the account's profile",
-  };
+  return judgeInsertSettings(rows);
+}
+
+export interface InsertSetting {
+  name: string;
+  value: string;
+  readonly: number;
+}
+
+export function judgeInsertSettings(rows: readonly InsertSetting[]): Finding {
+  const other = rows.filter(({ name, value }) => INSERT_SETTINGS.get(name)?.wanted !== value);
+  const fixed = other.find(({ readonly }) => Number(readonly) !== 0);
+  if (fixed) {
+    return {
+      status: "fail",
+      what: `${fixed.name} is ${fixed.value}, and this account may not change it: ${INSERT_SETTINGS.get(fixed.name)?.harm}`,
+      fix: `take the constraint on ${fixed.name} out of the account's profile`,
+    };
+  }
+  if (other.length === 0) return { status: "ok", what: "as Millrace's inserts need them" };
+  return { status: "ok", what: `${other.map(({ name }) => name).join(", ")}: set by every insert of Millrace` };
 }
 
 const GIB = 1024 ** 3;

@@ -2,7 +2,7 @@
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
-import { checkAsyncInsert, checkDeadLetters, checkDisks, checkServer, type Server } from "./clickhouse.ts";
+import { checkDeadLetters, checkDisks, checkInsertSettings, checkServer, type Server } from "./clickhouse.ts";
 import { judgeClock } from "./clocks.ts";
 import {
   type ClusterNode,
@@ -104,7 +104,7 @@ function examineServer(
   probe(named("ClickHouse clock"), { server }, async ({ server: { clockSkewMs, uncertainMs } }) =>
     judgeClock(named("ClickHouse"), clockSkewMs, uncertainMs),
   );
-  probe(named("async_insert"), { server }, (_, signal) => checkAsyncInsert(anyDatabase, signal));
+  probe(named("insert settings"), { server }, (_, signal) => checkInsertSettings(anyDatabase, signal));
   probe(named("ClickHouse disks"), { server }, (_, signal) => checkDisks(anyDatabase, signal));
   const tables = probe(named("migrations"), { server }, (_, signal) => checkMigrations(anyDatabase, config, signal));
   probe(named("insert tokens"), { tables }, (_, signal) => checkTokens(own, signal));

@@ -1,7 +1,7 @@
 // What is made of what the parts say, where the real part cannot be brought into every state here.
 import { describe, expect, it } from "vitest";
 import type { TopicState } from "#lib/eventlog/kafka/inspection.ts";
-import { judgeDisks } from "./clickhouse.ts";
+import { judgeDisks, judgeInsertSettings } from "./clickhouse.ts";
 import { judgeClock } from "./clocks.ts";
 import { judgeMacros, judgeReplicas, judgeVersions, type NodeMacros, nodesOf, type ReplicaState } from "./cluster.ts";
 import { judgeConsuming, type Lag } from "./position.ts";
@@ -10,6 +10,18 @@ import { judgeTopic, judgeWriteCaching } from "./topics.ts";
 
 const HOUR_MS = 3_600_000;
 const NOW = Date.parse("2026-11-21T12:00:00Z");
+
+describe("settings of an insert", () => {
+  const pinned = { name: "insert_deduplicate", value: "1", readonly: 0 };
+  it.each([
+    ["as they are needed", [pinned, { name: "async_insert", value: "0", readonly: 1 }], "ok"],
+    ["others that may be changed", [pinned, { name: "deduplicate_insert", value: "disable", readonly: 0 }], "ok"],
+    ["async_insert that may not", [{ name: "async_insert", value: "1", readonly: 1 }], "fail"],
+    ["no deduplication", [pinned, { name: "deduplicate_insert", value: "disable", readonly: 1 }], "fail"],
+  ])("%s", (_, rows, status) => {
+    expect(judgeInsertSettings(rows)).toMatchObject({ status });
+  });
+});
 
 describe("a topic", () => {
   const good: Record<string, string> = {

@@ -44,6 +44,15 @@ const INSERT_SETTINGS: ClickHouseSettings = {
   wait_end_of_query: 1,
 };
 
+/** The same, on servers that have them: each overrides one of the above, and a profile may set it. */
+const NEWER_INSERT_SETTINGS: Readonly<Record<string, string>> = {
+  deduplicate_insert: "enable",
+  max_insert_block_size_bytes: "0",
+  input_format_max_block_size_bytes: "0",
+  use_strict_insert_block_limits: "0",
+};
+const UNKNOWN_SETTING = 115;
+
 const READ_SETTINGS: ClickHouseSettings = { output_format_json_quote_64bit_integers: 1, wait_end_of_query: 1 };
 /** One address may stand for many servers: ClickHouse Cloud then reads what any of them wrote. One server knows no other. */
 const ONE_ADDRESS_READS: ClickHouseSettings = { select_sequential_consistency: "1" };
@@ -78,6 +87,8 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
     max_open_connections: CONNECTIONS_MAX,
     // Timeouts are kept per call below; the client's own one would end a query that its caller gave more time.
     request_timeout: 2 ** 31 - 1,
+    // What stands between may refuse a long request line; parameters beyond 4 KB go into the body.
+    use_multipart_params_auto: true,
     log: { level: LOG_OFF },
   });
 
@@ -103,10 +114,22 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
     } catch (error) {
       signal?.throwIfAborted();
       if (timeout.aborted) {
-        throw new WarehouseError(`ClickHouse did not finish the ${operation} in ${timeoutMs} ms`, "transient");
+        const text = `ClickHouse did not finish the ${operation} in ${timeoutMs} ms`;
+        throw new WarehouseError(text, "transient", undefined, { isTimeout: true });
       }
       throw warehouseError(operation, error);
     }
+  }
+
+  /** Those that this server did not say it does not know. */
+  const newerSettings = { ...NEWER_INSERT_SETTINGS };
+
+  /** The name is taken out; false: the refusal has another reason. Nothing was stored by it. */
+  function isUnknownToServer(error: unknown): boolean {
+    if (!(error instanceof WarehouseError) || error.code !== UNKNOWN_SETTING) return false;
+    const text = error.cause instanceof Error ? error.cause.message : "";
+    const name = Object.keys(newerSettings).find((each) => new RegExp(`\\b${each}\\b`).test(text));
+    return name !== undefined && delete newerSettings[name];
   }
 
   return {
@@ -153,7 +176,7 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
           query: `INSERT INTO ${quoteName(table)} (${names}) FORMAT JSONCompactEachRow`,
           values: Readable.from([rows], { objectMode: false }),
           abort_signal,
-          clickhouse_settings: { ...INSERT_SETTINGS, ...writes, insert_deduplication_token: token },
+          clickhouse_settings: { ...INSERT_SETTINGS, ...newerSettings, ...writes, insert_deduplication_token: token },
         });
         const body = await readText(stream);
         // An insert answers with nothing; a proxy or an older server may still put an exception under status 200.
@@ -161,7 +184,13 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
       };
       return withSpan(`INSERT ${table}`, { kind: "client", attributes }, async (span) => {
         try {
-          await call("insert", requestTimeoutMs, signal, send);
+          for (;;) {
+            try {
+              return await call("insert", requestTimeoutMs, signal, send);
+            } catch (error) {
+              if (!isUnknownToServer(error)) throw error;
+            }
+          }
         } catch (error) {
           const code = error instanceof WarehouseError ? error.code : undefined;
           if (code !== undefined) span.setAttribute("db.response.status_code", String(code));
@@ -184,8 +213,12 @@ function warehouseError(operation: Operation, error: unknown): WarehouseError {
   const code =
     error instanceof ClickHouseError ? Number(error.code) : Number(/^Code: (\d+)\. /.exec(message)?.[1] ?? Number.NaN);
   if (Number.isNaN(code)) {
-    const reason = (error as NodeJS.ErrnoException).code ?? "no exception code";
-    return new WarehouseError(`ClickHouse ${operation} failed (${reason})`, "transient", undefined, { cause: error });
+    const system = (error as NodeJS.ErrnoException).code;
+    if (system !== undefined) {
+      return new WarehouseError(`ClickHouse ${operation} failed (${system})`, "transient", undefined, { cause: error });
+    }
+    const text = `ClickHouse ${operation} failed: the answer is not ClickHouse's (no exception code)`;
+    return new WarehouseError(text, "transient", undefined, { cause: error, isForeign: true });
   }
   const kind = classify(operation, code, message);
   return new WarehouseError(`ClickHouse refused the ${operation} with code ${code}`, kind, code, { cause: error });

@@ -1,5 +1,5 @@
 // What an exception of ClickHouse means for the one who sent the rows. Numbers are ClickHouse's ErrorCodes.cpp.
-import type { WarehouseErrorKind } from "./warehouse.ts";
+import { WarehouseError, type WarehouseErrorKind } from "./warehouse.ts";
 
 export type Operation = "query" | "command" | "insert" | "ping";
 
@@ -97,6 +97,17 @@ function failedInView(message: string): boolean {
   const at = message.lastIndexOf(IN_VIEW);
   return at >= 0 && /^[^'"]+$/.test(message.slice(at + IN_VIEW.length));
 }
+
+const TIMEOUT_EXCEEDED = 159;
+
+/** The question took longer than it may: asked again it will, a smaller one may not. */
+export function isTooSlow(error: unknown): boolean {
+  return error instanceof WarehouseError && (error.code === TIMEOUT_EXCEEDED || error.isTimeout);
+}
+
+/** For an answer that is not ClickHouse's. */
+export const FOREIGN_REMEDY =
+  "what answers at CLICKHOUSE_URL is not ClickHouse: look at the proxy or load balancer in between, its limits and its log";
 
 /** What a person can do about an exception that does not pass by itself; undefined for one that may. */
 export function remedyOf(code: number | undefined, message: string): string | undefined {

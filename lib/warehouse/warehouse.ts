@@ -61,15 +61,31 @@ export function shardsOf(warehouse: Warehouse): readonly Warehouse[] {
  */
 export type WarehouseErrorKind = "transient" | "rejected" | "too_many_partitions";
 
+interface WarehouseErrorOptions extends ErrorOptions {
+  isForeign?: boolean;
+  isTimeout?: boolean;
+}
+
 export class WarehouseError extends Error {
   override readonly name = "WarehouseError";
   readonly kind: WarehouseErrorKind;
   /** ClickHouse's exception code, when it answered with one. */
   readonly code: number | undefined;
+  /** There was an answer, and it was not ClickHouse's: of a proxy or load balancer, say. */
+  readonly isForeign: boolean;
+  /** No answer came in the time that it was given. */
+  readonly isTimeout: boolean;
 
-  constructor(message: string, kind: WarehouseErrorKind, code?: number, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    kind: WarehouseErrorKind,
+    code?: number,
+    { isForeign = false, isTimeout = false, ...options }: WarehouseErrorOptions = {},
+  ) {
     super(message, options);
     this.kind = kind;
     this.code = code;
+    this.isForeign = isForeign;
+    this.isTimeout = isTimeout;
   }
 }

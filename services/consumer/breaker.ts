@@ -12,7 +12,7 @@ import type { Clock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/retry.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
-import { isBackPressure, remedyOf } from "#lib/warehouse/warehouse-errors.ts";
+import { FOREIGN_REMEDY, isBackPressure, remedyOf } from "#lib/warehouse/warehouse-errors.ts";
 
 const FAILURES_MAX = 3;
 const PROBE_PAUSE_MS_MIN = 250;
@@ -264,5 +264,6 @@ function describe(error: unknown): string {
 
 function remedyFor(error: unknown): string | undefined {
   if (!(error instanceof WarehouseError)) return undefined;
+  if (error.isForeign) return FOREIGN_REMEDY;
   return remedyOf(error.code, error.cause instanceof Error ? error.cause.message : "");
 }
