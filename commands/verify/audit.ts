@@ -65,8 +65,11 @@ export interface Audit {
   epoch: string;
   /** Places that were asked: 1 but for a cluster. */
   shards: number;
-  /** Earlier incarnations of the topic with rows or outcomes; their log is gone, so nothing is claimed of them. */
-  olderEpochs: { epoch: string; stored: number }[];
+  /**
+   * Earlier incarnations of the topic with rows or outcomes. Nothing is claimed of them, unless they are of the same log:
+   * then `alsoStored` of their rows are rows of this epoch as well.
+   */
+  olderEpochs: { epoch: string; stored: number; alsoStored: number }[];
   partitions: PartitionAudit[];
   duplicateIds: { count: number; examples: DuplicateId[] };
 }
@@ -88,9 +91,10 @@ export interface AuditTotals {
   duplicateIds: number;
 }
 
-export function totalsOf({ partitions, duplicateIds }: Audit): AuditTotals {
+export function totalsOf({ partitions, duplicateIds, olderEpochs }: Audit): AuditTotals {
   const none = { accounted: 0, expired: 0, notStored: 0, lost: 0, missing: 0, doubled: 0, beyondEnd: 0 };
   const totals = { ...none, duplicateIds: duplicateIds.count };
+  for (const { alsoStored } of olderEpochs) totals.doubled += alsoStored;
   for (const { from, to, expired, notStored, lost, missing, doubled, beyondEnd } of partitions) {
     totals.accounted += to - from - missing.count;
     totals.expired += expired;
@@ -142,7 +146,7 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
     topic,
     epoch,
     shards: shardsOf(warehouse).length,
-    olderEpochs: await olderEpochs(warehouse, kind, epoch),
+    olderEpochs: await olderEpochs(warehouse, kind, epoch, stored),
     partitions,
     duplicateIds: await stored.duplicateIds(),
   };
@@ -160,6 +164,7 @@ async function olderEpochs(
   warehouse: Warehouse,
   { topic, table }: StoredTopic,
   epoch: string,
+  storedLog: StoredLog,
 ): Promise<Audit["olderEpochs"]> {
   const count = (from: string) =>
     `SELECT log_epoch AS epoch, count() AS n FROM ${from} WHERE log_topic = {topic:String} AND log_epoch != {epoch:String} GROUP BY epoch`;
@@ -170,7 +175,10 @@ async function olderEpochs(
     const rows = await shard.query<{ epoch: string; stored: string }>(sql, { params: { topic, epoch } });
     for (const row of rows) sums.set(row.epoch, (sums.get(row.epoch) ?? 0) + Number(row.stored));
   }
-  return [...sums].map(([older, stored]) => ({ epoch: older, stored }));
+  const each = [...sums].map(async ([older, stored]) => {
+    return { epoch: older, stored, alsoStored: await storedLog.alsoUnder(older) };
+  });
+  return Promise.all(each);
 }
 
 function claimOf(

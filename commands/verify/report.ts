@@ -85,8 +85,10 @@ function linesOf(finding: Finding): string[] {
     ...duplicateLines(audit),
     ...(audit.shards > 1 ? ["not covered: an id that is a row on two shards, of events with different keys"] : []),
     ...rollupLines(rollup),
-    ...audit.olderEpochs.map(
-      ({ epoch, stored }) => `not covered: older epoch ${epoch} with ${stored} rows and outcomes, whose log is gone`,
+    ...audit.olderEpochs.map(({ epoch, stored, alsoStored }) =>
+      alsoStored > 0
+        ? `doubled: older epoch ${epoch} is of the same log: ${alsoStored} of its rows are rows of this epoch as well`
+        : `not covered: older epoch ${epoch} with ${stored} rows and outcomes, whose log is gone`,
     ),
   ];
 }

@@ -88,6 +88,8 @@ export interface StoredLog {
   missing(partition: number, from: number, to: number): Promise<{ count: number; ranges: OffsetRange[] }>;
   doubled(partition: number, from: number, to: number): Promise<{ count: number; examples: DoubledOffset[] }>;
   countFrom(partition: number, from: number): Promise<number>;
+  /** Rows of another epoch that are rows of this one as well: the same record, stored under both. */
+  alsoUnder(epoch: string): Promise<number>;
   /** Caller-made ids that are more than one row; of a cluster, on one shard. */
   duplicateIds(): Promise<{ count: number; examples: DuplicateId[] }>;
 }
@@ -230,6 +232,30 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: R
         { partition, from },
       );
       return Number(row?.n ?? 0);
+    },
+    async alsoUnder(other) {
+      const place = "log_partition, log_offset, log_time";
+      const heads = `SELECT log_partition, max(log_offset), argMax(log_time, log_offset) FROM ${table.name}
+        WHERE log_epoch = {other:String} AND log_topic = {topic:String} GROUP BY log_partition`;
+      const rowsOf = (epoch: string) =>
+        `FROM ${table.name} WHERE log_epoch = {${epoch}:String} AND log_topic = {topic:String}`;
+      let count = 0;
+      for (const shard of shards) {
+        // Incarnations that have the last record of one in common are of one log. Else nothing has to be compared.
+        const [same] = await ask<{ n: string }>(
+          shard,
+          `SELECT toString(count()) AS n ${rowsOf("epoch")} AND (${place}) IN (${heads})`,
+          { other },
+        );
+        if (Number(same?.n ?? 0) === 0) continue;
+        const [both] = await ask<{ n: string }>(
+          shard,
+          `SELECT toString(count()) AS n ${rowsOf("other")} AND (${place}, uuid) IN (SELECT ${place}, uuid ${rowsOf("epoch")})`,
+          { other },
+        );
+        count += Number(both?.n ?? 0);
+      }
+      return count;
     },
     async duplicateIds() {
       const found = await Promise.all(shards.map((shard) => duplicateIds(ask, shard, table)));

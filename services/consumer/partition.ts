@@ -165,17 +165,17 @@ async function recover(partition: Partition): Promise<number> {
   let next = own && commit ? commit.offset : (progress ?? bounds.start);
   let marker = own?.marker;
   const end = marker ? marker.to + 1 : next;
+  const inFlight = marker ? `, ${marker.to} was in flight` : "";
   if (end > bounds.end) {
     throw new PartitionHaltedError(
-      `${where}: offset ${next} is next${marker ? `, ${marker.to} was in flight` : ""}, but the log has ${bounds.start} ` +
-        `to ${bounds.end}; ${resetRemedy(deps.kind)}`,
+      `${where}: offset ${next} is next${inFlight}, but the log has ${bounds.start} to ${bounds.end}; ${resetRemedy(deps.kind)}`,
     );
   }
   if (next < bounds.start) {
     const missing = bounds.start - next - (await askPatiently(() => stored.accounted(next, bounds.start), patience));
     if (missing > 0) {
       throw new PartitionHaltedError(
-        `${where}: offset ${next} is next, but the log begins at ${bounds.start}: ${missing} records were removed before ` +
+        `${where}: offset ${next} is next${inFlight}, but the log begins at ${bounds.start}: ${missing} records were removed before ` +
           `they were stored; ${TRIMMED_REMEDY}`,
       );
     }

@@ -15,6 +15,7 @@ import { createHourKeeper } from "#lib/ledger/hours.ts";
 import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStoredLog } from "../../commands/verify/stored.ts";
+import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { recordOf } from "../kit/identity.ts";
 
@@ -240,11 +241,14 @@ describe("a log that is accounted for", () => {
     expect((await system.verify("--wait", "100ms")).code).toBe(3);
   });
 
-  it("with nothing in it is clean, and says that nothing is covered", async () => {
+  it("with nothing stored of it is clean, and says how much waits", async () => {
     await using system = await startSystem(hundred.slice(0, 1));
     await commit(system.log, 0);
     await system.remove("events_raw", "1");
-    expect(await system.verify()).toMatchObject({ code: 0, out: expect.stringContaining("verify: 0 offsets") });
+    expect(await system.verify()).toMatchObject({
+      code: 3,
+      out: expect.stringMatching(/verify: 0 offsets .* 1 not stored yet/),
+    });
   });
 });
 
@@ -333,15 +337,28 @@ describe("a lost row", () => {
     }
     if (trimmed > 0) await system.log.trim(EVENTS_TOPIC, 0, trimmed);
     for (const [where, ranges] of [
-      ["log_offset < 3", ["offsets 0 to 2"]],
-      ["log_offset IN (50, 51)", ["offsets 0 to 2", "offsets 50 to 51"]],
-      ["log_offset = 99", ["offsets 0 to 2", "offsets 50 to 51", "offset 99"]],
-      ["1", ["offsets 0 to 99"]],
+      ["log_offset < 3", [[0, 2]]],
+      [
+        "log_offset IN (50, 51)",
+        [
+          [0, 2],
+          [50, 51],
+        ],
+      ],
+      [
+        "log_offset = 99",
+        [
+          [0, 2],
+          [50, 51],
+          [99, 99],
+        ],
+      ],
+      ["1", [[0, 99]]],
     ] as const) {
       await system.remove("events_raw", where);
-      const { code, out } = await system.verify();
-      expect(code).toBe(1);
-      expect(out.match(/(?<=missing: partition 0, )offsets? .*/g)).toEqual(ranges);
+      const finding = await verifyTopic({ ...system, kind: STORED_EVENTS }, false);
+      expect(isSound(finding)).toBe(false);
+      expect(finding.audit.partitions[0]?.missing.ranges).toEqual(ranges.map(([from, to]) => ({ from, to })));
     }
   });
 
@@ -478,10 +495,21 @@ describe("too much", () => {
 
 it("rows of an older epoch are named and not counted", async () => {
   await using system = await startSystem(hundred);
-  await system.copy("log_offset < 10", { log_epoch: "'older'" });
+  await system.copy("log_offset < 10", { log_epoch: "'older'", log_time: "log_time - toIntervalDay(1)" });
   const { code, out } = await system.verify();
   expect(code).toBe(0);
   expect(out).toContain("not covered: older epoch older with 10 rows");
+});
+
+it("rows of an older epoch that is of the same log are doubled", async () => {
+  await using system = await startSystem(hundred);
+  await system.copy("log_offset < 60", { log_epoch: "'older'" });
+  const { code, out } = await system.verify();
+  expect(code).toBe(1);
+  expect(out).toContain(
+    "doubled: older epoch older is of the same log: 60 of its rows are rows of this epoch as well\n",
+  );
+  expect(out).toContain("0 missing, 60 doubled");
 });
 
 it("rows that a TTL may take are not missing", async () => {
