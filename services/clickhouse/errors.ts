@@ -2,6 +2,7 @@
 
 /** Codes this endpoint raises itself; the engine raises many more. */
 const NAMES = {
+  16: "NO_SUCH_COLUMN_IN_TABLE",
   27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
   36: "BAD_ARGUMENTS",
   48: "NOT_IMPLEMENTED",

@@ -159,7 +159,10 @@ const SHAPES: Record<string, (length: number) => string> = {
 it.each(Object.entries(SHAPES))("reading and judging costs time in proportion to the text: %s", async (_, shape) => {
   const run = (text: string) => check(text).catch(() => undefined);
   for (const text of [shape, (length: number) => `SELECT ${shape(length)}`]) {
-    expect(await excessGrowth(run, text, 20_000)).toBeUndefined();
+    // Turns with others make the time of a busy machine uneven; what is quadratic fails each time.
+    let excess = await excessGrowth(run, text, 20_000);
+    for (let again = 0; again < 3 && excess !== undefined; again++) excess = await excessGrowth(run, text, 20_000);
+    expect(excess).toBeUndefined();
   }
 });
 
@@ -169,7 +172,7 @@ describe("rows of an INSERT", () => {
       Buffer.from("INSERT INTO m.t (a, `b`) SETTINGS max_threads = 1 FORMAT CSV\n1,\"file('\n"),
     );
     expect(statement.target).toEqual({
-      table: "m.t",
+      names: ["m", "t"],
       columns: ["a", "b"],
       settings: " max_threads = 1 ",
       format: "CSV",
@@ -177,14 +180,23 @@ describe("rows of an INSERT", () => {
     expect(Buffer.from(statement.rows).toString()).toBe("1,\"file('\n");
   });
 
-  it("are refused with an empty line, behind which the engine reads SQL", async () => {
-    const sql = 'INSERT INTO t FORMAT JSONEachRow\n{"a":1}\n\nINSERT INTO t VALUES (2)';
-    await expect(readStatement(Buffer.from(sql))).rejects.toThrow(/empty line/);
+  it.each([
+    ['INSERT INTO `a b`."c" FORMAT CSV\n', { names: ["a b", "c"], format: "CSV" }],
+    ["INSERT INTO TABLE t FORMAT Native \n", { names: ["t"], format: "Native" }],
+    ["INSERT INTO t (* EXCEPT (a)) FORMAT TSV\n", { names: ["t"], columnsSql: "* EXCEPT (a)", format: "TSV" }],
+    ["INSERT INTO t (`a b`, c) FORMAT RowBinary\n", { names: ["t"], columns: ["a b", "c"], format: "RowBinary" }],
+  ])("have a target: %s", async (sql, target) => {
+    const statement = await readStatement(Buffer.from(`${sql}\n\n;SELECT`));
+    expect(statement.target).toEqual(target);
+    expect(Buffer.from(statement.rows).toString()).toBe("\n\n;SELECT");
   });
 
-  it("are refused in a format that the engine takes no bytes of", async () => {
-    await expect(readStatement(Buffer.from("INSERT INTO t FORMAT Native\nxx"))).rejects.toThrow(
-      /Code: 73\. .*JSONEachRow/,
-    );
-  });
+  it.each(["INSERT INTO t SELECT FORMAT x", "INSERT INTO t (a FORMAT CSV\n", "INSERT INTO 1 FORMAT CSV\n1"])(
+    "need a table: %s",
+    async (sql) => {
+      await expect(
+        readStatement(Buffer.from(sql)).then(({ target }) => target ?? Promise.reject("none")),
+      ).rejects.toBeDefined();
+    },
+  );
 });

@@ -5,8 +5,10 @@ import { promisify } from "node:util";
 import { brotliCompress, constants, deflate, gzip, zstdCompress } from "node:zlib";
 import { limitConnections } from "#lib/http/connection-limits.ts";
 import { type AccessOptions, assertCredentials, assertLocalRequest } from "./auth.ts";
+import { compressBlocks } from "./compressed-blocks.ts";
 import { type ClickHouseError, endpointError, engineError } from "./errors.ts";
-import { type BodyBudget, readRequest } from "./request.ts";
+import { atProtocolVersion } from "./native-revision.ts";
+import { type BodyBudget, type ClickHouseRequest, readRequest } from "./request.ts";
 import type { Engine, StatementResult } from "./sessions.ts";
 import { READ_KEYWORDS, readStatement, type Statement } from "./statement.ts";
 
@@ -79,7 +81,7 @@ async function answer(
     const format = formatOf(statement, read.format);
     const signal = gone(request, response);
     const result = await engine.run({ statement, database, format, settings, params, readOnly, signal });
-    await send(request, response, result, statement.format ?? format, read.compressResponse);
+    await send(request, response, result, statement.format ?? format, read);
   } finally {
     release();
   }
@@ -107,25 +109,28 @@ async function send(
   response: ServerResponse,
   result: StatementResult,
   format: string,
-  compress: boolean,
+  asked: Pick<ClickHouseRequest, "compressResponse" | "compressBlocks" | "protocolVersion">,
 ): Promise<void> {
+  const plain = Buffer.from(result.bytes.buffer, result.bytes.byteOffset, result.bytes.byteLength);
+  const versioned = format === "Native" && asked.protocolVersion > 0;
+  let bytes = versioned ? atProtocolVersion(plain, asked.protocolVersion) : plain;
   response.setHeader("Content-Type", contentType(format));
   response.setHeader("X-ClickHouse-Format", format);
   response.setHeader("X-ClickHouse-Timezone", "UTC");
   response.setHeader("X-ClickHouse-Summary", JSON.stringify(summary(result)));
+  if (asked.compressBlocks !== undefined) {
+    bytes = Buffer.concat(await Array.fromAsync(compressBlocks(bytes, asked.compressBlocks)));
+  }
   const accepted = String(request.headers["accept-encoding"] ?? "")
     .split(",")
     .filter((part) => !/;\s*q=0(\.0*)?\s*$/.test(part))
     .map((part) => part.split(";", 1)[0]?.trim().toLowerCase());
-  const compressor =
-    compress && result.bytes.length > 0 ? COMPRESSORS.find(([name]) => accepted.includes(name)) : undefined;
-  if (compressor === undefined) {
-    response.end(result.bytes);
-    return;
+  const wanted = asked.compressResponse && bytes.length > 0;
+  const compressor = wanted ? COMPRESSORS.find(([name]) => accepted.includes(name)) : undefined;
+  if (compressor !== undefined) {
+    response.setHeader("Content-Encoding", compressor[0]);
+    bytes = await compressor[1](bytes);
   }
-  const [name, run] = compressor;
-  const bytes = await run(result.bytes);
-  response.setHeader("Content-Encoding", name);
   response.end(bytes);
 }
 

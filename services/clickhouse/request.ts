@@ -2,9 +2,11 @@
 // parameters from the URL or a form, bodies in several encodings. Bounded in bytes before and after decompression.
 import type { IncomingMessage } from "node:http";
 import { decodeTo, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/http/encodings.ts";
+import { readLz4Frame } from "#lib/process/lz4.ts";
+import { type BlockMethod, blockMethodOf, decompressBlocks } from "./compressed-blocks.ts";
 import { endpointError } from "./errors.ts";
 
-interface ClickHouseRequest {
+export interface ClickHouseRequest {
   /** SQL, followed by rows when it is an INSERT that has them. */
   query: Buffer;
   queryId: string | undefined;
@@ -12,7 +14,12 @@ interface ClickHouseRequest {
   format: string | undefined;
   settings: Map<string, string>;
   params: Map<string, string>;
+  /** By Accept-Encoding. */
   compressResponse: boolean;
+  /** In ClickHouse's own blocks, `compress=1`. */
+  compressBlocks: BlockMethod | undefined;
+  /** What the client reads in the format Native; 0 is the plain form. */
+  protocolVersion: number;
 }
 
 /** Bytes of request bodies held at one time over all requests; a budget that every body draws on. */
@@ -33,7 +40,6 @@ const IGNORED = new Set([
   "wait_end_of_query",
   "buffer_size",
   "stacktrace",
-  "client_protocol_version",
   "http_write_exception_in_output_format",
   "send_progress_in_http_headers",
   "http_headers_progress_interval_ms",
@@ -41,8 +47,6 @@ const IGNORED = new Set([
   "http_zlib_compression_level",
 ]);
 const NOT_IMPLEMENTED: Record<string, string> = {
-  compress: "Turn compress=1 off and use enable_http_compression=1 with Accept-Encoding.",
-  decompress: "Turn decompress=1 off and use Content-Encoding.",
   role: "There are no roles here.",
 };
 
@@ -53,7 +57,7 @@ export async function readRequest(
   budget: BodyBudget,
 ): Promise<{ read: ClickHouseRequest; release: () => void }> {
   const fields = new Map(url.searchParams);
-  const { body, release } = await readBody(request, budget);
+  const { body, release } = await readBody(request, budget, isOn(fields.get("decompress")));
   try {
     let rest = body;
     const type = request.headers["content-type"] ?? "";
@@ -76,6 +80,7 @@ function interpret(
   const settings = new Map<string, string>();
   const params = new Map<string, string>();
   const own = new Set(["query", "query_id", "database", "default_format"]);
+  for (const name of ["compress", "decompress", "client_protocol_version"]) own.add(name);
   for (const [name, value] of fields) {
     if (own.has(name) || IGNORED.has(name)) continue;
     const refusal = NOT_IMPLEMENTED[name];
@@ -84,6 +89,10 @@ function interpret(
     } else if (name.startsWith("param_")) params.set(name.slice("param_".length), value);
     else settings.set(name, value);
   }
+  const protocolVersion = Number.parseInt(fields.get("client_protocol_version") ?? "0", 10) || 0;
+  // What a JSON column looks like depends on the version, too; as text every client reads it.
+  const asText = "output_format_native_write_json_as_string";
+  if (protocolVersion > 0 && !settings.has(asText)) settings.set(asText, "1");
   const inUrl = Buffer.from(fields.get("query") ?? "");
   const query = inUrl.length > 0 && body.length > 0 ? Buffer.concat([inUrl, Buffer.from("\n"), body]) : body;
   return {
@@ -93,11 +102,21 @@ function interpret(
     format: fields.get("default_format") || header(headers["x-clickhouse-format"]),
     settings,
     params,
-    compressResponse: ["1", "true"].includes(fields.get("enable_http_compression") ?? "0"),
+    compressResponse: isOn(fields.get("enable_http_compression")),
+    compressBlocks: isOn(fields.get("compress")) ? blockMethodOf(fields.get("network_compression_method")) : undefined,
+    protocolVersion,
   };
 }
 
-async function readBody(request: IncomingMessage, budget: BodyBudget): Promise<{ body: Buffer; release: () => void }> {
+function isOn(value: string | undefined): boolean {
+  return value === "1" || value === "true";
+}
+
+async function readBody(
+  request: IncomingMessage,
+  budget: BodyBudget,
+  inBlocks: boolean,
+): Promise<{ body: Buffer; release: () => void }> {
   const encoding = encodingOf(request);
   if (Number(request.headers["content-length"] ?? 0) > budget.maxBodyBytes) throw tooLarge(budget);
   let taken = 0;
@@ -116,8 +135,10 @@ async function readBody(request: IncomingMessage, budget: BodyBudget): Promise<{
   // A refusal has to reach the caller, so giving up on the body leaves the connection open.
   const source: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
   try {
-    if (encoding === "identity") for await (const chunk of source) take(chunk);
+    if (encoding === "identity" || encoding === "lz4") for await (const chunk of source) take(chunk);
     else await decodeTo(encoding, source, take);
+    if (encoding === "lz4") take(unfoldLz4(Buffer.concat(chunks.splice(0)), budget.maxBodyBytes));
+    if (inBlocks) await decompressBlocks(Buffer.concat(chunks.splice(0)), take, budget.maxBodyBytes);
   } catch (error) {
     release();
     throw error instanceof UndecodableError ? endpointError(354, `The body is not valid ${encoding}.`, 400) : error;
@@ -128,9 +149,21 @@ async function readBody(request: IncomingMessage, budget: BodyBudget): Promise<{
 function encodingOf({ headers }: IncomingMessage): string {
   const given = (headers["content-encoding"] ?? "identity").trim().toLowerCase();
   const encoding = given === "x-gzip" ? "gzip" : given;
-  if (encoding === "identity" || isEncoding(encoding)) return encoding;
-  const known = ENCODING_NAMES.join(", ");
+  if (encoding === "identity" || encoding === "lz4" || isEncoding(encoding)) return encoding;
+  const known = [...ENCODING_NAMES, "lz4"].join(", ");
   throw endpointError(48, `Content-Encoding ${given} is not implemented. Use one of: ${known}.`, 415);
+}
+
+function unfoldLz4(frame: Buffer, maxBytes: number): Buffer {
+  try {
+    return readLz4Frame(frame, maxBytes);
+  } catch (error) {
+    throw endpointError(
+      354,
+      `The body is not valid lz4: ${error instanceof Error ? error.message : String(error)}.`,
+      400,
+    );
+  }
 }
 
 async function readForm(body: Buffer, type: string): Promise<[string, string][]> {

@@ -6,7 +6,9 @@ import { createRequire } from "node:module";
 import type { Session } from "chdb";
 import { MAX_EXECUTION_SECONDS } from "./access.ts";
 import { createBoundary } from "./boundary.ts";
+import { insertCounted } from "./counted-insert.ts";
 import { endpointError, engineError } from "./errors.ts";
+import { insertRows } from "./rows.ts";
 import { isRead, type Statement } from "./statement.ts";
 
 interface StatementRequest {
@@ -112,17 +114,19 @@ async function prepare(session: Session, request: StatementRequest, id: string, 
 }
 
 async function execute(session: Session, { statement, format }: StatementRequest): Promise<StatementResult> {
-  if (statement.target !== undefined) {
-    const { table, columns, format: rowFormat } = statement.target;
-    const target = { table, format: rowFormat, ...(columns === undefined ? {} : { columns }) };
-    const result = await session.insert({ ...target, values: statement.rows });
+  if (statement.keyword === "INSERT") {
+    const { target } = statement;
+    const { rows, bytes, seconds } =
+      target === undefined
+        ? await insertCounted(session, statement.sql)
+        : await insertRows(session, target, statement.rows);
     return {
       bytes: new Uint8Array(),
       resultRows: 0,
       resultBytes: 0,
-      writtenRows: result.rowsWritten,
-      writtenBytes: result.bytesWritten,
-      elapsedSeconds: result.elapsed,
+      writtenRows: rows,
+      writtenBytes: bytes,
+      elapsedSeconds: seconds,
     };
   }
   const result = await session.queryAsync(statement.sql, { format });

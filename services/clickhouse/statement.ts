@@ -3,13 +3,17 @@ import { setImmediate } from "node:timers/promises";
 import { SqlSyntaxError, type SqlToken, scanSql } from "#lib/warehouse/sql.ts";
 import { endpointError } from "./errors.ts";
 
-interface InsertTarget {
-  table: string;
+export interface InsertTarget {
+  /** The table's name without quotes, after that of its database if it was given. */
+  names: string[];
   /** Absent: every column, in the table's order. */
   columns?: string[];
+  /** SQL of a list of columns that is not only names: `* EXCEPT (a)`. */
+  columnsSql?: string;
   /** Text of a SETTINGS clause, absent when there was none. */
   settings?: string;
-  format: RawFormat;
+  /** A word; rows.ts knows which formats there are. */
+  format: string;
 }
 
 export interface Statement {
@@ -29,19 +33,6 @@ export interface Statement {
 export const TOKENS_A_TURN = 2_000;
 /** One costs some 100 bytes of memory while the statement runs. */
 const TOKENS_MAX = 2_000_000;
-
-/** Formats whose rows chdb takes as bytes. */
-const RAW_FORMATS = [
-  "JSONEachRow",
-  "JSONCompactEachRow",
-  "CSV",
-  "CSVWithNames",
-  "TSV",
-  "TabSeparated",
-  "TSVWithNames",
-  "TabSeparatedWithNames",
-] as const;
-type RawFormat = (typeof RAW_FORMATS)[number];
 
 export const READ_KEYWORDS = new Set(["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "FROM", "("]);
 
@@ -105,35 +96,34 @@ function insertOfRows(bytes: Buffer, text: string, tokens: SqlToken[]): Statemen
   const sql = text.slice(0, end);
   const head = Buffer.from(sql);
   if (!head.equals(bytes.subarray(0, head.length))) throw endpointError(62, "Syntax error: SQL must be UTF-8.");
-  const rows = bytes.subarray(head.length);
-  const target = parseTarget(sql, tokens);
-  return { sql, tokens, keyword: "INSERT", target, rows: cleanRows(rows, target.format), format: undefined };
+  // White space and the end of the line that FORMAT stands on belong to the SQL.
+  const begin = /^[ \t]*\r?\n?/.exec(bytes.subarray(head.length, head.length + 64).toString("latin1"))?.[0].length ?? 0;
+  const rows = bytes.subarray(head.length + begin);
+  return { sql, tokens, keyword: "INSERT", target: parseTarget(sql, tokens), rows, format: undefined };
 }
 
 /** INSERT INTO [TABLE] name[.name] [(column, …)] [SETTINGS …] FORMAT format */
 function parseTarget(sql: string, tokens: readonly SqlToken[]): InsertTarget {
-  const format = RAW_FORMATS.find((known) => known === tokens.at(-1)?.text);
-  if (format === undefined) {
-    const known = RAW_FORMATS.join(", ");
-    throw endpointError(73, `Format ${tokens.at(-1)?.text} is not taken for rows here. Use one of: ${known}.`);
-  }
   let next = 1;
   const take = (word: string) => {
     if (isKeyword(tokens[next], word)) next++;
   };
   take("INTO");
   take("TABLE");
-  const names = [plainName(tokens[next++])];
-  while (tokens[next]?.text === "." && tokens[next]?.kind === "symbol") {
-    names.push(plainName(tokens[next + 1]));
+  const target: InsertTarget = { names: [nameIn(tokens[next++])], format: tokens.at(-1)?.text ?? "" };
+  if (isSymbol(tokens[next], ".")) {
+    target.names.push(nameIn(tokens[next + 1]));
     next += 2;
   }
-  const target: InsertTarget = { table: names.join("."), format };
-  if (tokens[next]?.text === "(") {
-    target.columns = [];
-    do target.columns.push(plainName(tokens[++next]));
-    while (tokens[++next]?.text === ",");
-    if (tokens[next++]?.text !== ")") throw unreadableInsert();
+  if (isSymbol(tokens[next], "(")) {
+    const end = closing(tokens, next);
+    const inside = tokens.slice(next + 1, end);
+    if (inside.every((token, at) => (at % 2 === 0 ? isName(token) : isSymbol(token, ",")))) {
+      target.columns = inside.filter(isName).map((token) => token.text);
+    } else {
+      target.columnsSql = sql.slice(tokens[next]?.end, tokens[end]?.start);
+    }
+    next = end + 1;
   }
   const settings = tokens[next];
   const formatWord = tokens[tokens.length - 2];
@@ -145,38 +135,30 @@ function parseTarget(sql: string, tokens: readonly SqlToken[]): InsertTarget {
   return target;
 }
 
-function plainName(token: SqlToken | undefined): string {
-  // The engine's interface for bytes takes no other names.
-  if (token === undefined || token.kind === "symbol" || !/^\w+$/.test(token.text)) throw unreadableInsert();
+/** Index of the parenthesis that closes the one at `open`. */
+function closing(tokens: readonly SqlToken[], open: number): number {
+  let depth = 0;
+  for (let at = open; at < tokens.length; at++) {
+    if (isSymbol(tokens[at], "(")) depth++;
+    if (isSymbol(tokens[at], ")") && --depth === 0) return at;
+  }
+  throw unreadableInsert();
+}
+
+function isName(token: SqlToken | undefined): boolean {
+  return token?.kind === "quoted" || (token?.kind === "word" && /^[A-Za-z_]/.test(token.text));
+}
+
+function nameIn(token: SqlToken | undefined): string {
+  if (token === undefined || !isName(token)) throw unreadableInsert();
   return token.text;
 }
 
 function unreadableInsert() {
   return endpointError(
     48,
-    "Rows can be sent to INSERT INTO [database.]table [(column, ...)] [SETTINGS ...] FORMAT format, with names of letters, digits and underscores. Anything else is not implemented here.",
+    "Rows can be sent to INSERT INTO [database.]table [(column, ...)] [SETTINGS ...] FORMAT format. Anything else is not implemented here.",
   );
-}
-
-/**
- * The engine reads up to the first empty line as rows and what follows as SQL of its own. An empty line means nothing
- * between JSON rows and is data in CSV and TSV; neither may reach it.
- */
-function cleanRows(rows: Buffer, format: RawFormat): Uint8Array {
-  let [begin, end] = [/^[ \t]*\r?\n/.exec(rows.subarray(0, 64).toString("latin1"))?.[0].length ?? 0, rows.length];
-  if (format.startsWith("JSON")) {
-    const blank = (byte: number | undefined) => byte === 0x0a || byte === 0x0d || byte === 0x20 || byte === 0x09;
-    while (begin < end && blank(rows[begin])) begin++;
-    while (end > begin && blank(rows[end - 1])) end--;
-  }
-  const clean = rows.subarray(begin, end);
-  if (clean[0] === 0x0a || clean.includes("\n\n")) {
-    throw endpointError(
-      27,
-      `The rows hold an empty line, which cannot be taken in ${format} here. Remove or escape it.`,
-    );
-  }
-  return clean;
 }
 
 function trailingFormat(tokens: readonly SqlToken[]): string | undefined {

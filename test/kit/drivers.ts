@@ -1,0 +1,85 @@
+// Drivers of other languages for tests, fetched from their registries into .cache/drivers on first use.
+import { execFile, execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, rename, rm } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+const SOURCES = fileURLToPath(new URL("../drivers", import.meta.url));
+const CACHE = fileURLToPath(new URL("../../.cache/drivers", import.meta.url));
+const PACKAGES = ["clickhouse-connect==1.12.0", "pandas", "pyarrow"];
+const JDBC = "0.10.0";
+const run = promisify(execFile);
+
+export interface DriverProgram {
+  /** What the machine needs for it. */
+  tools: readonly [command: string, ...arguments_: string[]][];
+  /** Runs the program against a server on loopback and resolves with the lines it prints. */
+  lines(port: number): Promise<string[]>;
+}
+
+export const DRIVERS: Readonly<Record<"go" | "java" | "python", DriverProgram>> = {
+  go: {
+    tools: [["go", "version"]],
+    async lines(port) {
+      const program = await prepared("go", (directory) =>
+        run("go", ["build", "-o", `${directory}/drivers`, "."], { cwd: `${SOURCES}/go` }),
+      );
+      return output(`${program}/drivers`, [`127.0.0.1:${port}`]);
+    },
+  },
+  java: {
+    tools: [
+      ["java", "-version"],
+      ["mvn", "--version"],
+    ],
+    async lines(port) {
+      const jars = await prepared(`java-${JDBC}`, (directory) => {
+        const goal = ["dependency:copy-dependencies", `-DoutputDirectory=${directory}`];
+        return run("mvn", ["-q", "-B", "-f", `${SOURCES}/java/pom.xml`, ...goal]);
+      });
+      return output("java", ["-cp", `${jars}/*`, `${SOURCES}/java/Drivers.java`, `127.0.0.1:${port}`]);
+    },
+  },
+  python: {
+    tools: [["python3", "-c", "import venv, ensurepip"]],
+    async lines(port) {
+      const environment = await prepared("python", async (directory) => {
+        await run("python3", ["-m", "venv", directory]);
+        await run(`${directory}/bin/python`, ["-m", "pip", "install", "-q", ...PACKAGES]);
+      });
+      return output(`${environment}/bin/python`, [`${SOURCES}/python/drivers.py`, `127.0.0.1:${port}`]);
+    },
+  },
+};
+
+/** True when the machine has what the driver needs. */
+export function isAvailable(driver: DriverProgram): boolean {
+  return driver.tools.every(([command, ...arguments_]) => {
+    try {
+      execFileSync(command, arguments_, { stdio: "ignore", timeout: 60_000 });
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Made beside and renamed, so that a run that is interrupted never leaves half of it. */
+async function prepared(name: string, make: (directory: string) => Promise<unknown>): Promise<string> {
+  const directory = `${CACHE}/${name}`;
+  if (existsSync(directory)) return directory;
+  const staging = `${directory}.${process.pid}`;
+  await mkdir(staging, { recursive: true });
+  await make(staging);
+  await rename(staging, directory).catch(async (error: unknown) => {
+    await rm(staging, { recursive: true, force: true });
+    if (!existsSync(directory)) throw error;
+  });
+  return directory;
+}
+
+async function output(command: string, arguments_: string[]): Promise<string[]> {
+  const { stdout } = await run(command, arguments_, { maxBuffer: 16 * 1024 * 1024 });
+  return stdout.trim().split("\n");
+}
