@@ -1,5 +1,6 @@
 // The collectors of one relay client: names, tags, and running them without one of them holding up the others.
 import { formatItem } from "./items.ts";
+import { textFault } from "./lines.ts";
 
 /** One number: a point collector. Numbers by name: a set collector; the name "" stands for the collector's own. */
 export type Measured = number | Readonly<Record<string, number>>;
@@ -54,8 +55,13 @@ export function createCollectorSet({ timeoutMs, onFault }: CollectorOptions): Co
   function values(name: string, measured: Measured): [string, string, number][] {
     const named = typeof measured === "number" ? { "": measured } : measured;
     return Object.entries(named).flatMap(([key, value]): [string, string, number][] => {
-      if (Number.isFinite(value) && !/[-:,\n]/.test(key)) return [[name, key || name, value]];
-      onFault(name, new TypeError(`the value ${JSON.stringify(key)} is ${value}, or its name has one of - : , in it`));
+      if (Number.isFinite(value) && isText(key) && !/[-:,]/.test(key)) return [[name, key || name, value]];
+      onFault(
+        name,
+        new TypeError(
+          `the value ${JSON.stringify(key)} is ${value}, or its name has one of - : , or a control character in it`,
+        ),
+      );
       return [];
     });
   }
@@ -90,12 +96,18 @@ export function gotLine(values: readonly [collector: string, name: string, value
 
 /** Undefined for a name that a collector may have. */
 export function nameFault(name: string): string | undefined {
-  if (name !== "" && name !== "_connected" && !/[-:,\n]/.test(name)) return undefined;
+  if (name !== "" && name !== "_connected" && isText(name) && !/[-:,]/.test(name)) return undefined;
   return `cannot use - or : or , or _connected in your name: ${JSON.stringify(name)}`;
 }
 
 function tagFault(tag: string): string | undefined {
-  return /[,\n]/.test(tag) ? `cannot use , or a line break in a tag: ${JSON.stringify(tag)}` : undefined;
+  if (isText(tag) && !tag.includes(",")) return undefined;
+  return `cannot use , or control characters in a tag: ${JSON.stringify(tag)}`;
+}
+
+/** Half of a surrogate pair becomes U+FFFD on the wire. */
+function isText(text: string): boolean {
+  return textFault(text.toWellFormed()) === undefined;
 }
 
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {

@@ -3,10 +3,11 @@ import { sleepUnless } from "#lib/process/retry.ts";
 import { type Collector, createCollectorSet, gotLine } from "./client-collectors.ts";
 import { openConnection, type ServerAddress, type ServerConnection } from "./client-connection.ts";
 import { createOverrides } from "./client-overrides.ts";
+import { textFault } from "./lines.ts";
 import { parseOverride } from "./override.ts";
 
 export interface RelayClientOptions extends ServerAddress {
-  /** Becomes the tag `host` of every point. No line break; no empty text. */
+  /** Becomes the tag `host` of every point. No control characters; no empty text. */
   id: string;
   /** For servers with RELAY_TOKEN. */
   token?: string | undefined;
@@ -40,7 +41,8 @@ export interface RelayClient {
 /** Connects at once and, whatever happens, again and again until closed. Throws a TypeError for an id or token that no line can carry. */
 export function createRelayClient(options: RelayClientOptions): RelayClient {
   const { id, token, onConnected, onDisconnected, onFault } = options;
-  if (id === "" || id.includes("\n")) throw new TypeError("the id must be one line, and not empty");
+  if (id === "" || textFault(id.toWellFormed()))
+    throw new TypeError("the id must be one line of text without control characters, and not empty");
   if (token !== undefined && !/^\S+$/.test(token)) throw new TypeError("the token must have no white space");
   const hello = token === undefined ? `id ${id}` : `id ${id} ${token}`;
   const { min, max } = options.reconnectMs ?? { min: 1_000, max: 30_000 };

@@ -1,5 +1,7 @@
 // What a `got` line carries: `<collector>-<value name>:<number>`, comma-separated.
 
+import { textFault } from "./lines.ts";
+
 export interface Item {
   collector: string;
   name: string;
@@ -7,10 +9,10 @@ export interface Item {
 }
 
 /**
- * Why an item is no point. `malformed`: not exactly one colon, not exactly one dash left of it, or no value name;
- * `not_a_number`: no decimal number; `not_finite`: infinite, NaN, or beyond a double.
+ * Why an item is no point. `not_utf8`: it holds U+FFFD, which stands for bytes that are not UTF-8; `malformed`: not exactly
+ * one colon, not exactly one dash left of it, no value name, or a control character in a name; `not_a_number`: no decimal number; `not_finite`: infinite, NaN, or beyond a double.
  */
-export type ItemFault = "malformed" | "name_too_long" | "not_a_number" | "not_finite";
+export type ItemFault = "not_utf8" | "malformed" | "name_too_long" | "not_a_number" | "not_finite";
 
 const NAME_BYTES_MAX = 200;
 /** No two parts of it can match the same digits: a line of digits must not take quadratic time. */
@@ -19,6 +21,7 @@ const NOT_FINITE = /^[+-]?(nan|inf|infinity)$/i;
 
 /** One item of a `got` line. */
 export function parseItem(text: string): Item | ItemFault {
+  if (text.includes("\uFFFD")) return "not_utf8";
   const colon = text.indexOf(":");
   if (colon < 0 || text.includes(":", colon + 1)) return "malformed";
   const dash = text.indexOf("-");
@@ -28,6 +31,7 @@ export function parseItem(text: string): Item | ItemFault {
   const collector = text.slice(0, dash);
   const name = text.slice(dash + 1, colon);
   if (isLongerThan(NAME_BYTES_MAX, name) || isLongerThan(NAME_BYTES_MAX, collector)) return "name_too_long";
+  if (textFault(collector) || textFault(name)) return "malformed";
   const number = text.slice(colon + 1);
   if (NOT_FINITE.test(number)) return "not_finite";
   if (!DECIMAL.test(number)) return "not_a_number";

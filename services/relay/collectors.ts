@@ -1,4 +1,5 @@
 // The collectors that one connection has registered, and the tags they give their points.
+import { textFault } from "#lib/relay-protocol/lines.ts";
 
 /** As a relay wrote it: its tags in their order. */
 export interface RegisteredCollector {
@@ -7,7 +8,7 @@ export interface RegisteredCollector {
 }
 
 export interface Collectors {
-  /** What follows the word `add`. False: it has no name, or is over the connection's limits. */
+  /** What follows the word `add`. False: it has no name that is text, or is over the connection's limits. */
   add(text: string): boolean;
   remove(name: string): void;
   /** Tags of a point from this collector: `host` and its own. For an unknown one, `host` alone. */
@@ -31,7 +32,7 @@ const TAG_BYTES_MAX = 256;
 /** Names and tags of one connection. */
 const STATE_BYTES_MAX = 64 * 1024;
 
-/** `onTagsLeftOut` hears how many tags of a collector are over the limits; they are not stored. */
+/** `onTagsLeftOut` hears how many tags of a collector are no text or over the limits; they are not stored. */
 export function createCollectors(host: string, onTagsLeftOut: (count: number) => void): Collectors {
   const entries = new Map<string, Entry>();
   const hostTags = pointTags(host, []);
@@ -49,10 +50,10 @@ export function createCollectors(host: string, onTagsLeftOut: (count: number) =>
       const colon = text.indexOf(":");
       const name = colon < 0 ? text : text.slice(0, colon);
       const given = colon < 0 || colon === text.length - 1 ? [] : text.slice(colon + 1).split(",");
-      const tags = given.slice(0, TAGS_MAX).filter((tag) => Buffer.byteLength(tag) <= TAG_BYTES_MAX);
+      const tags = given.slice(0, TAGS_MAX).filter(isTag);
       const bytes = Buffer.byteLength(name) + tags.reduce((sum, tag) => sum + Buffer.byteLength(tag), 0);
       const replaced = entries.get(name);
-      if (name === "" || Buffer.byteLength(name) > NAME_BYTES_MAX) return false;
+      if (name === "" || Buffer.byteLength(name) > NAME_BYTES_MAX || textFault(name)) return false;
       if (!replaced && entries.size >= COLLECTORS_MAX) return false;
       if (stateBytes - (replaced?.bytes ?? 0) + bytes > STATE_BYTES_MAX) return false;
       if (tags.length < given.length) onTagsLeftOut(given.length - tags.length);
@@ -70,6 +71,10 @@ export function createCollectors(host: string, onTagsLeftOut: (count: number) =>
     },
     list: () => Array.from(entries, ([name, { tags }]) => ({ name, tags })),
   };
+}
+
+function isTag(text: string): boolean {
+  return Buffer.byteLength(text) <= TAG_BYTES_MAX && textFault(text) === undefined;
 }
 
 /** Only tags with a colon are stored. The last of a key wins, also over the id; an empty value is as good as none. */

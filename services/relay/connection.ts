@@ -1,7 +1,7 @@
 // One relay's connection, from its first byte to its end. All state is the connection's own: of several connections
 // under one id each is polled for the collectors it has registered itself.
 import type { Socket } from "node:net";
-import { createLineSplitter } from "#lib/relay-protocol/lines.ts";
+import { createLineSplitter, withoutBlanks } from "#lib/relay-protocol/lines.ts";
 import { type Collectors, createCollectors, type RegisteredCollector } from "./collectors.ts";
 import type { DropReason, RelayMetrics } from "./metrics.ts";
 import type { PointSource } from "./points.ts";
@@ -45,6 +45,17 @@ const IDENTIFYING_BYTES_MAX = 8 * 1024;
 /** Answers that wait for the relay to read; the kernel holds some more. */
 const UNSENT_BYTES_MAX = 64 * 1024;
 
+const HTTP_ANSWER = [
+  "HTTP/1.1 400 Bad Request",
+  "content-type: text/plain; charset=utf-8",
+  "connection: close",
+  "",
+  "This port takes the lines of relays (millrace agent, pulse), not HTTP. The relays that are connected:",
+  "",
+  "    curl http://127.0.0.1:8082/relays     of millrace relay",
+  "    curl http://127.0.0.1:8081/relays     of millrace start",
+].join("\r\n");
+
 /** Serves a socket that has just connected. */
 export function serveConnection(socket: Socket, options: ConnectionOptions): void {
   new SocketConnection(socket, options).serve();
@@ -75,7 +86,7 @@ class SocketConnection implements RelayConnection {
 
   serve(): void {
     const socket = this.#socket;
-    const lines = createLineSplitter(this.#options.lineBytesMax);
+    const lines = createLineSplitter(this.#options.lineBytesMax, "any");
     const take = (line: string) => this.#take(line);
     socket.setNoDelay(true);
     socket.on("data", (chunk: Buffer) => {
@@ -146,21 +157,24 @@ class SocketConnection implements RelayConnection {
 
   #take(line: string): void {
     if (this.#isEnding) return;
-    if (!this.#known) this.#identify(line);
-    else if (line === "ping") this.send("pong");
-    else if (line === "close" || line.startsWith("close ")) this.#end();
-    else if (line.startsWith("got ")) this.#options.takePoints(this.#known.source, line.slice(4));
-    else if (line.startsWith("add ")) this.#add(this.#known.collectors, line.slice(4));
-    else if (line.startsWith("remove ")) {
-      this.#known.collectors.remove(line.slice(7));
+    const known = this.#known;
+    const [word, rest] = splitCommand(line);
+    if (!known) this.#identify(word, rest);
+    else if (word === "ping" && !withoutBlanks(rest ?? "")) this.send("pong");
+    else if (word === "close") this.#end();
+    else if (rest === undefined) return;
+    else if (word === "got") this.#options.takePoints(known.source, withoutBlanks(rest));
+    else if (word === "add") this.#add(known.collectors, withoutBlanks(rest));
+    else if (word === "remove") {
+      known.collectors.remove(withoutBlanks(rest));
       if (this.#options.answersAdd) this.send("ok");
     }
     // Anything else is ignored, as pulse does: answers, later commands, a second id.
   }
 
-  #identify(line: string): void {
+  #identify(word: string, rest: string | undefined): void {
     const { identify, metrics, beatSeconds, onIdentified } = this.#options;
-    const identity = line.startsWith("id ") ? identify(line.slice(3)) : notIdentified(line);
+    const identity = word === "id" && rest !== undefined ? identify(rest) : notIdentified(word, rest);
     if ("refusal" in identity) {
       this.#refuse(identity.refusal, identity.reason);
       return;
@@ -185,6 +199,14 @@ class SocketConnection implements RelayConnection {
   }
 }
 
-function notIdentified(line: string): Identity {
-  return { refusal: line === "id" ? "missing id" : "identify first with the 'id' command", reason: "not_identified" };
+/** The rest is undefined without a space behind the word. */
+function splitCommand(line: string): [word: string, rest: string | undefined] {
+  const space = line.indexOf(" ");
+  return space < 0 ? [line, undefined] : [line.slice(0, space), line.slice(space + 1)];
+}
+
+function notIdentified(word: string, rest: string | undefined): Identity {
+  // A person's browser, or curl: what it can show.
+  if (/ HTTP\/1\.\d$/.test(` ${rest}`)) return { refusal: HTTP_ANSWER, reason: "not_identified" };
+  return { refusal: word === "id" ? "missing id" : "identify first with the 'id' command", reason: "not_identified" };
 }

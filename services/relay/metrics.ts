@@ -66,7 +66,8 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
     registers,
   });
   startAtZero(rejected, "reason", [
-    ...(["malformed", "name_too_long", "not_a_number", "not_finite", "too_many"] satisfies RejectReason[]),
+    ...(["not_utf8", "malformed", "name_too_long", "not_a_number", "not_finite"] satisfies RejectReason[]),
+    ...(["decimal_comma", "too_many"] satisfies RejectReason[]),
   ]);
   const pointsDropped = new Counter({
     name: "millrace_relay_points_dropped_total",
@@ -97,12 +98,12 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
     rejected,
     tagsLeftOut: new Counter({
       name: "millrace_relay_tags_left_out_total",
-      help: "Collector tags over the limits of number or length.",
+      help: "Collector tags over the limits of number or length, not UTF-8 or with control characters.",
       registers,
     }),
     collectorsRefused: new Counter({
       name: "millrace_relay_collectors_refused_total",
-      help: "Collectors over a connection's limits, or without a name.",
+      help: "Collectors over a connection's limits, without a name, or with one that is no text.",
       registers,
     }),
     pointsDropped,
@@ -114,5 +115,5 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
   };
 }
 
-/** Beyond what an item itself can be at fault for: one line has too many of them. */
-export type RejectReason = ItemFault | "too_many";
+/** Beyond what an item itself can be at fault for: a comma cut its number, or its line has too many items. */
+export type RejectReason = ItemFault | "decimal_comma" | "too_many";

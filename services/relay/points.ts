@@ -23,6 +23,9 @@ export interface PointsOptions {
 /** A line with more is no measurement; encoding it would hold everybody else up. */
 const ITEMS_MAX = 2_000;
 
+/** What a number written with a decimal comma leaves behind it. No item begins so: it has no colon. */
+const FRACTION = /^\s*\d[^:]*$/;
+
 /** Takes what follows the word `got`: good items become points, each other one is counted and costs only itself. */
 export function createPoints({ bootId, nowMs, metrics, add }: PointsOptions) {
   let sequence = 0;
@@ -32,8 +35,10 @@ export function createPoints({ bootId, nowMs, metrics, add }: PointsOptions) {
     const items = text.split(",");
     const records: AppendRecord[] = [];
     const reject = (reason: RejectReason, count = 1) => metrics.rejected.inc({ reason }, count);
-    for (const each of items.slice(0, ITEMS_MAX)) {
-      const item = parseItem(each);
+    for (const [i, each] of items.slice(0, ITEMS_MAX).entries()) {
+      // Of 1,5 neither 1 nor 5 is what was measured.
+      const isCut = FRACTION.test(items[i + 1] ?? "") || (i > 0 && FRACTION.test(each));
+      const item = isCut ? "decimal_comma" : parseItem(each);
       if (typeof item === "string") {
         reject(item);
         continue;

@@ -131,8 +131,15 @@ describe("the relay's line protocol", OPTIONS, () => {
     });
   });
 
-  function linesOf(chunks: readonly Buffer[]) {
-    const splitter = createLineSplitter(128);
+  it("cuts the same lines of any end wherever packets end", async () => {
+    const samples = ["id host token\r\ngot cpu-load:0.5\r\nping\r\n", "id a\rping\r\n\rping\r", "id a\nping\r\r\n\r"];
+    await fuzz(fc.tuple(damaged(samples), cuts), [], ([bytes, shares]) => {
+      expect(linesOf(cut(bytes, shares), "any")).toEqual(linesOf([bytes], "any"));
+    });
+  });
+
+  function linesOf(chunks: readonly Buffer[], ends: "LF" | "any" = "LF") {
+    const splitter = createLineSplitter(128, ends);
     const lines: string[] = [];
     const isWell = chunks.every((chunk) => splitter.push(chunk, (line) => lines.push(line)));
     return { lines, isWell };

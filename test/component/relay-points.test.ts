@@ -19,8 +19,8 @@ afterEach(async () => {
 const REJECTED = "millrace_relay_points_rejected_total";
 
 /** Sends items behind a sentinel, so that nothing of them can be late when the sentinel is there. */
-async function send(items: string) {
-  peer.send(`got ${items}\ngot end-end:0\n`);
+async function send(items: string, encoding: BufferEncoding = "utf8") {
+  peer.send(Buffer.from(`got ${items}\ngot end-end:0\n`, encoding));
 }
 
 describe("a point", () => {
@@ -106,6 +106,12 @@ describe("junk", () => {
     ["a number with a unit", "cpu-cpu:1kB", "not_a_number"],
     ["blanks", "cpu-cpu: 1", "not_a_number"],
     ["a CR", "cpu-cpu:1\r", "not_a_number"],
+    ["a line end of Unicode behind the number", "cpu-cpu:1\u0085", "not_a_number"],
+    ["a line separator in a name", "cpu-c\u2028pu:1", "malformed"],
+    ["a NUL in a collector", "c\0pu-cpu:1", "malformed"],
+    ["a name that is not UTF-8", "cpu-c\xffpu:1", "not_utf8"],
+    ["a collector that is not UTF-8", "\xc3-cpu:1", "not_utf8"],
+    ["a number that is not UTF-8", "cpu-cpu:1\xff", "not_utf8"],
     ["hexadecimal", "cpu-cpu:0x10", "not_a_number"],
     ["an underscore", "cpu-cpu:1_000", "not_a_number"],
     ["two points", "cpu-cpu:1.2.3", "not_a_number"],
@@ -117,7 +123,7 @@ describe("junk", () => {
     ["1e999", "cpu-cpu:1e999", "not_finite"],
     ["-1e400", "cpu-cpu:-1e400", "not_finite"],
   ])("%s is counted and costs only itself", async (_claim, item, reason) => {
-    await send(`a-a:1,${item},b-b:2`);
+    await send(`a-a:1,${item},b-b:2`, reason === "not_utf8" ? "latin1" : "utf8");
     expect((await relay.points(3)).map(({ metric, value }) => [metric, value])).toEqual([
       ["a", 1],
       ["b", 2],
@@ -145,6 +151,57 @@ it.each([
 ])("%s is a number", async (text, value) => {
   await send(`a-a:${text}`);
   expect((await relay.points(2))[0]?.value).toBe(value);
+});
+
+describe("a decimal comma", () => {
+  it.each([
+    ["c-load:1,5", 2],
+    ["c-load:12,34", 2],
+    ["c-load:-1,5e3", 2],
+    ["c-load:1.234,56", 2],
+    ["c-load:1,234,567.8", 3],
+    ["c-load:1,5 %", 2],
+    ["c-load:1, 5", 2],
+  ])("costs its own number, which is counted, and no other: %s", async (items, count) => {
+    await send(`a-a:1,${items},b-b:2`);
+    expect((await relay.points(3)).map(({ metric, value }) => [metric, value])).toEqual([
+      ["a", 1],
+      ["b", 2],
+      ["end", 0],
+    ]);
+    expect(await relay.metric(REJECTED, { reason: "decimal_comma" })).toBe(count);
+  });
+
+  it("is one also at the end of what a line may hold", async () => {
+    await send(`${"a-a:1,".repeat(1_999)}c-load:1,5`);
+    const points = await relay.points(2_000);
+    expect(points.filter(({ metric }) => metric === "load")).toEqual([]);
+  });
+});
+
+describe.each([
+  ["CR LF", "\r\n"],
+  ["CR", "\r"],
+  ["blanks and LF", " \t\n"],
+  ["blanks and CR LF", "  \r\n"],
+])("lines that end with %s", (_name, end) => {
+  it("give the same point as lines that end with LF", async () => {
+    await using other = await relay.connect();
+    other.send(["id web 1", "add c:dc:eu", "got c-load:1.5", ""].join(end));
+    const [point] = await relay.points(1);
+    expect([point?.relayId, point?.collector, point?.metric, point?.value, point?.tags]).toEqual([
+      ...["web 1", "c", "load", 1.5],
+      { host: "web 1", dc: "eu" },
+    ]);
+  });
+});
+
+it("tags that are no text are left out and counted, and a collector whose name is none is refused", async () => {
+  peer.send(Buffer.from("add c:a:1,b:\xff2,d:\x853,e:4\x0b\nadd \xff:\ngot c-v:1\n", "latin1"));
+  const [point] = await relay.points(1);
+  expect(point?.tags).toEqual({ host: "host-1", a: "1" });
+  expect(await relay.metric("millrace_relay_tags_left_out_total")).toBe(3);
+  expect(await relay.metric("millrace_relay_collectors_refused_total")).toBe(1);
 });
 
 describe("limits", () => {

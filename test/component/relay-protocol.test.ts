@@ -40,7 +40,8 @@ const SAME_IN_BOTH: [claim: string, transcript: Transcript][] = [
   ["bare words are ignored", ["> add\nremove\ngot\nget\nhello\n\n"]],
   ["unknown commands are ignored", ["> hello world\nping 1\nPING\npong\nflush now\n"]],
   ["a second id is ignored", ["> id other\nid\n"]],
-  ["a CR belongs to the line: no ping", ["> ping\r\n"]],
+  ["lines may end with CR LF, and with blanks before it", ["> ping\r\nping \t \r\nping\r\r\n", "< pong\npong\npong\n"]],
+  ["a CR within a line is no end of it, where the first line ended with LF", ["> ping\rping\n"]],
   ["a line may come in pieces", ["> pi", "> n", "> g\n", "< pong\n"]],
 ];
 
@@ -64,11 +65,31 @@ describe.each([
     ["an id that does not fit a record", [`> id ${"x".repeat(1_025)}\n`, "< id too long\n", "closed"]],
     ["an empty id is an id", ["> id \n", `< ok\nbeat ${beat}\n`]],
     ["an id with spaces and colons is one", ["> id a b:c,d-e\n", `< ok\nbeat ${beat}\n`]],
+    ["a line that ends with CR LF", ["> id host\r\n", `< ok\nbeat ${beat}\n`, "> ping\r\n", "< pong\n"]],
+    ["a CR LF in two packets", ["> id host\r", `< ok\nbeat ${beat}\n`, "> \nping\r\n", "< pong\n"]],
+    [
+      "a line that ends with CR: so do the others",
+      ["> id host\r", `< ok\nbeat ${beat}\n`, "> ping\rping\r", "< pong\npong\n"],
+    ],
+    ["an id with a line end of Unicode", ["> id host\u0085\n", "< id has a control character\n", "closed"]],
     ["a packet with everything in it", ["> id a\nping\n", `< ok\nbeat ${beat}\npong\n`]],
   ] satisfies [string, Transcript][])("identification: %s", async (_claim, transcript) => {
     await using peer = await served().connect();
     await replay(peer, transcript);
   });
+});
+
+it("identification: an id that is not UTF-8 is refused", async () => {
+  await using peer = await relay.connect();
+  peer.send(Buffer.from("id h\xffst\n", "latin1"));
+  await peer.receives("id is not UTF-8\n");
+  await peer.closes();
+});
+
+it("identification: a browser gets an answer that it can show", async () => {
+  const answer = await fetch(`http://127.0.0.1:${relay.port}/`);
+  expect(answer.status).toBe(400);
+  expect(await answer.text()).toContain("curl http://127.0.0.1:8082/relays");
 });
 
 describe("add and remove", () => {

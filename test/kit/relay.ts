@@ -92,7 +92,7 @@ export async function startTestRelay(
 /** One end of a line protocol. */
 export interface Peer extends AsyncDisposable {
   readonly socket: net.Socket;
-  send(bytes: string): void;
+  send(bytes: string | Uint8Array): void;
   /** Waits for exactly these bytes, next in turn; fails at the first that differs. */
   receives(bytes: string): Promise<void>;
   /** Waits for a line and hands it over, without its LF. */
