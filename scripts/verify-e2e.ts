@@ -23,7 +23,7 @@ const LOOK_MS = 250;
 
 const schema = z.object({
   url: httpUrl("http://localhost:8080").describe("Address of the gateway."),
-  apiKey: secret().describe("Key for the gateway, where it asks for one."),
+  apiKey: secret().describe("Key for the gateway, if it requires one."),
   ...clickhouseSettings,
   events: count(320, { min: 2 * KEYS, max: 5_000 }).describe("How many events to send."),
   wait: duration("60s", { min: 1_000 }).describe("Longest wait for them to be stored."),

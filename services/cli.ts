@@ -26,15 +26,15 @@ const COMMANDS: Record<string, Command> = {
   },
   consumer: { summary: "brings events from the log into ClickHouse", load: () => import("./consumer/main.ts") },
   relay: {
-    summary: "asks host agents for their values and puts the points on the log",
+    summary: "polls agents for their values and puts the points on the log",
     load: () => import("./relay/main.ts"),
   },
   stats: {
-    summary: "answers what was measured when, shows live values, evaluates alerts",
+    summary: "answers history queries, shows live values, evaluates alerts",
     load: () => import("./stats/main.ts"),
   },
   agent: {
-    summary: "measures this host and answers a relay's polls",
+    summary: "measures this host and answers the relay's polls",
     load: () => import("./agent/main.ts"),
   },
   relays: {
@@ -42,7 +42,7 @@ const COMMANDS: Record<string, Command> = {
     load: () => import("../commands/relays/main.ts"),
   },
   pulse: {
-    summary: "pulse's server under pulse's flags: history, relays, alerts in one process",
+    summary: "pulse's server under pulse's flags: history, agents, alerts in one process",
     load: () => import("./pulse/main.ts"),
   },
   clickhouse: {

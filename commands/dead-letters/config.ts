@@ -46,13 +46,13 @@ const schema = z.object({
   set: onCommandLine(several("field=value")).describe(
     "replay: change a field: event, distinct_id, source, value, time, properties or properties.KEY (JSON). Repeatable.",
   ),
-  yes: argument().describe("replay: go on although it is more than 100 letters."),
+  yes: argument().describe("replay: allow more than 100 letters."),
   millraceUrl: httpUrl("http://127.0.0.1:8080").describe(
-    "replay: gateway of the standalone, the way to its log unless KAFKA_BROKERS is set.",
+    "replay: gateway of the standalone, which writes its log unless KAFKA_BROKERS is set.",
   ),
-  millraceApiKey: secret().describe("replay: secret key for that gateway, where it has keys."),
+  millraceApiKey: secret().describe("replay: secret key for that gateway, if it has keys."),
   tlsCa: authorities().describe(
-    "replay: PEM file with certificates to trust beside the public authorities, for a gateway with https.",
+    "replay: PEM file with certificates to trust besides the public authorities', for a gateway with https.",
   ),
   dataDir: text("./.millrace").describe(
     "show: directory of the standalone, whose log is read unless KAFKA_BROKERS is set.",

@@ -22,7 +22,7 @@ const NAME = /^(.+):([\w.-]+):(\d{1,10}):(\d{1,15})$/;
 export function parsePosition(name: string): LogPlace {
   const [, epoch, topic, partition, offset] = NAME.exec(name) ?? [];
   if (epoch === undefined || topic === undefined) {
-    throw new PositionError(`${printable(name)} is no position: they look like 1b2c3d4e:millrace.events:0:17`);
+    throw new PositionError(`${printable(name)} is not a position; positions look like 1b2c3d4e:millrace.events:0:17`);
   }
   return { epoch, topic, partition: Number(partition), offset: Number(offset) };
 }

@@ -25,7 +25,7 @@ export function makePointReplay(dead: DeadRecord, changes: ReplayChanges): Point
     return `${foreign ?? "properties"}: is not a field of a point; value and time can be set`;
   }
   const point = readDeadPoint(dead.value);
-  if (!point) return "value: is no PointRecord message, so there is no point to replay";
+  if (!point) return "value: is not a PointRecord message, so there is no point to replay";
   if (changes.value === null) return "value: a point has one";
   if (changes.value !== undefined) point.value = changes.value;
   if (changes.time) point.timeUs = BigInt(changes.time.us);

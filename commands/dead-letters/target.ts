@@ -74,7 +74,7 @@ function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): Rep
 const REMEDIES = new Map([
   [401, " (give one of its SECRET_API_KEYS with MILLRACE_API_KEY)"],
   [403, " (give one of its SECRET_API_KEYS with MILLRACE_API_KEY)"],
-  [404, " (no Millrace gateway of this version is there; name it with MILLRACE_URL)"],
+  [404, " (no Millrace gateway of this version answers there; name it with MILLRACE_URL)"],
 ]);
 
 function parse(text: string): unknown {

@@ -121,7 +121,7 @@ export function judgeReplicas(states: readonly ReplicaState[]): Finding {
     const what = `${late.table} is ${late.delay} s behind with ${late.queued} entries queued`;
     return { status: "warn", what, fix: "see system.replication_queue on this node" };
   }
-  return { status: "ok", what: `${states.length} tables, all of their replicas are there and up to date` };
+  return { status: "ok", what: `${states.length} tables, all their replicas present and up to date` };
 }
 
 /** `database` is the one that is read: of its tables those that are in parts must be over this cluster's shards. */
@@ -144,7 +144,7 @@ export async function checkDistributed(
   if (!rows.some(({ name }) => name === "events_raw")) {
     return {
       status: "fail",
-      what: `${database}.events_raw is no Distributed table: readers miss the other shards`,
+      what: `${database}.events_raw is not a Distributed table: readers miss the other shards`,
       fix,
     };
   }

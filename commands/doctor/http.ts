@@ -76,7 +76,10 @@ export async function checkKey(url: string, apiKey: string | undefined, signal: 
     const what = apiKey === undefined ? "the gateway asks for a key and none is set" : "the gateway does not know it";
     return { status: "fail", what, fix: "set MILLRACE_API_KEY to one of the gateway's PUBLIC_API_KEYS" };
   }
-  return { status: "warn", what: `POST /events answered ${status} instead of 400 or 401: it cannot be told` };
+  return {
+    status: "warn",
+    what: `POST /events answered ${status} instead of 400 or 401: cannot tell whether it takes the key`,
+  };
 }
 
 function keyHeaders(apiKey: string | undefined): Record<string, string> {
@@ -110,5 +113,5 @@ export async function sendEvent(
 const SEND_FIXES = new Map([
   [401, "set MILLRACE_API_KEY to one of the gateway's PUBLIC_API_KEYS"],
   [429, "wait, or raise RATE_LIMIT_EVENTS"],
-  [503, "see whether the log is there: the gateway's /readyz and log have the reason"],
+  [503, "check the log: the gateway's /readyz and log have the reason"],
 ]);

@@ -64,7 +64,10 @@ describe("a topic", () => {
       status: "fail",
       fix: expect.stringContaining("write.caching=false"),
     });
-    expect(judgeWriteCaching([topic()])).toMatchObject({ status: "skip", what: expect.stringContaining("not told") });
+    expect(judgeWriteCaching([topic()])).toMatchObject({
+      status: "skip",
+      what: expect.stringContaining("not reported"),
+    });
   });
 });
 

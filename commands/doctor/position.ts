@@ -60,7 +60,7 @@ export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs:
   }
   if (members && members.state !== "Stable") {
     const fix = "run doctor again; if it stays so, look at the consumers' logs";
-    return { status: "warn", what: `partitions are being dealt anew (${members.state}); ${wait}`, fix };
+    return { status: "warn", what: `partitions are being reassigned (${members.state}); ${wait}`, fix };
   }
   const idle = members ? lag.partitions.filter(({ partition }) => !members.assigned.has(partition)) : [];
   if (idle.length > 0) {

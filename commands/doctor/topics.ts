@@ -17,7 +17,7 @@ export function judgeTopic(topic: TopicState | undefined, brokers: number): Resu
 
 export function keptText(settings: ReadonlyMap<string, string>): string {
   const [ms, bytes] = [Number(settings.get("retention.ms") ?? -1), Number(settings.get("retention.bytes") ?? -1)];
-  const time = ms < 0 ? "for ever" : `for ${(ms / 3_600_000).toFixed(1)} h`;
+  const time = ms < 0 ? "forever" : `for ${(ms / 3_600_000).toFixed(1)} h`;
   return bytes < 0 ? time : `${time}, at most ${bytes} bytes a partition`;
 }
 
@@ -82,5 +82,5 @@ export function judgeWriteCaching(topics: readonly TopicState[]): Finding {
   }
   return told.length > 0
     ? { status: "ok", what: "off" }
-    : { status: "skip", what: "not told: these brokers have no setting write.caching (Apache Kafka has none)" };
+    : { status: "skip", what: "not reported: these brokers have no setting write.caching (Apache Kafka has none)" };
 }

@@ -16,22 +16,20 @@ const schema = z
   .object({
     event: text().describe("Name given to every event. Required."),
     time: text().describe("Column with the time of the event; without it, the time of the import."),
-    distinctId: text().describe("Column with who did it."),
-    value: text().describe("Column with the measured number."),
-    source: text().describe("Column with where it came from."),
+    distinctId: text().describe("Column with the distinct id."),
+    value: text().describe("Column with the event's value."),
+    source: text().describe("Column with the event's source."),
     format: text().describe("ndjson, json (one array) or csv (with a header row). Default: by the file's name."),
     tz: text("UTC").describe(
-      "IANA zone of dates without an offset. A time skipped by daylight saving is moved forward; of two equal ones, the first is meant.",
+      "IANA zone of dates without an offset. A time skipped by daylight saving is moved forward; one that occurs twice means the first.",
     ),
     dateOrder: text().describe("mdy or dmy: how 01/02/2001 is read. Without it such dates are refused."),
     url: httpUrl("http://127.0.0.1:8080").describe("Address of the gateway."),
-    apiKey: secret().describe("Key for the gateway, where it asks for one."),
-    tlsCa: authorities().describe("PEM file with certificates to trust beside the public authorities, for https."),
-    checkpoint: text().describe("File that keeps what is already in. Default: FILE.millrace-checkpoint."),
-    checkStored: flag(false).describe("Look up every event among those stored, for when a checkpoint was lost."),
-    force: flag(false).describe(
-      "Send everything again, also what a checkpoint has as done; what is in is not doubled.",
-    ),
+    apiKey: secret().describe("Key for the gateway, if it requires one."),
+    tlsCa: authorities().describe("PEM file with certificates to trust besides the public authorities', for https."),
+    checkpoint: text().describe("File that records what was imported. Default: FILE.millrace-checkpoint."),
+    checkStored: flag(false).describe("Look up every event among those stored, for example if a checkpoint was lost."),
+    force: flag(false).describe("Send everything again, even what a checkpoint records as done; nothing is doubled."),
   })
   .superRefine((values, context) => {
     const fault = (key: keyof typeof values, message: string) =>
@@ -76,7 +74,7 @@ export type ImportConfigOutcome = { kind: "config"; config: ImportConfig } | Tex
 
 const COMMAND_LINE: CommandLine<typeof schema> = {
   command: "millrace import",
-  summary: "sends the rows of a file to the gateway as events; run it again to go on after a stop.",
+  summary: "sends the rows of a file to the gateway as events; run it again to continue after a stop.",
   schema,
   forms: ["FILE --event NAME [settings]   (- for standard input, which keeps no checkpoint)"],
   environment: { prefix: "MILLRACE_" },

@@ -54,7 +54,7 @@ export const main = createCommand({
 
 /** Text for failures that are not bugs of this program. */
 function explain(error: unknown, { file }: ImportConfig): string | undefined {
-  if (error instanceof Interrupted) return "stopped; the same command goes on from here";
+  if (error instanceof Interrupted) return "stopped; the same command continues from here";
   if (error instanceof InputError) return `${file}: ${error.message}`;
   if (error instanceof PublishError || error instanceof CheckpointError) return error.message;
   const isSystemError = error instanceof Error && "syscall" in error;

@@ -72,8 +72,8 @@ function finalError(url: string, { code, message, cause }: RefusedError): Publis
   const remedies: Partial<Record<Code, string>> = {
     [Code.Unauthenticated]: "give its key with --api-key or MILLRACE_API_KEY",
     [Code.PermissionDenied]: "this key may not publish; give another one with --api-key or MILLRACE_API_KEY",
-    [Code.Unimplemented]: "no Millrace gateway is there; name it with --url",
-    [Code.NotFound]: "no Millrace gateway is there; name it with --url",
+    [Code.Unimplemented]: "no Millrace gateway answers there; name it with --url",
+    [Code.NotFound]: "no Millrace gateway answers there; name it with --url",
   };
   const remedy = remedies[code];
   const text = `${url} refuses the import: ${message}${remedy === undefined ? "" : ` (${remedy})`}`;

@@ -18,10 +18,10 @@ const migrateSchema = z
     ...kafkaSettings,
     ...retentionSettings,
     newEpoch: argument().describe(
-      "The topic of events was deleted and made again: store its offsets beside those of the old one.",
+      "The topic of events was deleted and created again: begin a new epoch, beside the rows of the old one.",
     ),
     newPointsEpoch: argument().describe("The same for the topic of points."),
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
   .superRefine(requireBrokers);
 

@@ -16,7 +16,7 @@ const schema = z.object({
   yes: argument().describe("Delete it; nothing brings it back."),
   json: argument().describe("Print JSON."),
   wait: onCommandLine(duration("1m", { min: 100 })).describe(
-    "How long the consumer may stand still before the command gives up.",
+    "How long the consumer may make no progress before the command gives up.",
   ),
   dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
   logRetention: duration("7d", { min: 60_000 }).describe("How long the standalone keeps records on its log."),
@@ -63,8 +63,8 @@ export function parsePersons(argv: readonly string[], env: Record<string, string
 
 function personFault(id: string | undefined, distinct: string | undefined): string | undefined {
   if ((id === undefined) === (distinct === undefined)) return WHOM;
-  if (distinct === "") return "events without a distinct id are nobody's";
+  if (distinct === "") return "events without a distinct id belong to no person";
   if (id === undefined) return undefined;
   if (!UUID.test(id)) return "an ID is a UUID; a distinct id is given with --distinct-id";
-  return id === NOBODY ? "the nil UUID is nobody" : undefined;
+  return id === NOBODY ? "the nil UUID is not a person" : undefined;
 }

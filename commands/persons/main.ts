@@ -63,7 +63,7 @@ async function deleteAsked(ownId: string, config: PersonsConfig, tools: Tools): 
   if (finished) return show(await certify(log, warehouse, finished), config, out);
   if (config.dryRun || !config.yes) {
     out((config.json ? previewJson : previewText)(preview));
-    if (unfinished) say(`erasure ${unfinished.id} of this person is not finished: --yes goes on with it`);
+    if (unfinished) say(`erasure ${unfinished.id} of this person is not finished: --yes continues it`);
     if (config.dryRun) return exitDone;
     say("persons: nothing was deleted; add --yes to delete it, which cannot be undone");
     return exitUsage;
@@ -119,7 +119,7 @@ const OWN_ERRORS = [ConsumerBehindError, DeletionFailedError, PersonTooLargeErro
 function explain(error: unknown, config: PersonsConfig): string | undefined {
   const isOwn = OWN_ERRORS.some((kind) => error instanceof kind);
   if (isOwn) return printable((error as Error).message);
-  const again = "run the command again: it goes on from here";
+  const again = "run the command again: it continues from here";
   if (error instanceof LogUnavailableError) {
     const which = config.kafkaBrokers.length > 0 ? "KAFKA_BROKERS" : "DATA_DIR, or KAFKA_BROKERS for a log on Kafka";
     return `${error.message} (the log is named by ${which}; ${again})`;

@@ -45,7 +45,7 @@ export function createRelaysClient({ relayHttpUrl, relayToken }: Target): Relays
     const result = schema.safeParse(answer);
     if (status < 300 && result.success) return result.data;
     throw new RelaysError(
-      `${relayHttpUrl} answered ${status} and is no relay service: set RELAY_HTTP_URL to STATS_PORT of millrace start, or to RELAY_HTTP_PORT of millrace relay`,
+      `${relayHttpUrl} answered ${status} and is not a relay: set RELAY_HTTP_URL to STATS_PORT of millrace start, or to RELAY_HTTP_PORT of millrace relay`,
     );
   }
 

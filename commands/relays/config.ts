@@ -12,13 +12,13 @@ const schema = z.object({
     "override: for how long, whole seconds such as 60s, at most a day.",
   ),
   interval: onCommandLine(several("name=duration")).describe(
-    "override: a collector and how often it shall send, such as cpu=1s, at most an hour. Repeatable.",
+    "override: a collector and how often to send it, such as cpu=1s, at most an hour. Repeatable.",
   ),
   relayHttpUrl: httpUrl("http://127.0.0.1:8081").describe(
     "HTTP address of the relays: STATS_PORT of millrace start, RELAY_HTTP_PORT of millrace relay.",
   ),
-  tlsCa: authorities().describe("PEM file with certificates to trust beside the public authorities, for https."),
-  relayToken: secret().describe("RELAY_TOKEN of the relay service, where it has one; of millrace pulse its --token."),
+  tlsCa: authorities().describe("PEM file with certificates to trust besides the public authorities', for https."),
+  relayToken: secret().describe("RELAY_TOKEN of the relay, if it has one; for millrace pulse its --token."),
 });
 
 export interface Target {

@@ -29,5 +29,5 @@ async function run(asked: Exclude<RelaysOutcome, { kind: "text" }>): Promise<str
   const connections = await (intervals === undefined
     ? client.flush(asked.id)
     : client.override(asked.id, { duration, intervals }));
-  return `told ${connections} ${connections === 1 ? "connection" : "connections"} of ${printable(asked.id)}`;
+  return `notified ${connections} ${connections === 1 ? "connection" : "connections"} of ${printable(asked.id)}`;
 }

@@ -12,9 +12,9 @@ export const verifySchema = z.object({
     "Wait this long for what is on the log now to be stored, before the audit.",
   ),
   acceptLost: onCommandLine(count(0)).describe(
-    "Give up what is missing and no longer on the log: its number of offsets, as verify has said it.",
+    "Give up what is missing and no longer on the log: the number of offsets that verify reported.",
   ),
-  allowLag: argument().describe("Exit with 0 also when some of the log is not stored yet."),
+  allowLag: argument().describe("Exit with 0 even if some of the log is not stored yet."),
   dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
   ...kafkaSettings,
   ...clickhouseSettings,

@@ -27,7 +27,7 @@ const exitWaiting = 3;
 const parse = settings(
   verifySchema,
   "millrace verify",
-  "shows from the data that every offset of the log is a row or has a reason why it is none.",
+  "proves from the data that every offset of the log is a row or is accounted for.",
 );
 
 export const main = createCommand({

@@ -53,7 +53,7 @@ export type ConfigOutcome<C> =
 /** Settings of parseConfig itself, in the form of a schema so that they are read and explained like all others. */
 const COMMON = {
   configFile: text().describe("JSON or YAML file with settings in kebab-case."),
-  checkConfig: flag(false).describe("Check the settings and exit: 0 when they are good, 2 when not."),
+  checkConfig: flag(false).describe("Check the settings and exit: 0 if they are valid, 2 if not."),
   printConfig: flag(false).describe("Print the settings in effect as such a file, secrets left out, and exit."),
   help: flag(false).describe("Show this text and exit."),
 };

@@ -114,7 +114,7 @@ export function duration(defaultText?: string, bounds: DurationBounds = {}): Set
 
 function wellFormed(text: string, bareUnit?: DurationUnit): number {
   const value = parseDuration(text, bareUnit);
-  if (value === undefined) throw new TypeError(`a setting is declared with a duration that is none: ${text}`);
+  if (value === undefined) throw new TypeError(`a setting is declared with an invalid duration: ${text}`);
   return value;
 }
 
@@ -146,8 +146,7 @@ export function bytes(defaultBytes: number | string, bounds: CountBounds = {}): 
     defaultText: String(defaultBytes),
   };
   const defaultValue = parseBytes(defaultBytes);
-  if (defaultValue === undefined)
-    throw new TypeError(`a setting is declared with a size that is none: ${defaultBytes}`);
+  if (defaultValue === undefined) throw new TypeError(`a setting is declared with an invalid size: ${defaultBytes}`);
   return setting(info, defaultValue, (raw) => {
     const value = parseBytes(raw);
     return value === undefined || value < min || value > max ? expected(info) : { value };

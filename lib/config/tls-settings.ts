@@ -8,10 +8,8 @@ import { envName } from "./sources.ts";
 
 /** Of services with an HTTP port that their callers know. */
 export const tlsSettings = {
-  tlsCert: text().describe(
-    "PEM file with the certificate, and those between it and its authority, for HTTPS; without it, plain HTTP.",
-  ),
-  tlsKey: text().describe("PEM file with its private key. Both are read anew when they change, and on SIGHUP."),
+  tlsCert: text().describe("PEM file with the certificate and its intermediates, for HTTPS; without it, plain HTTP."),
+  tlsKey: text().describe("PEM file with its private key. Both are read again when they change, and on SIGHUP."),
 };
 
 /** PEM files of a listener. */

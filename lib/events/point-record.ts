@@ -38,7 +38,7 @@ export function decodePoint(value: Uint8Array): PointRecord {
   try {
     record = fromBinary(PointRecordSchema, value);
   } catch (error) {
-    throw new PoisonRecordError("the value is no PointRecord message", { cause: error });
+    throw new PoisonRecordError("the value is not a PointRecord message", { cause: error });
   }
   if (record.bootId.length !== 16) throw new PoisonRecordError(`the boot id has ${record.bootId.length} bytes, not 16`);
   if (record.metric === "") throw new PoisonRecordError("the metric has no name");

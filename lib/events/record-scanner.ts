@@ -149,7 +149,7 @@ class Scanner implements RecordScanner {
     try {
       fromBinary(RecordOriginSchema, this.#view(FIELD.origin));
     } catch (error) {
-      throw new PoisonRecordError("the origin is no RecordOrigin message", { cause: error });
+      throw new PoisonRecordError("the origin is not a RecordOrigin message", { cause: error });
     }
   }
 
@@ -193,7 +193,7 @@ function wireTypes(): Int8Array {
 }
 
 function malformed(): PoisonRecordError {
-  return new PoisonRecordError("the value is no EventRecord message");
+  return new PoisonRecordError("the value is not an EventRecord message");
 }
 
 function malformedByte(): never {

@@ -44,7 +44,7 @@ export function decodeRecord(value: Uint8Array): EventRecord {
   try {
     record = fromBinary(EventRecordSchema, value);
   } catch (error) {
-    throw new PoisonRecordError("the value is no EventRecord message", { cause: error });
+    throw new PoisonRecordError("the value is not an EventRecord message", { cause: error });
   }
   if (record.id.length !== 16) throw new PoisonRecordError(`the id has ${record.id.length} bytes, not 16`);
   if (record.value !== undefined && !Number.isFinite(record.value)) {

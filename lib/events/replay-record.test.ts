@@ -119,7 +119,11 @@ describe("there is no replay", () => {
     ["properties that are no JSON", dead({ propertiesJson: '{"a":}' }), "properties: is not JSON"],
     ["properties that are a list", dead({ propertiesJson: "[1]" }), "properties: must be a JSON object, not an array"],
     ["a name that is too long", dead({ event: "x".repeat(201) }), "event: has 201 bytes"],
-    ["bytes that are something else", dead({}, { value: Buffer.from([0x0a, 0xff, 1]) }), "value: is no EventRecord"],
+    [
+      "bytes that are something else",
+      dead({}, { value: Buffer.from([0x0a, 0xff, 1]) }),
+      "value: is not an EventRecord",
+    ],
   ])("of %s", (_, letter, expected) => {
     expect(faultOf(letter)).toContain(expected);
   });

@@ -119,7 +119,7 @@ export function makeReplay(
   limits: EventLimits = DEFAULT_LIMITS,
 ): ReplayRecord | RuleFault {
   const record = readDeadRecord(dead.value);
-  if (!record) return fault("invalid", "value", "is no EventRecord message, so there is no event to replay");
+  if (!record) return fault("invalid", "value", "is not an EventRecord message, so there is no event to replay");
   const id = idOfDeadRecord(record, dead);
   const properties = changedProperties(record, changes);
   if (typeof properties !== "string") return properties;

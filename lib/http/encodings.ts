@@ -87,7 +87,7 @@ function startDecoding(name: string, decoder: Decoder, take: (piece: Buffer) => 
   };
   const ended = new Promise<void>((resolve) => decoder.once("end", resolve).once("close", resolve));
   decoder.on("error", (cause) => {
-    fail(new UndecodableError(`is no complete ${name} data: ${cause.message}`, { cause }));
+    fail(new UndecodableError(`is not complete ${name} data: ${cause.message}`, { cause }));
   });
   decoder.on("data", (piece: Buffer) => {
     if (failure) return;

@@ -102,7 +102,7 @@ it("shows new connections the certificate that has replaced another, and keeps t
     await vi.waitFor(async () => expect(await shownName(port)).toBe("next"), WAIT);
     // The fault once, however often it was met, and the new certificate.
     expect(lines.map((line) => (JSON.parse(line) as { message: string }).message)).toEqual([
-      "TLS files are no good; the certificate stays as it is",
+      "TLS files are invalid; the current certificate stays in use",
       "new TLS certificate",
     ]);
   } finally {

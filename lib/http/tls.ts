@@ -64,7 +64,7 @@ function followFiles(server: tls.Server, first: Pair, { files, recheckMs = RECHE
       const isTold = stays && failure?.isTold === true;
       failure = { reason, isTold: isTold || stays || isAsked };
       if (failure.isTold && !isTold)
-        logger.error({ err: error }, "TLS files are no good; the certificate stays as it is");
+        logger.error({ err: error }, "TLS files are invalid; the current certificate stays in use");
     }
   }
 

@@ -49,7 +49,7 @@ export async function runService(options: RunOptions): Promise<number> {
     }
     firstSignalAt = performance.now();
     logger.info({ signal }, "stopping; a second signal ends the process at once");
-    stopping.abort(new StopRequestedError(`${name} was told to stop by ${signal}`));
+    stopping.abort(new StopRequestedError(`${name} was stopped by ${signal}`));
   };
   // Node reports unhandled rejections here too.
   const onCrash = (error: unknown) => {

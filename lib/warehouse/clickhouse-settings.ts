@@ -11,7 +11,7 @@ const NO_PATH = { pathFault: "expected an address without a path; the database i
 export const clickhouseSettings = {
   clickhouseUrl: httpUrl("http://localhost:8123", NO_PATH).describe("Address of ClickHouse's HTTP interface."),
   clickhouseCa: authorities().describe(
-    "PEM file with the certificates to trust as ClickHouse's authorities, for https.",
+    "PEM file with the authorities to trust for ClickHouse's certificate, for https.",
   ),
   clickhouseUser: text("default").describe("ClickHouse user."),
   clickhousePassword: secret("").describe("ClickHouse password."),

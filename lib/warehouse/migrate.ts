@@ -111,7 +111,8 @@ export async function readChecksums(directory: string): Promise<Map<string, stri
 async function readMigrations(directory: string): Promise<Migration[]> {
   const filenames = (await readdir(directory)).filter((name) => name.endsWith(".sql")).sort();
   const odd = filenames.find((name) => !FILENAME.test(name));
-  if (odd !== undefined) throw new MigrationError(`${odd} is no migration's name. Name it NNNN_what_it_does.sql.`);
+  if (odd !== undefined)
+    throw new MigrationError(`${odd} is not a valid migration name. Name it NNNN_what_it_does.sql.`);
   const twice = filenames.find((name, at) => filenames[at + 1]?.slice(0, 4) === name.slice(0, 4));
   if (twice !== undefined)
     throw new MigrationError(`Two migrations have the number ${twice.slice(0, 4)}. Renumber one.`);

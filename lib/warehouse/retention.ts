@@ -16,13 +16,13 @@ const POINTS_RETENTION_MS_MIN = 3 * HOUR_MS;
 
 export const retentionSettings = {
   eventsRetention: duration(undefined, { min: EVENTS_RETENTION_MS_MIN }).describe(
-    "How long events, outcomes and dead letters stay in ClickHouse, from arrival; unset: for ever.",
+    "How long events, outcomes and dead letters stay in ClickHouse, from arrival; unset: forever.",
   ),
   pointsRetention: durationOrOff("8h", { min: POINTS_RETENTION_MS_MIN }).describe(
-    "How long points of hosts stay in ClickHouse one by one, from when they were stored; off: for ever.",
+    "How long points of hosts stay in ClickHouse one by one, from when they were stored; off: forever.",
   ),
   retention: durationOrOff("1w", { min: DAY_MS, bareUnit: "w" }).describe(
-    "How long five-minute aggregates of points stay, from arrival; a bare number is weeks; off: for ever.",
+    "How long five-minute aggregates of points stay, from arrival; a bare number is weeks; off: forever.",
   ),
 };
 
@@ -93,7 +93,7 @@ async function keep(
       warehouse.command(`ALTER TABLE ${table}${onCluster} ${change}`, { maxSeconds: STATEMENT_SECONDS_MAX });
     if (keptMs === undefined) {
       await alter("REMOVE TTL");
-      logger.info({ table }, "retention removed: rows stay for ever");
+      logger.info({ table }, "retention removed: rows stay forever");
       continue;
     }
     // Whole parts are dropped once their last row has expired, and stored parts only learn when that is: neither rows nor

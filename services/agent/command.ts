@@ -33,7 +33,7 @@ export function createCommandCollector(command: string, signal: AbortSignal): Co
         const value = output.trim() === "" ? Number.NaN : Number(output);
         if (code !== 0) reject(new Error(`ended with ${code ?? "a signal"}`));
         else if (Number.isFinite(value)) resolve(value);
-        else reject(new Error(`printed ${JSON.stringify(output.slice(0, 80))}, which is no number`));
+        else reject(new Error(`printed ${JSON.stringify(output.slice(0, 80))}, which is not a number`));
       });
     });
 }

@@ -16,16 +16,16 @@ const agentSchema = z
   .object({
     server: text().describe("host:port of the relay service. Required."),
     id: text().describe("Name of this host, the tag `host` of its points. Required."),
-    token: secret().describe("RELAY_TOKEN of the relay service, where it has one."),
+    token: secret().describe("RELAY_TOKEN of the relay, if it has one."),
     tls: flag(false).describe("TLS to the relay service."),
-    tlsCa: text().describe("PEM file with the certificate to trust, for one that no public authority has signed."),
+    tlsCa: text().describe("PEM file with the certificate to trust, if no public authority has signed it."),
     command: several("name=cmd").describe(
-      "name=CMD: a collector of your own. CMD runs by `sh -c`, as this user, whenever values are taken, for at most 9 s, and prints a number. May be given several times on the command line.",
+      "name=CMD: a collector of your own. CMD is run with `sh -c`, as this user, each time values are collected, for at most 9 s, and prints a number. Repeatable on the command line.",
     ),
     interval: duration("0s", { bareUnit: "s" })
       .superRefine(checkInterval)
-      .describe("Send values of this host's own accord so often, besides being asked; 0: when asked only."),
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+      .describe("How often to send values without being polled; 0: only when polled."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
   .superRefine((values, context) => {
     const fault = (key: keyof typeof values, message: string) =>

@@ -97,7 +97,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
       clock,
       onStall(what) {
         metrics.stalls.inc({ topic, partition: String(partition) });
-        logger.error({ topic, partition, what }, "partition stands still, rejoining the group");
+        logger.error({ topic, partition, what }, "partition gets no records, rejoining the group");
         rejoin();
       },
     });

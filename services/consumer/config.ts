@@ -14,7 +14,7 @@ export const batchSettings = {
   batchBytes: bytes(BATCH_BYTES_MAX, { min: 65_536, max: BATCH_BYTES_MAX }).describe("Most bytes in one insert."),
   flushInterval: duration("1s", { min: 10 }).describe("Longest wait of a record for its insert."),
   idWindow: duration("1h", { min: 0 }).describe("How long after a row a record with the same id counts as a retry."),
-  idWindowCount: count(2_000_000, { min: 0 }).describe("Over how many records of a partition that holds at most."),
+  idWindowCount: count(2_000_000, { min: 0 }).describe("How many records of a partition the id window covers at most."),
 };
 
 export type BatchConfig = z.output<z.ZodObject<typeof batchSettings>>;
@@ -27,6 +27,6 @@ export const consumerSchema = z
     host: text("0.0.0.0").describe("Address of the health port."),
     consumerPort: port(8083).describe("Port of /healthz, /readyz and /metrics."),
     migrateOnStart: flag(false).describe("Run `millrace migrate` before consuming."),
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
   .superRefine(requireBrokers);

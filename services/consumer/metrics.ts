@@ -24,7 +24,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
   const flushes = new Counter({ name: "millrace_flushes_total", help: "Ranges stored and committed.", registers });
   const outcomes = new Counter({
     name: "millrace_outcomes_total",
-    help: "Records that became no row: duplicate, dead_letter, erased.",
+    help: "Records that did not become rows: duplicate, dead_letter, erased.",
     labelNames: ["outcome"],
     registers,
   });
@@ -39,7 +39,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
   return {
     insertSeconds: new Histogram({
       name: "millrace_insert_seconds",
-      help: "Time of one insert that ClickHouse took.",
+      help: "Time of one successful insert.",
       buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       registers,
     }),
@@ -70,7 +70,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     }),
     halted: new Gauge({
       name: "millrace_partition_halted",
-      help: "1 while the partition waits for somebody to act; the log says how.",
+      help: "1 while the partition waits for an operator; the log line says what to do.",
       labelNames: ["topic", "partition"],
       registers,
     }),
@@ -86,7 +86,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     }),
     stalls: new Counter({
       name: "millrace_partition_stalls_total",
-      help: "Times a partition with records got none from the log, and the consumer rejoined its group for it.",
+      help: "Times the consumer rejoined its group because a partition with records received none.",
       labelNames: ["topic", "partition"],
       registers,
     }),

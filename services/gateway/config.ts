@@ -46,7 +46,7 @@ export const ingressSettings = {
     "Time for a whole request, or one message of a stream, to arrive.",
   ),
   bodyIdleTimeout: duration("10s", { min: 100 }).describe("Time for the next bytes of a body or message to arrive."),
-  stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to end when the process is told to stop."),
+  stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to finish when the process stops."),
 };
 
 function checkProxies(list: readonly string[], context: z.RefinementCtx): void {
@@ -60,7 +60,7 @@ export const gatewaySchema = z
     host: text("0.0.0.0").describe("Address to listen on."),
     ...ingressSettings,
     ...kafkaSettings,
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
   .superRefine(refuseOpenIngress)
   .superRefine(refuseHalfHttps)

@@ -86,8 +86,8 @@ describe("pulse's settings", () => {
     ["-b 1", { beatInterval: 2_000 }, /^beat-interval is below 2.*: 2/],
     ["-r 0", { retention: 604_800_000 }, /^retention is below 1: 1 week/],
     ["-a 0", { aggregateInterval: 900_000 }, /^aggregate-interval is below 1: 15/],
-    ["-a 1", { aggregateInterval: 300_000 }, /^aggregate-interval is no multiple of 5: 5/],
-    ["-a 16", { aggregateInterval: 1_200_000 }, /^aggregate-interval is no multiple of 5: 20/],
+    ["-a 1", { aggregateInterval: 300_000 }, /^aggregate-interval is not a multiple of 5: 5/],
+    ["-a 16", { aggregateInterval: 1_200_000 }, /^aggregate-interval is not a multiple of 5: 20/],
   ])("mend %s and say so", (line, standalone, warning) => {
     expect(config(["-s", ...line.split(" ")])).toMatchObject({
       standalone,

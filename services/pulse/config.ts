@@ -56,34 +56,34 @@ const pulseSchema = z
     httpListenAddress: address("127.0.0.1:8080", 8080).describe(
       "Address of the history API, alerts, live values, health.",
     ),
-    serverListenAddress: address("127.0.0.1:3000", 3000).describe("Address for relays."),
+    serverListenAddress: address("127.0.0.1:3000", 3000).describe("Address for agents."),
     influxAddress: word().describe("Not used: points are stored in ClickHouse, under --data-dir."),
-    kapacitorAddress: word().describe("Alert routes are there if it is not empty. Nothing is sent to the address."),
+    kapacitorAddress: word().describe("If set, alert routes are available. Nothing is sent to the address."),
     mistAddress: word().describe("Not used: live values are at GET /watch."),
     mistToken: secret("").describe("Not used."),
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
     corsAllow: text("*").describe("Web origin whose pages may read answers; *: any."),
     insecure: flag(true).describe("Plain HTTP. --insecure=false is HTTPS, with --tls-cert and --tls-key."),
     token: secret(KNOWN_TOKEN).describe(
-      "What callers send as X-AUTH-TOKEN; secret unless set; empty: none is asked for.",
+      "What callers must send as X-AUTH-TOKEN; secret unless set; empty: none is required.",
     ),
     pollInterval: whole(60, "seconds", SECONDS_MAX)
       .refine((seconds) => seconds >= 0, "expected 0 (which means 60) or more seconds")
-      .describe("How often relays are asked for their values; 0: 60."),
-    beatInterval: whole(BEAT_SECONDS_DEFAULT, "seconds", SECONDS_MAX).describe("How often relays are told to ping."),
+      .describe("How often agents are polled for their values; 0: 60."),
+    beatInterval: whole(BEAT_SECONDS_DEFAULT, "seconds", SECONDS_MAX).describe("How often agents must ping."),
     aggregateInterval: whole(AGGREGATE_MINUTES_DEFAULT, "minutes", 1_440).describe(
-      "Windows whose means count under --pulse-compat code, multiples of 5.",
+      "Window whose means history is made of under --pulse-compat code, a multiple of 5.",
     ),
     retention: whole(1, "weeks", WEEKS_MAX).describe("How long aggregates are kept."),
     version: flag(false).describe("Print the version and exit."),
     ...tlsSettings,
     pulseCompat: oneOf(["readme", "code"], "readme").describe(
-      "Where pulse's README and its code differ, whose form answers have. The program that you had has code's.",
+      "Which form to answer in where pulse's README and code differ. Programs made for a running pulse expect code.",
     ),
-    relayToken: secret().describe("Relays must send it, as `id NAME TOKEN`. Unset: every relay may connect."),
-    allowAnonymous: flag(false).describe("Listen beyond loopback without tokens, or with the one everybody knows."),
+    relayToken: secret().describe("Agents must send it, as `id NAME TOKEN`. Unset: any agent may connect."),
+    allowAnonymous: flag(false).describe("Listen beyond loopback without tokens, or with pulse's default token."),
     webhookAllowPrivate: flag(false).describe(
-      "Lets alerts be posted to private, loopback and other special addresses.",
+      "Allows webhooks to private, loopback and other special addresses.",
     ),
     dataDir: text("./.millrace").describe("Directory of all data."),
     clickhouseHttpPort: port(8123).describe("Port of ClickHouse's HTTP interface, on 127.0.0.1."),
@@ -142,7 +142,7 @@ const LETTERS: Readonly<Record<string, string>> = {
 
 const COMMAND_LINE: CommandLine<typeof pulseSchema> = {
   command: COMMAND,
-  summary: "pulse's server in one process: history API, relays, alerts. Nothing else to install.",
+  summary: "pulse's server in one process: history API, agents, alerts. Nothing else to install.",
   schema: pulseSchema,
   forms: ["[settings]"],
   environment: "nothing",
@@ -220,7 +220,7 @@ function corrected(settings: PulseSettings) {
   } else if (aggregateInterval % AGGREGATE_MINUTES_STEP !== 0) {
     aggregateInterval = Math.ceil(aggregateInterval / AGGREGATE_MINUTES_STEP) * AGGREGATE_MINUTES_STEP;
     warnings.push(
-      `aggregate-interval is no multiple of ${AGGREGATE_MINUTES_STEP}: ${aggregateInterval} minutes are taken`,
+      `aggregate-interval is not a multiple of ${AGGREGATE_MINUTES_STEP}: ${aggregateInterval} minutes are taken`,
     );
   }
   if (retention < 1) {

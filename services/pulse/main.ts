@@ -32,7 +32,7 @@ export const main = createService({
 });
 
 function banner({ httpUrl, relayAddress, clickhouseUrl }: Pulse, config: PulseConfig): string {
-  const access = config.token === undefined ? "no token is asked for" : "send the token as X-AUTH-TOKEN";
+  const access = config.token === undefined ? "no token is required" : "send the token as X-AUTH-TOKEN";
   return `pulse is ready, served by Millrace.
   history     ${httpUrl}   (${access}${config.hasAlertRoutes ? "" : "; no alerts: --kapacitor-address is empty"})
   relays      ${relayAddress}

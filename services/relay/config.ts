@@ -11,32 +11,32 @@ const POLL_MS_MIN = 100;
 
 /** What a relay service needs, whoever starts it. */
 export const relaySettings = {
-  relayPort: port(3001).describe("TCP port for relays: pulse's line protocol."),
+  relayPort: port(3001).describe("TCP port for agents: pulse's line protocol."),
   pollInterval: duration("60s", { bareUnit: "s" })
     .superRefine(checkPollInterval)
-    .describe("How often relays are asked for their values; 0: 60s."),
+    .describe("How often agents are polled for their values; 0: 60s."),
   beatInterval: duration("30s", { min: 2_000, max: 86_400_000, bareUnit: "s" }).describe(
-    "How often relays are told to ping, whole seconds; one silent for twice as long is dropped.",
+    "How often agents must ping, in whole seconds; an agent silent for twice as long is dropped.",
   ),
   relayToken: secret()
     .superRefine(checkToken)
-    .describe("Relays must send it, as `id NAME TOKEN`; asked for by the HTTP side as well."),
+    .describe("Agents must send it, as `id NAME TOKEN`; the HTTP side requires it too."),
   relayTlsCert: text().describe("PEM file with the certificate for TLS on RELAY_PORT; without it, plain TCP."),
-  relayTlsKey: text().describe("PEM file with its private key. Both are read anew when they change, and on SIGHUP."),
+  relayTlsKey: text().describe("PEM file with its private key. Both are read again when they change, and on SIGHUP."),
   relayMaxConnections: count(10_000, { min: 1 }).describe(
-    "Most relays connected at once; further ones are hung up on.",
+    "Most agents connected at once; further connections are closed.",
   ),
   relayMaxConnectionsPerAddress: count(0).describe(
     "Most of them from one IPv4 address or IPv6 /64; 0: a quarter, at least 16.",
   ),
   relayMaxLineBytes: bytes("64KiB", { min: 1_024, max: 1_048_576 }).describe(
-    "Longest line from a relay; a longer one ends its connection.",
+    "Longest line from an agent; a longer one ends its connection.",
   ),
   relayBufferBytes: bytes("64MiB", { min: 65_536 }).describe(
-    "Points kept while the log cannot take them; over it the oldest are dropped and counted.",
+    "Points kept in memory while the log cannot take them; beyond it the oldest are dropped and counted.",
   ),
   pulseCompat: oneOf(["readme", "code"], "readme").describe(
-    "Where pulse's README and code differ: `add` and `remove` are answered ok, or nothing as by the code.",
+    "Where pulse's README and code differ: answer `add` and `remove` with ok (readme) or not at all (code).",
   ),
 };
 
@@ -62,10 +62,10 @@ export const relaySchema = z
     relayHttpPort: port(8082).describe("Port of /relays, /healthz, /readyz and /metrics."),
     allowAnonymous: flag(false).describe("Listen beyond loopback without RELAY_TOKEN."),
     stopTimeout: duration("10s", { min: 0 }).describe(
-      "Time for the points that are held to reach the log when the process is told to stop.",
+      "Time for waiting points to reach the log when the process stops.",
     ),
     ...kafkaSettings,
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
   .superRefine(refuseOpenRelay)
   .superRefine(refuseHalfTls)

@@ -15,7 +15,7 @@ const STOP_MARGIN_MS = 10_000;
 const parse = settings(
   relaySchema,
   "millrace relay",
-  "Asks host agents for their values over pulse's line protocol and puts the points on the log.",
+  "Polls agents over pulse's line protocol and puts their points on the log.",
 );
 
 export const main = createService({

@@ -45,7 +45,7 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
         this.set(read());
       },
     });
-  gauge("millrace_relay_connections", "Relays connected and identified.", gauges.connections);
+  gauge("millrace_relay_connections", "Agents connected and identified.", gauges.connections);
   gauge("millrace_relay_buffer_bytes", "Points received and not yet on the log.", gauges.bufferBytes);
   const appends = new Counter({
     name: "millrace_relay_appends_total",
@@ -61,7 +61,7 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
   });
   const rejected = new Counter({
     name: "millrace_relay_points_rejected_total",
-    help: "Items of got lines that are no points, by reason; they are not stored.",
+    help: "Items of got lines that are not valid points, by reason; they are dropped.",
     labelNames: ["reason"],
     registers,
   });
@@ -85,14 +85,18 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
   return {
     drops: new Counter({
       name: "millrace_relay_connections_dropped_total",
-      help: "Connections refused or ended from this side, by reason.",
+      help: "Connections refused or closed by the relay, by reason.",
       labelNames: ["reason"],
       registers,
     }),
-    polls: new Counter({ name: "millrace_relay_polls_total", help: "Times a relay was asked for values.", registers }),
+    polls: new Counter({
+      name: "millrace_relay_polls_total",
+      help: "Times an agent was polled for values.",
+      registers,
+    }),
     received: new Counter({
       name: "millrace_relay_points_received_total",
-      help: "Points taken from relays.",
+      help: "Points received from agents.",
       registers,
     }),
     rejected,

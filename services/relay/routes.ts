@@ -154,7 +154,7 @@ async function readJson(request: HttpRequest): Promise<unknown> {
     return JSON.parse(body.toString());
   } catch {
     // Its message would quote the body.
-    throw new RouteError(400, 'the body is no JSON; expected {"duration":"60s","intervals":{"cpu":"1s"}}');
+    throw new RouteError(400, 'the body is not JSON; expected {"duration":"60s","intervals":{"cpu":"1s"}}');
   }
 }
 

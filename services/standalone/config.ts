@@ -24,7 +24,7 @@ export const standaloneSchema = z
     clickhouseDatabase: identifier("millrace").describe("Database of all tables."),
     logRetention: duration("7d", { min: 60_000 }).describe("How long stored records stay on the event log."),
     ...retentionSettings,
-    migrateOnStart: flag(true).describe("Create what is missing of the tables."),
+    migrateOnStart: flag(true).describe("Create missing tables."),
   })
   .superRefine(refuseOpenIngress)
   .superRefine(refuseOpenStats)

@@ -21,21 +21,23 @@ export const statsSettings = {
     .describe("Callers must send it, as header or query field X-AUTH-TOKEN; unset: open, on loopback only."),
   corsAllow: text("*").describe("Web origin whose pages may read answers, as Access-Control-Allow-Origin; *: any."),
   pulseCompat: oneOf(["readme", "code"], "readme").describe(
-    "Where pulse's README and code differ, the form of answers to relays and to callers of the history API.",
+    "Which form to answer in where pulse's README and code differ, to agents and to callers of the history API.",
   ),
-  pollInterval: duration("60s", { bareUnit: "s" }).describe("How often relays are asked for their values; 0: 60s."),
+  pollInterval: duration("60s", { bareUnit: "s" }).describe("How often agents are polled for their values; 0: 60s."),
   flushInterval: duration("1s", { min: 10 }).describe("Longest wait of a record for its insert."),
   aggregateInterval: duration("15m", { bareUnit: "m", min: GRAIN_MS })
     .superRefine(checkGrain)
-    .describe("Windows whose means count in hourly and daily under PULSE_COMPAT=code; a bare number is minutes."),
+    .describe(
+      "Window whose means hourly and daily answers are made of under PULSE_COMPAT=code; a bare number is minutes.",
+    ),
   timeZone: text()
     .superRefine(checkTimeZone)
     .describe("Time zone of the times of day in /daily, such as Europe/Berlin; unset: the machine's, or TZ's."),
   statsMaxQueries: count(4, { min: 1, max: 100 }).describe("Most queries to ClickHouse side by side; others wait."),
   statsMaxWatchers: count(500, { min: 1, max: 5_000 }).describe("Most watchers of live values at once."),
-  publicApiKeys: csv([], { secret: true }).describe("The gateway's; none of them may delete persons."),
+  publicApiKeys: csv([], { secret: true }).describe("The gateway's public keys; none of them may delete persons."),
   secretApiKeys: csv([], { secret: true }).describe(
-    "The gateway's: keys that may delete persons over RPC, comma-separated; unset: nobody may.",
+    "The gateway's secret keys, which may delete persons over RPC, comma-separated; unset: nobody may.",
   ),
   ...alertSettings,
   pointsRetention: retentionSettings.pointsRetention,
@@ -65,12 +67,10 @@ export const statsSchema = z
     host: text("0.0.0.0").describe("Address to listen on."),
     ...statsSettings,
     allowAnonymous: flag(false).describe("Listen beyond loopback without STATS_TOKEN."),
-    stopTimeout: duration("10s", { min: 0 }).describe(
-      "Time for open requests to end when the process is told to stop.",
-    ),
+    stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to finish when the process stops."),
     ...kafkaSettings,
     ...clickhouseSettings,
-    logLevel: oneOf(LOG_LEVELS, "info").describe("Least log level."),
+    logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
   .superRefine(refuseOpenStats)
   .superRefine(refuseHalfHttps)

@@ -19,7 +19,7 @@ const STOP_MARGIN_MS = 10_000;
 const parse = settings(
   statsSchema,
   "millrace stats",
-  "Answers what was measured when, shows live values and evaluates alerts: pulse's HTTP API, Connect and gRPC.",
+  "Answers history queries, shows live values and evaluates alerts: pulse's HTTP API, Connect and gRPC.",
 );
 
 export const main = createService({

@@ -75,7 +75,7 @@ function readFilters(query: URLSearchParams): Filters {
 function readVerb(text: string): Verb | "none" {
   const verb = [...VERBS, "none" as const].find((each) => each === text.toLowerCase());
   if (verb) return verb;
-  throw new BadRequestError(`unknown verb ${quoted(text)}; there is none, ${VERBS.join(", ")}`);
+  throw new BadRequestError(`unknown verb ${quoted(text)}; use one of none, ${VERBS.join(", ")}`);
 }
 
 function readDuration(query: URLSearchParams, name: string): number | undefined {
@@ -83,7 +83,9 @@ function readDuration(query: URLSearchParams, name: string): number | undefined 
   if (text === null || text === "") return undefined;
   const ms = parseInfluxDuration(text);
   if (ms !== undefined) return ms;
-  throw new BadRequestError(`${name} ${quoted(text)} is no duration: expected 15m, 24h or 7d (u, ms, s, m, h, d, w)`);
+  throw new BadRequestError(
+    `${name} ${quoted(text)} is not a duration: expected 15m, 24h or 7d (u, ms, s, m, h, d, w)`,
+  );
 }
 
 function readBackfill(query: URLSearchParams): number | undefined {

@@ -134,7 +134,7 @@ describe("a receiver", () => {
     await s.store.delete(s.alert.id);
     await evaluator.tick();
     expect((await s.settled(2))[1]).toMatchObject({
-      ...{ outcome: "failed", error: "the alert was deleted before its receiver could be told" },
+      ...{ outcome: "failed", error: "the alert was deleted before its receiver could be notified" },
     });
   });
 

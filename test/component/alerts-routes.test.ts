@@ -130,22 +130,22 @@ describe("POST /alerts", () => {
   );
 
   it.each([
-    [{ level: "critical" }, 'level: "critical" is no level; send info, warn or crit'],
-    [{ level: "CRIT" }, 'level: "CRIT" is no level'],
-    [{ threshold: "eighty" }, 'threshold: "eighty" is no number; send a decimal number'],
-    [{ threshold: "0x50" }, 'threshold: "0x50" is no number'],
-    [{ threshold: "1e999" }, 'threshold: "1e999" is no finite number'],
+    [{ level: "critical" }, 'level: "critical" is not a level; send info, warn or crit'],
+    [{ level: "CRIT" }, 'level: "CRIT" is not a level'],
+    [{ threshold: "eighty" }, 'threshold: "eighty" is not a number; send a decimal number'],
+    [{ threshold: "0x50" }, 'threshold: "0x50" is not a number'],
+    [{ threshold: "1e999" }, 'threshold: "1e999" is not finite'],
     [{ threshold: "" }, "threshold: is missing; send a number"],
     [{ threshold: undefined }, "threshold: is missing; send a number"],
-    [{ duration: "5" }, 'duration: "5" is no duration; send a whole number and one of u, ms, s, m, h, d and w'],
-    [{ duration: "-5m" }, 'duration: "-5m" is no duration'],
+    [{ duration: "5" }, 'duration: "5" is not a duration; send a whole number and one of u, ms, s, m, h, d and w'],
+    [{ duration: "-5m" }, 'duration: "-5m" is not a duration'],
     [{ duration: "0s" }, 'duration: "0s" is not at least 1ms'],
     [{ duration: "9h" }, 'duration: "9h" is longer than points are kept; send at most 8h, or raise POINTS_RETENTION'],
     [{ duration: "99999999999999999999w" }, "is longer than points are kept"],
-    [{ post: "ftp://h/" }, 'post: "ftp://h/" is no http or https URL; send one'],
-    [{ post: "example.com" }, 'post: "example.com" is no http or https URL'],
+    [{ post: "ftp://h/" }, 'post: "ftp://h/" is not an http or https URL; send one such as'],
+    [{ post: "example.com" }, 'post: "example.com" is not an http or https URL'],
     [{ group_by: ["a", "a"] }, "group_by: names a tag twice"],
-    [{ no_data: "alert" }, 'no_data: "alert" is no rule; send keep or breach'],
+    [{ no_data: "alert" }, 'no_data: "alert" is not valid; send keep or breach'],
   ])("refuses %j with field, value and remedy", async (wrong, message) => {
     const { status, json } = await call("POST", "/alerts", { ...LEAST, ...wrong });
     expect(status).toBe(400);

@@ -117,7 +117,7 @@ describe("definitions", () => {
     expect(code).toBe(Code.InvalidArgument);
     const fields = ["metric", "tags", "post", "group_by", "threshold", "level", "operator", "no_data", "duration"];
     for (const field of fields) expect(rawMessage).toContain(`definition.${field}: `);
-    expect(rawMessage).toContain('"ok" is no level; send info, warn or crit');
+    expect(rawMessage).toContain('"ok" is not a level; send info, warn or crit');
     expect(rawMessage).toContain("longer than points are kept; send at most 8h");
     const { id } = await created(LEAST);
     expect((await failure(client.updateAlert({ id, definition: wrong }))).rawMessage).toBe(rawMessage);

@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
-const MESSAGE = "partition stands still, rejoining the group";
+const MESSAGE = "partition gets no records, rejoining the group";
 /** Two rounds of the watch and of the lag beside it. */
 const LOOK_MS = 4500;
 

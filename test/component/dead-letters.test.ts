@@ -54,7 +54,7 @@ it("a poison record among good ones is listed, explained, corrected, and a row o
   const unchanged = await stage.run("replay");
   expect(unchanged.code).toBe(1);
   expect(unchanged.stderr).toContain(`not replayable: ${name}: value: must be a finite number, not NaN`);
-  expect(unchanged.stderr).toContain(`not replayable: ${stage.nameOf(4)}: value: is no EventRecord message`);
+  expect(unchanged.stderr).toContain(`not replayable: ${stage.nameOf(4)}: value: is not an EventRecord message`);
   expect(unchanged.stdout).toContain("replayed 0, skipped 0 as stored, 2 not replayable, 0 failed");
   const fix = [name, "--set", "value=1.5", "--set", "properties.fixed=true", "--set=time=2026-03-27T12:00:00Z"];
   const dry = await stage.run("replay", "--dry-run", ...fix);
@@ -120,7 +120,7 @@ it("a letter of a point is shown as one, goes through the gateway onto its own t
   const unchanged = await stage.run("replay");
   expect(unchanged.code).toBe(1);
   expect(unchanged.stderr).toContain(`not replayable: ${nameOf(1)}: could not be stored: the value is NaN`);
-  expect(unchanged.stderr).toContain(`not replayable: ${nameOf(2)}: value: is no PointRecord message`);
+  expect(unchanged.stderr).toContain(`not replayable: ${nameOf(2)}: value: is not a PointRecord message`);
   const foreign = await stage.run("replay", nameOf(1), "--set", "value=1", "--set", "source=x");
   expect(foreign.stderr).toContain("source: is not a field of a point; value and time can be set");
   const events = await stage.end();
@@ -309,7 +309,7 @@ describe("what cannot be meant", () => {
       [2, "--set id: cannot be changed", "replay", "--set", "id=x"],
       [2, "--set api_key: cannot be changed", "replay", "--set", "api_key=x"],
       [2, "expected JSON", "replay", "--set", "properties.a=x"],
-      [2, "is no position", "show", "nowhere"],
+      [2, "is not a position", "show", "nowhere"],
       [2, "--dry-run is not for show", "show", stage.nameOf(0), "--dry-run"],
       [1, `no dead letter at ${stage.nameOf(1)}`, "show", stage.nameOf(1)],
       [1, "no dead letter at ffffffff:millrace.events:0:0", "replay", "ffffffff:millrace.events:0:0"],

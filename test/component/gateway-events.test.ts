@@ -212,7 +212,7 @@ describe("a refused event", () => {
     ["zstd", "junk", Buffer.from("junk")],
   ])("in %s that is %s is answered 400", async (encoding, _case, body) => {
     const answer = await refusedOnBoth({ headers: { ...JSON_TYPE, "content-encoding": encoding }, body });
-    expect([answer.status, answer.text.startsWith(`{"error":"body: is no complete ${encoding} data`)]).toEqual([
+    expect([answer.status, answer.text.startsWith(`{"error":"body: is not complete ${encoding} data`)]).toEqual([
       400,
       true,
     ]);

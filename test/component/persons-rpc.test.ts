@@ -257,7 +257,7 @@ describe("who may call, and for whom", () => {
   it.each([
     ["nobody is named", {}, "person_id: is missing"],
     ["the distinct id is empty", byDistinctId(""), "distinct_id: is empty"],
-    ["the id is no UUID", byId("ann"), "person_id: is no UUID"],
+    ["the id is no UUID", byId("ann"), "person_id: is not a UUID"],
     ["the id is nobody's", byId(personIdOf("")), "nil UUID"],
   ])("an argument is named when %s", async (_, request, message) => {
     const failure = await failureOf(server.client.delete(request, KEY));

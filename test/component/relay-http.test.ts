@@ -86,7 +86,7 @@ describe("without a token, on loopback", () => {
   });
 
   it.each([
-    ["no JSON", "{", /no JSON/],
+    ["no JSON", "{", /not JSON/],
     ["no object", "[]", /expected record|expected object/i],
     ["nothing", "{}", /duration: expected whole seconds/],
     ["an unknown field", { ...OVERRIDE, more: 1 }, /more/],

@@ -51,14 +51,14 @@ describe("millrace relays", () => {
   });
 
   it("has a relay send now", async () => {
-    expect(await run(["flush", ID])).toEqual({ code: 0, out: "told 1 connection of web 1/a\n", err: "" });
+    expect(await run(["flush", ID])).toEqual({ code: 0, out: "notified 1 connection of web 1/a\n", err: "" });
     await relay.metricReaches("millrace_relay_points_received_total", 2);
   });
 
   it("has one collector send every second for a while", async () => {
     const before = await relay.metric("millrace_relay_points_received_total");
     const line = ["override", ID, "--duration", "5s", "--interval", "cpu=1s"];
-    expect(await run(line)).toEqual({ code: 0, out: "told 1 connection of web 1/a\n", err: "" });
+    expect(await run(line)).toEqual({ code: 0, out: "notified 1 connection of web 1/a\n", err: "" });
     await relay.metricReaches("millrace_relay_points_received_total", before + 2);
   });
 
@@ -85,7 +85,7 @@ describe("millrace relays", () => {
     await vi.waitUntil(() => other.listening, WAIT);
     const RELAY_HTTP_URL = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
     const answered = await run(["ls"], { RELAY_HTTP_URL });
-    expect(answered).toMatchObject({ code: 1, err: expect.stringMatching(/answered 200 and is no relay service/) });
+    expect(answered).toMatchObject({ code: 1, err: expect.stringMatching(/answered 200 and is not a relay/) });
     other.closeAllConnections();
     await new Promise((resolve) => other.close(resolve));
     const away = await run(["ls"], { RELAY_HTTP_URL });

@@ -241,7 +241,7 @@ describe("callers", () => {
     }
   });
 
-  it("from foreign web pages may read but change nothing where no token is asked for", async () => {
+  it("from foreign web pages may read but change nothing where no token is required", async () => {
     const registerOthers: Parameters<typeof startTestStats>[0]["registerOthers"] = (router) =>
       router.service(Health, { check: () => ({ status: HealthCheckResponse_ServingStatus.SERVING }) });
     const call = async (corsAllow: string, path: string, origin?: string) => {

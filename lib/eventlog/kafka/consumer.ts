@@ -129,7 +129,7 @@ class Session {
     this.#fetcher = createFetcher(cluster, {
       onFailure: (error, sinceMs) => {
         this.#logger.debug({ err: error }, "a fetch failed");
-        if (sinceMs > STALLED_MS) this.#abandon(new Error("fetching stands still", { cause: error }));
+        if (sinceMs > STALLED_MS) this.#abandon(new Error("fetching has stopped", { cause: error }));
         if (mayHideAnotherLog(error)) this.#abandon(new Error("the topic was away for a moment", { cause: error }));
       },
     });
@@ -205,7 +205,7 @@ class Session {
     try {
       await withTimeout(drained, Math.min(DRAIN_MS, this.#sessionTimeoutMs / 2), late);
     } catch (err) {
-      this.#logger.warn({ err }, "a partition is let go while its handler still runs; it can commit nothing");
+      this.#logger.warn({ err }, "a partition was released while its handler still runs; it can commit nothing");
     }
   }
 

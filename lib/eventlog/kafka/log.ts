@@ -35,7 +35,7 @@ export interface KafkaLogOptions {
   clientId: string;
   ssl?: boolean | ConnectionOptions | undefined;
   sasl?: KafkaSasl | undefined;
-  /** Silence after which a consumer's partitions move on. Default 6,000 ms. */
+  /** Silence after which a consumer's partitions move to others. Default 6,000 ms. */
   sessionTimeoutMs?: number | undefined;
   /** Bound on one append, its wait for earlier ones included. Default 15,000 ms. */
   appendTimeoutMs?: number | undefined;

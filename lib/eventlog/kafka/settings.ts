@@ -12,7 +12,7 @@ export const kafkaSettings = {
   kafkaBrokers: hostPorts({ usualPort: 9092 }).describe("host:port of Kafka or Redpanda brokers, comma-separated."),
   kafkaSsl: flag(false).describe("TLS to the brokers."),
   kafkaSslCa: authorities().describe(
-    "PEM file with the certificates to trust as brokers' authorities; implies KAFKA_SSL.",
+    "PEM file with the authorities to trust for the brokers' certificates; implies KAFKA_SSL.",
   ),
   kafkaSaslMechanism: oneOf(["none", "plain", "scram-sha-256", "scram-sha-512"], "none").describe("SASL mechanism."),
   kafkaSaslUsername: text("").describe("SASL user name."),
@@ -21,7 +21,9 @@ export const kafkaSettings = {
   kafkaReplicationFactor: count(0, { min: 0, max: 10 }).describe(
     "Replicas of a created topic; 0: three, or all brokers if fewer.",
   ),
-  kafkaSessionTimeout: duration("6s", { min: 1000 }).describe("Silence after which a consumer's partitions move on."),
+  kafkaSessionTimeout: duration("6s", { min: 1000 }).describe(
+    "Silence after which a consumer's partitions move to others.",
+  ),
 };
 
 export type KafkaConfig = z.output<z.ZodObject<typeof kafkaSettings>>;

@@ -71,6 +71,6 @@ function standsStill(behind: readonly Behind[], left: number, patienceMs: number
   return new ConsumerBehindError(
     `${left} records that may be the person's are on the log and not stored yet, and no consumer has stored any for ` +
       `${patienceMs / 1000} s (partition ${first.partition} stands at offset ${first.next} of ${first.end}). What is ` +
-      "stored of the person is hidden. Start the consumer, then run the command again: it goes on from here",
+      "stored of the person is hidden. Start the consumer, then run the command again: it continues from here",
   );
 }

@@ -87,7 +87,7 @@ function holdTurn(warehouse: Warehouse, id: string, takenAt: number): Turn {
       if (performance.now() - signedAt < CONFIRMED_MS) return;
       throw new TurnLostError(
         `the erasure has given no sign of life for ${CONFIRMED_MS / 1000} s, because this process or ClickHouse was away, ` +
-          "and another may have begun: run it again, and it goes on from here",
+          "and another may have begun: run it again, and it continues from here",
       );
     },
     async [Symbol.asyncDispose]() {

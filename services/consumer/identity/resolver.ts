@@ -132,7 +132,7 @@ function createIdentityMetrics(registry: Registry) {
     }),
     cut: new Counter({
       name: "millrace_identity_walks_cut_total",
-      help: "Rounds that met more ids of one person than are looked at.",
+      help: "Rounds that found more linked ids than are examined.",
       registers,
     }),
     refused: new Counter({

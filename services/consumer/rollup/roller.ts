@@ -122,7 +122,7 @@ export function createRollup({ warehouse, clock, registry, logger }: RollupDeps)
     const since = new Date(notedMs).toISOString();
     logger.warn(
       { ...origin, since },
-      "nobody has rolled up since then: rows stored before that long absence may have expired and be in no roll-up",
+      "the roll-up has not been computed since then: rows stored before may have expired without being rolled up",
     );
   }
 

@@ -137,7 +137,8 @@ export function createDeliverer(options: DelivererOptions): Deliverer {
       await lease.confirm();
       // Asked again: the wait may have been long.
       const post = postOf(alertId);
-      if (post === undefined) throw new AlertDeletedError("the alert was deleted before its receiver could be told");
+      if (post === undefined)
+        throw new AlertDeletedError("the alert was deleted before its receiver could be notified");
       count();
       return await send({ post, body: payload, transitionId, signal });
     } finally {

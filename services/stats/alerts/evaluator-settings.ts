@@ -5,10 +5,10 @@ import { duration, flag, secret } from "#lib/config/settings.ts";
 /** What evaluating alerts and telling their receivers needs, whoever starts it. */
 export const alertSettings = {
   alertInterval: duration("30s", { min: 1000, max: 3_600_000 }).describe("How often alerts are evaluated."),
-  webhookTimeout: duration("10s", { min: 100, max: 60_000 }).describe("Time for a receiver of alerts to answer."),
-  webhookSecret: secret().describe("Signs what is sent to receivers: X-Millrace-Signature. Unset: not signed."),
+  webhookTimeout: duration("10s", { min: 100, max: 60_000 }).describe("Time for the receiver of a webhook to answer."),
+  webhookSecret: secret().describe("Secret that signs webhooks, in X-Millrace-Signature. Unset: not signed."),
   webhookAllowPrivate: flag(false).describe(
-    "Lets alerts be sent to private, loopback, link-local and other addresses of special purpose.",
+    "Allows webhooks to private, loopback, link-local and other special addresses.",
   ),
 };
 

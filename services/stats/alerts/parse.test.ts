@@ -35,7 +35,7 @@ describe("a duration", () => {
   });
 
   it.each(["5", "m", "5 m", "1.5h", "+5m", "5M", "5mm", "５m", `${"1".repeat(100)}s`])("%j is none", (duration) => {
-    expect(check({ duration })).toEqual([expect.stringMatching(/^duration: .* is no duration; send /)]);
+    expect(check({ duration })).toEqual([expect.stringMatching(/^duration: .* is not a duration; send /)]);
   });
 
   it.each(["0s", "999u", "1500u"])("%j is not whole milliseconds", (duration) => {

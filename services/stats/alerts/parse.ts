@@ -137,7 +137,7 @@ function readTags(tags: Readonly<Record<string, string>>): Readonly<Record<strin
 
 function readLevel(level: string): AlertLevel {
   const known = ALERT_LEVELS.find((word) => word === level);
-  if (!known) throw new FaultFound(`${shown(level)} is no level; send info, warn or crit`);
+  if (!known) throw new FaultFound(`${shown(level)} is not a level; send info, warn or crit`);
   return known;
 }
 
@@ -151,9 +151,9 @@ function readThreshold(threshold: number | string | undefined): number {
   const isNumeric =
     typeof threshold === "number" ||
     (threshold.length <= NUMBER_CHARS_MAX && /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i.test(threshold));
-  if (!isNumeric) throw new FaultFound(`${shown(threshold)} is no number; send a decimal number, such as 80`);
+  if (!isNumeric) throw new FaultFound(`${shown(threshold)} is not a number; send a decimal number, such as 80`);
   const value = Number(threshold);
-  if (!Number.isFinite(value)) throw new FaultFound(`${shown(String(threshold))} is no finite number; send one`);
+  if (!Number.isFinite(value)) throw new FaultFound(`${shown(String(threshold))} is not finite; send a finite number`);
   return value;
 }
 
@@ -162,7 +162,7 @@ function readDuration(duration: number | string, retentionMs: number | undefined
   const ms = typeof duration === "number" ? duration : parseDuration(duration);
   if (ms === undefined) {
     throw new FaultFound(
-      `${shown(text)} is no duration; send a whole number and one of u, ms, s, m, h, d and w, such as 30s or 5m`,
+      `${shown(text)} is not a duration; send a whole number and one of u, ms, s, m, h, d and w, such as 30s or 5m`,
     );
   }
   if (ms < 1 || !Number.isInteger(ms)) throw new FaultFound(`${shown(text)} is not at least 1ms in whole milliseconds`);
@@ -196,7 +196,7 @@ function readPost(post: string): string {
   if (post === "") throw new FaultFound("is missing; send the URL to post to", "missing");
   const isHttp = /^https?:$/.test(URL.parse(post)?.protocol ?? "");
   if (!isHttp)
-    throw new FaultFound(`${shown(post)} is no http or https URL; send one, such as https://example.com/alert`);
+    throw new FaultFound(`${shown(post)} is not an http or https URL; send one such as https://example.com/alert`);
   if (post.length > POST_CHARS_MAX) {
     throw new FaultFound(
       `${shortened(post, SHOWN_CHARS)} has ${post.length} characters; send at most ${POST_CHARS_MAX}`,
@@ -217,6 +217,6 @@ function readGroupBy(groupBy: readonly string[]): readonly string[] {
 
 function readNoData(rule: string): NoDataRule {
   const known = NO_DATA_RULES.find((word) => word === rule);
-  if (!known) throw new FaultFound(`${shown(rule)} is no rule; send keep or breach`);
+  if (!known) throw new FaultFound(`${shown(rule)} is not valid; send keep or breach`);
   return known;
 }

@@ -31,7 +31,7 @@ export function readPage({ alertId, pageSize, pageToken }: ListTransitionsReques
   tokenAfter(entries: readonly HistoryEntry[]): string;
 } {
   if (alertId !== "" && !parseUuid(alertId))
-    throw invalid(`alert_id: ${quoted(alertId)} is no UUID; send an alert's id`);
+    throw invalid(`alert_id: ${quoted(alertId)} is not a UUID; send an alert's id`);
   if (pageSize < 0 || pageSize > PAGE_SIZE_MAX) throw invalid(`page_size: ${pageSize} is not 0 to ${PAGE_SIZE_MAX}`);
   const size = pageSize || PAGE_SIZE;
   return {

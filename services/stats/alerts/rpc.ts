@@ -148,7 +148,7 @@ function readDefinition(message: AlertDefinitionMessage | undefined, rules: Defi
     rules,
   );
   const faults = "faults" in checked ? checked.faults.map(({ field, message: text }) => `${field}: ${text}`) : [];
-  if (word === undefined) faults.push(`operator: ${operator} is no operator; send one of AlertOperator`);
+  if (word === undefined) faults.push(`operator: ${operator} is not an operator; send one of AlertOperator`);
   if ("definition" in checked && faults.length === 0) return checked.definition;
   throw new ConnectError(faults.map((fault) => `definition.${fault}`).join("; "), Code.InvalidArgument);
 }

@@ -191,7 +191,7 @@ function notFound(id: string): AlertStoreError {
 function conflict(id: string): AlertStoreError {
   return new AlertStoreError(
     "conflict",
-    `alert ${id} was changed by somebody else at the same time; read it and try again`,
+    `alert ${id} was changed by someone else at the same time; read it and try again`,
   );
 }
 

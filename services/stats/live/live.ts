@@ -69,7 +69,7 @@ export function createLive(options: LiveOptions): Live {
         },
         onState(state, reason) {
           if (state === "interrupted") logger.warn({ topic: feed.topic, reason }, "live values are interrupted");
-          else if (feed.state === "interrupted") logger.info({ topic: feed.topic }, "live values go on");
+          else if (feed.state === "interrupted") logger.info({ topic: feed.topic }, "live values resume");
           Object.assign(feed, { state, reason });
           for (const queue of feed.watching) tellState(queue);
         },
@@ -177,7 +177,7 @@ function createLiveMetrics(registry: Registry, watchers: () => number) {
     }),
     skipped: new Counter({
       name: "millrace_stats_watch_skipped_records_total",
-      help: "Records of the log not shown to anybody: undecodable, behind, trimmed; reset counts the resets.",
+      help: "Records of the log not shown to any watcher: undecodable, behind, trimmed; reset counts the resets.",
       labelNames: ["reason"],
       registers: [registry],
     }),

@@ -164,7 +164,7 @@ export function startLogTail({ log, topic, decode, hooks }: LogTailOptions): Log
   });
   return {
     async stop() {
-      stopping.abort(new Error("nobody watches any more"));
+      stopping.abort(new Error("the last watcher has left"));
       await ended;
     },
   };

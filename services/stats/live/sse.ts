@@ -118,7 +118,7 @@ function pointText(point: LivePoint): string {
 function readFilter(query: URLSearchParams): LiveFilter {
   const origins = query.getAll("origin").map((name) => {
     const known = ORIGINS.find((origin) => origin === name);
-    if (!known) throw new BadQueryError(`origin: ${JSON.stringify(name.slice(0, 40))} is none; use relay or event`);
+    if (!known) throw new BadQueryError(`origin: ${JSON.stringify(name.slice(0, 40))} is invalid; use relay or event`);
     return known;
   });
   const metrics = new Set(query.getAll("metric"));

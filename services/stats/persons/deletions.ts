@@ -112,7 +112,7 @@ export function createDeletions(options: DeletionsOptions): Deletions {
 
   function logFailure(err: unknown, caller: AbortSignal): void {
     if (err === caller.reason) return;
-    logger.warn({ err }, "the erasure of a person has ended before its end; asked for again it goes on");
+    logger.warn({ err }, "the erasure of a person was interrupted; asking for it again continues it");
   }
 
   return {

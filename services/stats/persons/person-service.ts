@@ -78,12 +78,12 @@ async function unlessQuiet(changed: Deletion["changed"], signal: AbortSignal): P
 /** Own person id of whom the request names. */
 function readPerson({ person }: DeleteRequest): string {
   if (person.case === "distinctId") {
-    if (person.value === "") throw invalid("distinct_id: is empty; events without a distinct id are nobody's");
+    if (person.value === "") throw invalid("distinct_id: is empty; events without a distinct id belong to no person");
     return personIdOf(person.value.toWellFormed());
   }
   if (person.case === undefined) throw invalid("person_id: is missing; give it, or distinct_id");
-  if (!UUID.test(person.value)) throw invalid("person_id: is no UUID; a distinct id goes into distinct_id");
-  if (person.value === NOBODY) throw invalid("person_id: is the nil UUID, which is nobody");
+  if (!UUID.test(person.value)) throw invalid("person_id: is not a UUID; a distinct id goes into distinct_id");
+  if (person.value === NOBODY) throw invalid("person_id: is the nil UUID, which is not a person");
   return person.value.toLowerCase();
 }
 
@@ -109,7 +109,7 @@ function toRpcError(error: unknown, signal: AbortSignal): unknown {
   }
   if (error instanceof WarehouseError) {
     return error.kind === "transient"
-      ? told(Code.Unavailable, "ClickHouse cannot be used now; call again, and it goes on from here")
+      ? told(Code.Unavailable, "ClickHouse cannot be used now; call again, and it continues from here")
       : told(Code.FailedPrecondition, `${error.message} (millrace migrate makes missing tables)`);
   }
   return error;

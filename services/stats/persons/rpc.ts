@@ -35,7 +35,7 @@ export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
     if (secretKeys.length === 0)
       return refused("persons are deleted by secret key only: set SECRET_API_KEYS", Code.Unimplemented);
     if (request.headers.origin !== undefined) {
-      return refused("web pages cannot delete persons, since a secret key is none in a page", Code.PermissionDenied);
+      return refused("web pages cannot delete persons, since a page cannot keep a secret key", Code.PermissionDenied);
     }
     const given = credentialsOf(request);
     if (given.some(isSecret)) return undefined;
