@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config";
 import { createCiReporter } from "./test/kit/ci-reporter.ts";
+import { measureSlowness, patience } from "./test/kit/patience.ts";
+
+measureSlowness();
 
 /** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
 const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
@@ -7,22 +10,37 @@ const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos
 /** Tests of how long something takes that is mostly waiting: fewer of them at once. */
 const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts", "test/browser/**/*.test.ts"];
 
+/** What ends when it hangs, and not when the machine is busy. */
+const PARTS = { testTimeout: patience(60_000), hookTimeout: patience(90_000) };
+const WHOLE = { testTimeout: patience(180_000), hookTimeout: patience(180_000) };
+
 export default defineConfig({
   test: {
     reporters: ["default", createCiReporter({ strict: process.env.CI === "true" })],
     pool: "forks",
-    setupFiles: process.env.KEEP_DATA === "true" ? ["test/kit/keep-data.ts"] : [],
+    setupFiles: ["test/kit/patient.ts", ...(process.env.KEEP_DATA === "true" ? ["test/kit/keep-data.ts"] : [])],
+    expect: { poll: { timeout: patience(2_000) } },
     // One more than processors: much of it is waiting for brokers, ClickHouse and whole services.
     maxWorkers: 3,
     projects: [
       {
         extends: true,
         test: {
-          name: "parts",
-          include: ["{chaos,commands,lib,sdk,services}/**/*.test.ts", "test/{component,kit}/**/*.test.ts"],
+          name: "units",
+          // Beside the code they test. One process runs many of them: starting one takes longer than most of them.
+          include: ["{chaos,commands,lib,sdk,services}/**/*.test.ts"],
           exclude: ["chaos/standalone.test.ts"],
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
+          isolate: false,
+          ...PARTS,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "parts",
+          include: ["test/{component,kit}/**/*.test.ts"],
+          ...PARTS,
           sequence: { groupOrder: 0 },
         },
       },
@@ -33,8 +51,7 @@ export default defineConfig({
           // The contract of POST /batch/ once more, against `millrace start`.
           include: ["test/component/gateway-batch-{access,contract,paths}.test.ts"],
           env: { CONTRACT_GATEWAY: "standalone" },
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
+          ...PARTS,
           sequence: { groupOrder: 0 },
         },
       },
@@ -44,8 +61,7 @@ export default defineConfig({
           name: "whole",
           include: ["test/{e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: [...ALONE, ...TIMED],
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          ...WHOLE,
           sequence: { groupOrder: 1 },
         },
       },
@@ -55,8 +71,7 @@ export default defineConfig({
           name: "timed",
           include: TIMED,
           maxWorkers: 2,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          ...WHOLE,
           sequence: { groupOrder: 2 },
         },
       },
@@ -66,8 +81,7 @@ export default defineConfig({
           name: "alone",
           include: ALONE,
           fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          ...WHOLE,
           sequence: { groupOrder: 3 },
         },
       },

@@ -43,4 +43,4 @@ it("the standalone killed twice and with a full disk has everything acknowledged
   expect(report.retries, "no request met a fault; the run proves nothing").toBeGreaterThan(0);
   expect(report.acked).toBeGreaterThan(500);
   expect(await readdir(scratch)).toEqual([]);
-}, 120_000);
+});

@@ -160,7 +160,8 @@ async function launch(options: ChildOptions, signal?: AbortSignal): Promise<Runn
 
 /** What Node and the engine need; keys, tokens and passwords of the other parts stay out of the process that runs SQL. */
 function childEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const kept = ["PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "NODE_V8_COVERAGE", "SYSTEMROOT"];
+  const system = ["PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT"];
+  const kept = [...system, "NODE_COMPILE_CACHE", "NODE_V8_COVERAGE"];
   const entries = kept.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]));
   // Each running statement holds one thread of the pool; the rest are for files and compression.
   return { ...Object.fromEntries(entries), UV_THREADPOOL_SIZE: String(READ_SLOTS + WRITE_SLOTS + 4) };

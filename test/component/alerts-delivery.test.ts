@@ -5,6 +5,7 @@ import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
 import { alertScene, idsOf, insertPoints, type Receiver, startReceiver } from "../kit/alerts-evaluating.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { until } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
@@ -64,7 +65,7 @@ describe("a receiver", () => {
     }
     await insertPoints(warehouse, { metric: t.alert.metric, value: 90, arrivedMs: s.nowMs - 1 });
     const both = { list: async () => [s.alert, t.alert] };
-    await using evaluator = await s.start({ store: both, config: { webhookTimeout: 300 } });
+    await using evaluator = await s.start({ store: both, config: { webhookTimeout: patience(150) } });
     await t.settled(1);
     expect(other.taken).toHaveLength(1);
     expect(hanging.received.length).toBeLessThanOrEqual(4);

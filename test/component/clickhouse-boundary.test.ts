@@ -17,7 +17,7 @@ let clickhouse: TestClickHouse;
 beforeAll(async () => {
   process.env.MILLRACE_TEST_SECRET = "not for the engine";
   clickhouse = await startTestClickHouse();
-}, 60_000);
+});
 
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
@@ -162,7 +162,7 @@ describe("with the guard off", () => {
     const connectionArgs = writeAccessConfig(join(directory, "access"));
     session = new chdb.Session(join(directory, "data"), { connectionArgs });
     removeWorkingDirectory();
-  }, 60_000);
+  });
 
   afterAll(async () => {
     session.close();
@@ -239,5 +239,5 @@ describe("the process", () => {
     await writeFile(path, (await readFile(path, "utf8")).replace("lower(a)", "file(a)"));
     await expect(startClickHouse(options)).rejects.toThrow(/view\.sql .*the function file.* Move the file away/);
     await rm(dataDir, { recursive: true, force: true });
-  }, 60_000);
+  });
 });

@@ -18,7 +18,7 @@ beforeAll(async () => {
   outPath = join(clickhouse.dataDir, "out.csv");
   await writeFile(path, `${SECRET}\n`);
   await post("CREATE TABLE strings (s String) ENGINE = MergeTree ORDER BY s");
-}, 60_000);
+});
 
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 

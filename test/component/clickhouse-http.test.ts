@@ -21,7 +21,7 @@ const auth = { "X-ClickHouse-User": "default", "X-ClickHouse-Key": "secret" };
 
 beforeAll(async () => {
   clickhouse = await startTestClickHouse({ password: "secret" });
-}, 60_000);
+});
 
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 

@@ -87,7 +87,7 @@ it("has what was acknowledged after kill -9 in the middle of inserts, and nothin
   await warehouse[Symbol.asyncDispose]();
 });
 
-it("ends with its parent, even when that is killed with -9", { timeout: 60_000 }, async () => {
+it("ends with its parent, even when that is killed with -9", async () => {
   const module = fileURLToPath(new URL("../../services/clickhouse/app.ts", import.meta.url));
   const script = `const { startClickHouse } = await import(${JSON.stringify(module)});
     const endpoint = await startClickHouse(${JSON.stringify(options())});
@@ -108,7 +108,7 @@ function firstLine(child: ChildProcess): Promise<string> {
   });
 }
 
-it("keeps its data over a clean stop", { timeout: 60_000 }, async () => {
+it("keeps its data over a clean stop", async () => {
   for (const expected of ["1\n", "2\n"]) {
     await using endpoint = await startClickHouse(options());
     const post = async (body: string) => (await fetch(endpoint.url, { method: "POST", body })).text();
@@ -118,7 +118,7 @@ it("keeps its data over a clean stop", { timeout: 60_000 }, async () => {
   }
 });
 
-it("is gone when disposed, also with a query running", { timeout: 60_000 }, async () => {
+it("is gone when disposed, also with a query running", async () => {
   const endpoint = await startClickHouse(options());
   const pid = endpoint.pid ?? 0;
   const sql = "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))";
@@ -146,4 +146,4 @@ it("says what to do about a second owner of the data, a taken port and a directo
   await expect(startClickHouse({ ...options(), dataDir: fileURLToPath(import.meta.url) })).rejects.toThrow(
     /Cannot write.*DATA_DIR/,
   );
-}, 60_000);
+});

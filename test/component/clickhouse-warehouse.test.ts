@@ -17,7 +17,7 @@ beforeAll(async () => {
   clickhouse = await startTestClickHouse();
   await clickhouse.migrate("test");
   warehouse = clickhouse.warehouse("test");
-}, 60_000);
+});
 
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 

@@ -104,14 +104,14 @@ describe("the gateway closes a connection without a request", () => {
     ["of HTTP/2 that only pings", Buffer.concat([Buffer.from(PREFACE), SETTINGS]), () => PING],
   ];
 
-  it.each(starts)("%s", { timeout: 60_000 }, async (_case, bytes, drip) => {
+  it.each(starts)("%s", async (_case, bytes, drip) => {
     await using gateway = await startTestGateway({ headersTimeout: 300 });
     const socket = await openStubborn(gateway.port);
     socket.write(bytes);
     await isCut(socket, drip);
   });
 
-  it.each(starts)("%s, under TLS", { timeout: 60_000 }, async (_case, bytes, drip) => {
+  it.each(starts)("%s, under TLS", async (_case, bytes, drip) => {
     await using gateway = await startTestGateway({ ...pair, headersTimeout: 300 });
     const ALPNProtocols = String(bytes).startsWith("PRI") ? ["h2"] : ["http/1.1"];
     const raw = await openStubborn(gateway.port);

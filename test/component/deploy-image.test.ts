@@ -26,7 +26,7 @@ let app: string;
 beforeAll(async () => {
   app = await mkdtemp(join(tmpdir(), "millrace-image-"));
   await assemble(app, recipe);
-}, 120_000);
+});
 
 afterAll(() => rm(app, { recursive: true, force: true }));
 

@@ -27,7 +27,7 @@ describeEventLog("the SQLite log in a file", async () => {
   };
 });
 
-describe("the SQLite log between processes", { timeout: 60_000 }, () => {
+describe("the SQLite log between processes", () => {
   let directory: string;
   let file: string;
   let children: ChildProcessWithoutNullStreams[];

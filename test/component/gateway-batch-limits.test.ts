@@ -59,7 +59,7 @@ describe("a hostile body is answered and costs nobody else", () => {
     expect((await postBatch(gateway.port, [EVENT])).status).toBe(200);
   });
 
-  it("20 MB of distinct keys are one event dropped", { timeout: 30_000 }, async () => {
+  it("20 MB of distinct keys are one event dropped", async () => {
     await using gateway = await startTestGateway({ publicApiKeys: [KEY] });
     const pairs = Array.from({ length: 1_400_000 }, (_, i) => `"k${i}":${i % 10}`);
     const body = `{"api_key":"${KEY}","batch":[{"event":"e","distinct_id":"d","properties":{${pairs.join()}}},${JSON.stringify(EVENT)}]}`;

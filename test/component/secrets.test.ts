@@ -125,7 +125,7 @@ describe.concurrent("commands whose services are away", () => {
     [["relays", "ls"], /./],
   ];
 
-  it.each(cases)("%j", { timeout: 60_000 }, async (args, trouble) => {
+  it.each(cases)("%j", async (args, trouble) => {
     const ports = { ...FREE_PORTS, RELAY_HTTP_PORT: "0", CONSUMER_PORT: "0", HOST: "127.0.0.1" };
     const services = {
       KAFKA_BROKERS: away,
@@ -162,7 +162,7 @@ async function waitForLine(run: Spawned, line: RegExp): Promise<void> {
   }
 }
 
-it("the standalone in use, by callers with right secrets and with wrong ones", { timeout: 60_000 }, async () => {
+it("the standalone in use, by callers with right secrets and with wrong ones", async () => {
   const env = { ...secretEnv, ...FREE_PORTS, DATA_DIR: join(directory, "data"), LOG_LEVEL: "trace" };
   await using run = spawnMillrace(["start"], { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: `http://u:${MARK}@${away}` });
   const ports = await Promise.all(

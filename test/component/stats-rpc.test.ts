@@ -52,7 +52,7 @@ beforeAll(async () => {
   });
   log = await memoryLog();
   stats = await startTestStats({ log, queries });
-}, 60_000);
+});
 afterAll(async () => {
   await stats[Symbol.asyncDispose]();
   await log[Symbol.asyncDispose]();

@@ -102,7 +102,7 @@ describe("a watcher that is slow", () => {
     expect(slow.points().length + told.dropped).toBe(total);
     expect(told.dropped).toBe(await dropped());
     expect(slow.points()).toEqual(slow.points().toSorted((a, b) => a - b));
-  }, 20_000);
+  });
 
   it("one that takes nothing for six heartbeats is cut off, over both faces", async () => {
     await using strict = await startTestStats({ log, heartbeatMs: 100 });
@@ -124,5 +124,5 @@ describe("a watcher that is slow", () => {
       one.resume();
       await one.closed;
     }
-  }, 20_000);
+  });
 });

@@ -1,6 +1,4 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -14,20 +12,19 @@ import { CONSUMER_GROUP, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.t
 import { createHourKeeper } from "#lib/ledger/hours.ts";
 import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { main } from "../../commands/verify/main.ts";
 import { createStoredLog } from "../../commands/verify/stored.ts";
 import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { type Answered, callCommand } from "../kit/command.ts";
 import { recordOf } from "../kit/identity.ts";
-
-const mainUrl = new URL("../../commands/verify/main.ts", import.meta.url).href;
-const runner = `import { main } from ${JSON.stringify(mainUrl)};
-process.exitCode = await main(process.argv.slice(2), process.env);`;
+import { runMillrace } from "../kit/standalone.ts";
 
 let clickhouse: TestClickHouse;
-let databases = 0;
 
 beforeAll(async () => {
   clickhouse = await startTestClickHouse();
+  await clickhouse.migrate("verify");
 });
 afterAll(() => clickhouse[Symbol.asyncDispose]());
 
@@ -71,8 +68,10 @@ interface System extends AsyncDisposable {
   log: OpenLog;
   warehouse: Warehouse;
   epoch: string;
-  /** Runs `millrace verify` in a process of its own while this one keeps the log open for writing. */
-  verify(...args: string[]): Promise<{ code: number; out: string; err: string }>;
+  /** `millrace verify` while the log is open for writing. */
+  verify(...args: string[]): Promise<Answered>;
+  /** The same in a process of its own. */
+  verifyApart(...args: string[]): Promise<Answered>;
   /** Takes stored rows or outcomes away, as a broken disk or a person would. */
   remove(table: string, where: string): Promise<void>;
   /** Stores rows again under other values. */
@@ -80,15 +79,18 @@ interface System extends AsyncDisposable {
   select(sql: string): Promise<Record<string, unknown>[]>;
 }
 
+interface SystemOptions {
+  /** How long ago an offset came, when that is not now. */
+  agoMs?: (offset: number) => number;
+  database?: string;
+}
+
 /** A log with these records, all of them stored and committed as the consumer does it. */
-async function startSystem(records: readonly AppendRecord[], agoMs?: (offset: number) => number): Promise<System> {
-  databases += 1;
-  const database = `verify_${databases}`;
-  await clickhouse.migrate(database);
+async function startSystem(records: readonly AppendRecord[], options: SystemOptions = {}): Promise<System> {
+  const { agoMs, database = "verify" } = options;
+  await clickhouse.empty(database);
   const warehouse = clickhouse.warehouse(database);
   const directory = await mkdtemp(join(tmpdir(), "millrace-verify-"));
-  const program = join(directory, "verify.mjs");
-  await writeFile(program, runner);
   const file = join(directory, "log.sqlite");
   let log = await createSqliteLog({ file });
   await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
@@ -101,22 +103,15 @@ async function startSystem(records: readonly AppendRecord[], agoMs?: (offset: nu
   const epoch = (await log.epoch()) ?? "";
   await store(log, warehouse, epoch);
   await commit(log, records.length);
-  const env = { ...process.env, DATA_DIR: directory, CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: database };
+  const env = { DATA_DIR: directory, CLICKHOUSE_URL: clickhouse.url, CLICKHOUSE_DATABASE: database };
   return {
     log,
     warehouse,
     epoch,
-    async verify(...args) {
-      const child = spawn(process.execPath, [program, ...args], { env });
-      let [out, err] = ["", ""];
-      child.stdout.on("data", (text) => {
-        out += text;
-      });
-      child.stderr.on("data", (text) => {
-        err += text;
-      });
-      const [code] = await once(child, "close");
-      return { code, out, err };
+    verify: (...args) => callCommand(main, args, env),
+    async verifyApart(...args) {
+      const { code, stdout, stderr } = await runMillrace(["verify", ...args], env);
+      return { code: code ?? -1, out: stdout, err: stderr };
     },
     remove: (table, where) =>
       warehouse.command(`ALTER TABLE ${table} DELETE WHERE ${where} SETTINGS mutations_sync = 2`),
@@ -191,7 +186,7 @@ const hundred = Array.from({ length: 100 }, (_, offset) => record(idOf(offset), 
 describe("a log that is accounted for", () => {
   it("ends with 0 and says so", async () => {
     await using system = await startSystem(hundred);
-    const { code, out, err } = await system.verify();
+    const { code, out, err } = await system.verifyApart();
     expect({ code, err }).toEqual({ code: 0, err: "" });
     expect(out).toMatch(/verify: 100 offsets accounted for, 0 missing, 0 doubled\n$/);
     expect(out).toContain(system.epoch);
@@ -287,7 +282,7 @@ describe("a lost row", () => {
     await using system = await startSystem(hundred);
     for (let round = 0; round < 2; round += 1) {
       await system.remove("events_raw", "log_offset BETWEEN 20 AND 60");
-      const codes = await Promise.all([1, 2, 3, 4].map(async () => (await system.verify("--repair")).code));
+      const codes = await Promise.all([1, 2, 3, 4].map(async () => (await system.verifyApart("--repair")).code));
       expect(codes).toEqual([0, 0, 0, 0]);
       expect(await system.verify()).toMatchObject({ code: 0, out: expect.stringContaining("verify: 100 offsets") });
     }
@@ -514,7 +509,9 @@ it("rows of an older epoch that is of the same log are doubled", async () => {
 
 it("rows that a TTL may take are not missing", async () => {
   // The first 20 arrived a month ago; of those, 10 to 19 are still there.
-  await using system = await startSystem(hundred, (offset) => (offset < 20 ? 30 * 86_400_000 : 0));
+  const agoMs = (offset: number) => (offset < 20 ? 30 * 86_400_000 : 0);
+  await clickhouse.migrate("verify_ttl");
+  await using system = await startSystem(hundred, { agoMs, database: "verify_ttl" });
   await system.remove("events_raw", "log_offset < 10");
   await system.warehouse.command("ALTER TABLE events_raw MODIFY TTL toDateTime(log_time) + toIntervalWeek(1)");
   expect(await system.verify()).toMatchObject({

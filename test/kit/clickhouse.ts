@@ -16,6 +16,8 @@ export interface TestClickHouse extends AsyncDisposable {
   readonly connection: { url: string; user: string; password: string };
   /** Applies the repository's migrations to `database`. */
   migrate(database: string): Promise<void>;
+  /** Takes all rows of a migrated database, which is a fraction of the work of migrating another. */
+  empty(database: string): Promise<void>;
   /** A client that is closed with the server. The database must exist before its first call. */
   warehouse(database: string): Warehouse;
 }
@@ -40,6 +42,18 @@ export async function startTestClickHouse(options: { password?: string } = {}): 
     async migrate(database) {
       const directory = fileURLToPath(new URL("../../migrations", import.meta.url));
       await migrate({ connection, database, directory });
+    },
+    async empty(database) {
+      const warehouse = createClickHouseWarehouse({ ...connection, database });
+      const filled = `SELECT name FROM system.tables WHERE database = currentDatabase()
+        AND engine LIKE '%MergeTree' AND name != 'schema_migrations' AND total_rows > 0`;
+      try {
+        for (const { name } of await warehouse.query<{ name: string }>(filled)) {
+          await warehouse.command(`TRUNCATE TABLE \`${name}\``);
+        }
+      } finally {
+        await warehouse.close();
+      }
     },
     warehouse(database) {
       const warehouse = createClickHouseWarehouse({ ...connection, database });

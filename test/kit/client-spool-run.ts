@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { CaptureOrder, CaptureReport } from "../../sdk/node/scripts/capture-process.ts";
+import { patience } from "./patience.ts";
 import { type Spawned, spawnMillrace } from "./processes.ts";
 
 export interface SpoolRunOptions {
@@ -31,10 +32,10 @@ export interface SpoolRunResult {
 }
 
 const PROGRAM = fileURLToPath(new URL("../../sdk/node/scripts/capture-process.ts", import.meta.url));
-const START_MS_MAX = 30_000;
+const START_MS_MAX = patience(30_000);
 const AWAY_MS = 300;
 /** Without a new row for so long after all was sent, the rest does not come. */
-const STALL_MS_MAX = 60_000;
+const STALL_MS_MAX = patience(60_000);
 const COUNT =
   "SELECT count(), uniqExact(n), countIf(n >= LIMIT_N) FROM (SELECT JSONExtractUInt(properties, 'n') AS n FROM millrace.events_raw WHERE event = 'numbered') FORMAT TSV";
 

@@ -10,6 +10,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse } from "./clickhouse.ts";
 import { kafkaForTests } from "./kafka.ts";
 import { runPacedLoad } from "./paced-load.ts";
+import { patience } from "./patience.ts";
 import { type Spawned, spawnMillrace } from "./processes.ts";
 
 export interface KillOptions {
@@ -47,7 +48,7 @@ const PARTITIONS = 6;
 const SESSION_TIMEOUT = "6s";
 /** How long a kill waits for a range in flight before it happens anyway. */
 const HOLD_MS_MAX = 5000;
-const DRAIN_MS_MAX = 120_000;
+const DRAIN_MS_MAX = patience(120_000);
 
 export async function runConsumerKills(options: KillOptions): Promise<KillReport> {
   const choice = kafkaForTests();

@@ -11,6 +11,7 @@ import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import type { BatchConfig } from "../../services/consumer/config.ts";
 import { EVENTS, type TopicKind } from "../../services/consumer/kinds.ts";
 import { auditStored, type StoredAudit } from "./audit.ts";
+import { patience } from "./patience.ts";
 import { createScriptedLog, type ScriptedLog } from "./scripted-log.ts";
 
 export const BATCHES: BatchConfig = {
@@ -123,7 +124,11 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
 }
 
 /** Polls: what is waited for happens in another process, or has no event. */
-export async function until(condition: () => Promise<boolean> | boolean, what: string, msMax = 20_000): Promise<void> {
+export async function until(
+  condition: () => Promise<boolean> | boolean,
+  what: string,
+  msMax = patience(20_000),
+): Promise<void> {
   const begun = performance.now();
   while (!(await condition())) {
     if (performance.now() - begun > msMax) throw new Error(`not within ${msMax} ms: ${what}`);

@@ -27,18 +27,15 @@ export interface ContractSubject extends AsyncDisposable {
   partitions: number;
 }
 
-/** A broker may take several seconds for a rebalance. */
-const TEST_MS_MAX = 60_000;
-
 /** Registers the suite. `make` is called once for the suite and once for the test of close. */
 export function describeEventLog(name: string, make: () => Promise<ContractSubject>, options: { skip?: string } = {}) {
   const title = options.skip ? `${name} as an OpenLog (skipped: ${options.skip})` : `${name} as an OpenLog`;
-  describe.skipIf(options.skip !== undefined)(title, { timeout: TEST_MS_MAX }, () => {
+  describe.skipIf(options.skip !== undefined)(title, () => {
     let subject: ContractSubject;
     beforeAll(async () => {
       subject = await make();
-    }, TEST_MS_MAX);
-    afterAll(() => subject?.[Symbol.asyncDispose](), TEST_MS_MAX);
+    });
+    afterAll(() => subject?.[Symbol.asyncDispose]());
     const freshTopic = async () => {
       const topic = `contract-${randomUUID()}`;
       await subject.log.createTopics([{ topic, partitions: subject.partitions }]);

@@ -1,9 +1,10 @@
 // Writing records to an event log and reading them back, for tests of any adapter.
 
 import type { AppendRecord, OpenLog, Position, ReadOptions, StoredRecord } from "#lib/eventlog/log.ts";
+import { patience } from "./patience.ts";
 
 /** How long a read may wait for records that are, or soon will be, on the log. */
-export const WAIT_MS = 30_000;
+export const WAIT_MS = patience(30_000);
 
 export type Read = (options: ReadOptions) => Promise<StoredRecord[]>;
 

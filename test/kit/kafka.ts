@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { freePort } from "./free-port.ts";
+import { patience } from "./patience.ts";
 
 const KAFKA_VERSION = "4.1.0";
 const REDPANDA_IMAGE = "docker.io/redpandadata/redpanda:v25.3.1";
@@ -17,7 +18,7 @@ const JARS = fileURLToPath(new URL(`../../.cache/kafka/${KAFKA_VERSION}/`, impor
 /** What Java made of the jars, for the version of Java that is here. */
 const CLASSES = `${JARS}broker.jsa`;
 const POM = fileURLToPath(new URL("kafka-pom.xml", import.meta.url));
-const READY_TIMEOUT_MS = 60_000;
+const READY_TIMEOUT_MS = patience(60_000);
 
 /** One broker, listening on a free port of 127.0.0.1. It dies with the process that started it. */
 export interface TestBroker extends AsyncDisposable {
@@ -122,7 +123,7 @@ export function runKafkaTool(mainClass: string, args: string[], input = ""): str
   return execFileSync("java", [quiet, "-cp", `${JARS}*`, mainClass, ...args], {
     input,
     stdio,
-    timeout: 30_000,
+    timeout: patience(30_000),
   }).toString();
 }
 

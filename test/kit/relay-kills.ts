@@ -17,6 +17,7 @@ import { startTestClickHouse } from "./clickhouse.ts";
 import { clockEnvironment, setClock } from "./clock.ts";
 import { until } from "./consumer.ts";
 import { kafkaForTests } from "./kafka.ts";
+import { patience } from "./patience.ts";
 import { spawnMillrace } from "./processes.ts";
 import { createRandom } from "./random.ts";
 import { createService, type Service } from "./service.ts";
@@ -62,7 +63,7 @@ const ROUND: readonly Command[][] = [
 ];
 /** The consumers' clocks are so far ahead that the slot under way counts as over: rows go on falling into closed slots. */
 const AHEAD_MS = 600_000;
-const SETTLE_MS_MAX = 60_000;
+const SETTLE_MS_MAX = patience(60_000);
 const ALERT = { metric: "level", level: "crit", operator: "gt", threshold: 80, duration: "3s" };
 
 export async function runRelayKills(options: RelayKillOptions): Promise<RelayKillReport> {

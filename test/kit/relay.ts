@@ -14,8 +14,9 @@ import { createLogger } from "#lib/process/log.ts";
 import { startRelayService } from "../../services/relay/app.ts";
 import { type RelaySettings, relaySettings } from "../../services/relay/config.ts";
 import { readRange, tailing } from "./eventlog-reading.ts";
+import { patience } from "./patience.ts";
 
-const WAIT = { timeout: 10_000, interval: 10 };
+const WAIT = { timeout: patience(10_000), interval: 10 };
 
 export interface TestRelay extends AsyncDisposable {
   readonly port: number;

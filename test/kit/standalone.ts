@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { expect, vi } from "vitest";
-import { FREE_PORTS, type Spawned, spawnMillrace } from "./processes.ts";
+import { patience } from "./patience.ts";
+import { FREE_PORTS, plainEnvironment, type Spawned, spawnMillrace } from "./processes.ts";
 
 export interface RunningStandalone extends AsyncDisposable {
   readonly process: Spawned;
@@ -24,15 +25,15 @@ export interface RunningStandalone extends AsyncDisposable {
 }
 
 const CLI = fileURLToPath(new URL("../../services/cli.ts", import.meta.url));
-const READY_MS_MAX = 20_000;
-const RUN_MS_MAX = 60_000;
+const READY_MS_MAX = patience(20_000);
+const RUN_MS_MAX = patience(60_000);
 
 export interface StandaloneOptions {
   dataDir: string;
   env?: Record<string, string>;
 }
 
-/** Rejects with what was printed when it is not ready within 20 seconds. Killed with -9 when disposed. */
+/** Rejects with what was printed when it is not ready in time. Killed with -9 when disposed. */
 export async function startStandalone(options: StandaloneOptions): Promise<RunningStandalone> {
   const { dataDir, env = {} } = options;
   const child = spawnMillrace(["start"], { ...FREE_PORTS, DATA_DIR: dataDir, ...env });
@@ -91,14 +92,14 @@ export interface Finished {
   stderr: string;
 }
 
-/** A program that ends by itself. Rejects when it cannot be started or runs for more than a minute. */
+/** A program that ends by itself. Rejects when it cannot be started or does not end in time. */
 export async function run(
   program: string,
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<Finished> {
   const child = spawn(program, args, {
-    env: { PATH: process.env.PATH ?? "", ...env },
+    env: { ...plainEnvironment(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: RUN_MS_MAX,
   });

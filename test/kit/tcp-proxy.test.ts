@@ -2,6 +2,7 @@ import { once } from "node:events";
 import net from "node:net";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { atMost } from "./patience.ts";
 import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
 
 let stack: AsyncDisposableStack;
@@ -121,11 +122,11 @@ describe("faults", () => {
     for (const ms of await times) {
       expect(ms).toBeGreaterThanOrEqual(295);
       // Both were under way at once: a delay, not a queue of delays.
-      expect(ms).toBeLessThan(590);
+      expect(ms).toBeLessThan(atMost(590));
     }
     await vi.waitFor(() => expect(Buffer.concat(received).toString()).toBe("abc"));
     proxy.setLatency(0);
-    expect(await roundTrip(socket, "d")).toBeLessThan(150);
+    expect(await roundTrip(socket, "d")).toBeLessThan(atMost(150));
   });
 
   it("a bandwidth is kept, shared by connections, and lifted while bytes wait", async () => {
@@ -137,11 +138,11 @@ describe("faults", () => {
     expect(Math.max(...shared)).toBeGreaterThanOrEqual(375);
     // Neither had to wait for all of the other, nor got the bandwidth for itself.
     expect(Math.min(...shared)).toBeGreaterThanOrEqual(330);
-    expect(Math.max(...shared) - Math.min(...shared)).toBeLessThan(150);
+    expect(Math.max(...shared) - Math.min(...shared)).toBeLessThan(atMost(150));
     const long = roundTrip(one, Buffer.alloc(10_000_000));
     await vi.waitFor(() => expect(one.bytesRead).toBeGreaterThan(20_000));
     proxy.setBytesPerSecond(undefined);
-    expect(await long).toBeLessThan(10_000);
+    expect(await long).toBeLessThan(atMost(10_000));
   });
 
   it("a black hole keeps connections and forwards nothing; afterwards what was held arrives", async () => {
