@@ -123,16 +123,22 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
   };
 }
 
-/** Polls: what is waited for happens in another process, or has no event. */
+/**
+ * Polls: what is waited for happens in another process, or has no event. It leaves to it twice the time that asking takes,
+ * or a busy machine would be kept busy by the questions.
+ */
 export async function until(
   condition: () => Promise<boolean> | boolean,
   what: string,
   msMax = patience(20_000),
 ): Promise<void> {
   const begun = performance.now();
-  while (!(await condition())) {
-    if (performance.now() - begun > msMax) throw new Error(`not within ${msMax} ms: ${what}`);
-    await pause(10);
+  for (;;) {
+    const asked = performance.now();
+    if (await condition()) return;
+    const now = performance.now();
+    if (now - begun > msMax) throw new Error(`not within ${msMax} ms: ${what}`);
+    await pause(Math.min(250, Math.max(10, 2 * (now - asked))));
   }
 }
 
