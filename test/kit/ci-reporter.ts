@@ -1,5 +1,9 @@
-// Ends every test run with one line that people and CI can read: `12 passed, 0 failed`.
+// Ends every test run with the files that took longest and one line that people and CI can read: `12 passed, 0 failed`.
 import type { Reporter, TestModule } from "vitest/node";
+
+const SLOWEST = 10;
+/** Which files are slow is of no interest below this. */
+const SLOW_MS = 1_000;
 
 /**
  * Counts tests, files that did not load and errors outside of tests as failures. With `strict`, as in CI, a test that is
@@ -17,6 +21,7 @@ export function createCiReporter({ strict }: { strict: boolean }): Reporter {
       } else if (skipped.length > 0) {
         lines.push(`${skipped.length} skipped`);
       }
+      lines.unshift(...slowest(modules));
       if (reason === "interrupted") {
         lines.push("The run was interrupted.");
         failures += 1;
@@ -26,6 +31,20 @@ export function createCiReporter({ strict }: { strict: boolean }): Reporter {
       process.stdout.write(`\n${lines.join("\n")}\n`);
     },
   };
+}
+
+/** A line for each of the slowest files, with the seconds it took from its first import to its last hook. */
+function slowest(modules: readonly TestModule[]): string[] {
+  const taken = modules.map((module) => {
+    const { collectDuration, duration, setupDuration } = module.diagnostic();
+    const name =
+      module.project.name === "" ? module.relativeModuleId : `${module.relativeModuleId} (${module.project.name})`;
+    return { name, ms: setupDuration + collectDuration + duration };
+  });
+  const slow = taken.filter(({ ms }) => ms >= SLOW_MS).sort((a, b) => b.ms - a.ms);
+  if (slow.length === 0) return [];
+  const lines = slow.slice(0, SLOWEST).map(({ name, ms }) => `${(ms / 1_000).toFixed(1).padStart(7)} s  ${name}`);
+  return ["The slowest files:", ...lines, ""];
 }
 
 function tally(modules: readonly TestModule[]) {

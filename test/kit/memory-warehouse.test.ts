@@ -1,8 +1,8 @@
 // The warehouse in memory against the real ClickHouse: the same cases on both.
-import { startTestClickHouse } from "../kit/clickhouse.ts";
-import { createMemoryWarehouse } from "../kit/memory-warehouse.ts";
-import { keepTokenOnly } from "../kit/safeguards-faults.ts";
-import { describeWarehouse } from "../kit/warehouse-contract.ts";
+import { startTestClickHouse } from "./clickhouse.ts";
+import { createMemoryWarehouse } from "./memory-warehouse.ts";
+import { keepTokenOnly } from "./safeguards-faults.ts";
+import { describeWarehouse } from "./warehouse-contract.ts";
 
 describeWarehouse("the warehouse in memory", async () => {
   const warehouse = createMemoryWarehouse({ isRefused: ({ event }) => event === "refused" });

@@ -1,9 +1,9 @@
 import { expect, it } from "vitest";
 import { AssignmentLostError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
-import { assigned, consuming, untilLost } from "../kit/consuming.ts";
-import { describeEventLog } from "../kit/eventlog-contract.ts";
-import { keyed, record, text } from "../kit/eventlog-reading.ts";
-import { createScriptedLog, type ScriptedLogOptions } from "../kit/scripted-log.ts";
+import { assigned, consuming, untilLost } from "./consuming.ts";
+import { describeEventLog } from "./eventlog-contract.ts";
+import { keyed, record, text } from "./eventlog-reading.ts";
+import { createScriptedLog, type ScriptedLogOptions } from "./scripted-log.ts";
 
 /** Unreferenced: a read that was woken leaves its timer behind. */
 const realTime = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms).unref());

@@ -1,6 +1,6 @@
 // The judge is judged: traces with known faults, each of which it must find and name, and nothing else.
 import { describe, expect, it } from "vitest";
-import { checkTrace, type Trace, type Verdict } from "../kit/trace-checker.ts";
+import { checkTrace, type Trace, type Verdict } from "./trace-checker.ts";
 
 const FINE: Verdict = {
   lost: [],

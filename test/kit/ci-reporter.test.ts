@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, it } from "vitest";
 
 const vitest = fileURLToPath(new URL("../../node_modules/vitest/vitest.mjs", import.meta.url));
-const reporter = fileURLToPath(new URL("../kit/ci-reporter.ts", import.meta.url));
+const reporter = fileURLToPath(new URL("./ci-reporter.ts", import.meta.url));
 let directory: string;
 
 beforeEach(() => {
@@ -26,6 +26,21 @@ function run(files: Record<string, string>, strict: boolean) {
 }
 
 const PASSING = 'test("a", () => {}); test("b", () => {});';
+
+it("names the ten slowest files, the slowest first, before the last line, and none that are fast", () => {
+  expect(run({ "fast.test.js": PASSING }, true).output).not.toContain("slowest");
+  const waits = (ms: number) => `test("waits", () => new Promise((resolve) => setTimeout(resolve, ${ms})));`;
+  const slow = Array.from({ length: 11 }, (_, n) => [`slow-${n}.test.js`, waits(1_000 + (n % 2) * 400)]);
+  const { lastLine, output } = run(Object.fromEntries(slow), true);
+  expect(lastLine).toBe("13 passed, 0 failed");
+  const [, listed = ""] = output.split("The slowest files:\n");
+  const files = [...listed.matchAll(/^ +(\d+\.\d) s {2}(\S+)$/gm)].map(([, seconds, name]) => ({ seconds, name }));
+  expect(files).toHaveLength(10);
+  expect(files.map(({ seconds }) => Number(seconds))).toEqual(
+    files.map(({ seconds }) => Number(seconds)).sort((a, b) => b - a),
+  );
+  expect(output.indexOf("The slowest files:")).toBeLessThan(output.lastIndexOf("13 passed"));
+});
 
 it("ends with the number of passed tests and exit code 0", () => {
   expect(run({ "a.test.js": PASSING }, true)).toMatchObject({ status: 0, lastLine: "2 passed, 0 failed" });
