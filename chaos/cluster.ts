@@ -11,13 +11,13 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { clockEnvironment } from "../test/kit/clock.ts";
 import { freePort } from "../test/kit/free-port.ts";
 import { kafkaForTests, type TestBroker } from "../test/kit/kafka.ts";
+import { onlyChildOf } from "../test/kit/os-processes.ts";
 import { spawnMillrace } from "../test/kit/processes.ts";
 import { createService, type Service } from "../test/kit/service.ts";
 import { startTcpProxy, type TcpProxy } from "../test/kit/tcp-proxy.ts";
 import { type ClickHouseProxy, startClickHouseProxy } from "./clickhouse-proxy.ts";
 import { API_KEYS } from "./event-source.ts";
 import { CONSUMERS, GATEWAYS, TOKENS_REMEMBERED } from "./kinds.ts";
-import { onlyChildOf } from "./os-processes.ts";
 
 export interface Cluster extends AsyncDisposable {
   broker: TestBroker;

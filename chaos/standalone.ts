@@ -1,10 +1,12 @@
 // `millrace start`, with its SQLite log, under kills, freezes and full disks while a client writes; then the audit.
 import { setTimeout as sleep } from "node:timers/promises";
+import { patience } from "../test/kit/patience.ts";
 import { spawnMillrace } from "../test/kit/processes.ts";
+import { until } from "../test/kit/until.ts";
 import { compare, type StoredRow } from "./audit.ts";
 import { contentText, createStandaloneClient, type StandaloneClient } from "./standalone-client.ts";
 import { createDisk, type Disk } from "./standalone-disk.ts";
-import { type StandaloneProcess, startStandalone } from "./standalone-process.ts";
+import { type StandaloneProcess, startKillable } from "./standalone-process.ts";
 
 export interface StandaloneChaosOptions {
   /** In [0, 1): decides which fault, when and for how long. */
@@ -85,7 +87,7 @@ const LATER_FAULTS: Record<string, Fault> = {
 export async function runStandaloneChaos(options: StandaloneChaosOptions): Promise<StandaloneReport> {
   await using stack = new AsyncDisposableStack();
   const disk = stack.use(await createDisk());
-  const standalone = stack.use(await startStandalone(disk.dataDir));
+  const standalone = stack.use(await startKillable(disk.dataDir));
   const client = createStandaloneClient({ url: standalone.url, eventsPerSecond: options.eventsPerSecond });
   const seen = { kills: 0, fullDisks: 0, freezes: 0 };
 
@@ -158,10 +160,14 @@ async function killClickHouse({ standalone, seen }: Context): Promise<string> {
   seen.kills++;
   const begun = performance.now();
   let next = await standalone.clickhousePid();
-  await until("a new ClickHouse child", RECOVERED_MS_MAX, async () => {
-    next = await standalone.clickhousePid();
-    return next !== undefined && next !== pid;
-  });
+  await until(
+    async () => {
+      next = await standalone.clickhousePid();
+      return next !== undefined && next !== pid;
+    },
+    "a new ClickHouse child",
+    patience(RECOVERED_MS_MAX),
+  );
   return `pid ${pid}, its successor ${next} after ${Math.round(performance.now() - begun)} ms`;
 }
 
@@ -191,14 +197,14 @@ async function fullDisk(context: Context): Promise<string> {
   const refusals = client.refusals;
   await using filled = await disk.fill(standalone.pid);
   const isRefused = () => client.refusals > refusals;
-  await until("a refusal for want of space", REFUSED_MS_MAX, () => isRefused() || signal.aborted);
+  await until(() => isRefused() || signal.aborted, "a refusal for want of space", patience(REFUSED_MS_MAX));
   if (!isRefused()) return "ended before an event was refused";
   const refused = `events refused after ${Math.round(performance.now() - begun)} ms`;
   if (killed) seen.kills += (await standalone.kill({ withClickHouse: random() < 0.5 })).length;
   const freed = pause(fullMs, signal).then(() => filled.free());
   const [attempts] = await Promise.all([killed ? standalone.restart() : 0, freed]);
   const acked = client.acked.size;
-  await until("events taken again after the full disk", RECOVERED_MS_MAX, () => client.acked.size > acked);
+  await until(() => client.acked.size > acked, "events taken again after the full disk", patience(RECOVERED_MS_MAX));
   seen.fullDisks++;
   return `${refused}, taken again when there was room${killed ? `; killed meanwhile, ${attempts} start(s)` : ""}`;
 }
@@ -206,10 +212,14 @@ async function fullDisk(context: Context): Promise<string> {
 /** One partition, in order: when the row of an event sent last is there, everything before it has been decided. */
 async function drained(standalone: StandaloneProcess, client: StandaloneClient): Promise<void> {
   const last = await client.sendOne(AbortSignal.timeout(DRAIN_MS_MAX));
-  await until(`the rows of ${client.acked.size} acknowledged events`, DRAIN_MS_MAX, async () => {
-    const [row] = await query<{ n: string }>(standalone, `SELECT count() AS n FROM events WHERE uuid = '${last}'`);
-    return Number(row?.n) > 0;
-  });
+  await until(
+    async () => {
+      const [row] = await query<{ n: string }>(standalone, `SELECT count() AS n FROM events WHERE uuid = '${last}'`);
+      return Number(row?.n) > 0;
+    },
+    `the rows of ${client.acked.size} acknowledged events`,
+    patience(DRAIN_MS_MAX),
+  );
 }
 
 async function storedRows(standalone: StandaloneProcess): Promise<StoredRow[]> {
@@ -227,12 +237,6 @@ async function query<Row>({ clickhouseUrl }: StandaloneProcess, sql: string): Pr
   const text = await answer.text();
   if (!answer.ok) throw new Error(`ClickHouse answered with ${answer.status}: ${text}`);
   return text.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line) as Row]));
-}
-
-async function until(what: string, msMax: number, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + msMax; !(await holds()); await sleep(50)) {
-    if (performance.now() > deadline) throw new Error(`${what}: not in ${msMax} ms`);
-  }
 }
 
 /** False when `signal` fired meanwhile. */

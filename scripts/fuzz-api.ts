@@ -1,20 +1,17 @@
 // `npm run fuzz:api`: schemathesis against /openapi.json of a standalone that is started for it, for a minute at most.
 // Arguments are handed on to schemathesis, such as --seed 7. Needs python3 with venv, and PyPI. Exit code 0: every answer
 // was as documented and the process is ready afterwards; 1: not; 2: it could not be run.
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { type RunningStandalone, startStandalone } from "../test/kit/standalone.ts";
 
 const VERSION = "4.32.5";
 const SECONDS_MAX = 60;
-const START_MS_MAX = 60_000;
 const KEY = "fuzz-api-key";
-const CLI = fileURLToPath(new URL("../bin/millrace.cjs", import.meta.url));
 
 /**
  * What our contracts ask for otherwise: fields that nobody knows become properties, rules are told event by event,
@@ -51,51 +48,24 @@ async function install(directory: string): Promise<string> {
   return join(bin, "schemathesis");
 }
 
-interface Standalone extends AsyncDisposable {
-  readonly url: string;
-}
-
-async function startStandalone(dataDir: string): Promise<Standalone> {
-  const ports = { PORT: "0", STATS_PORT: "0", RELAY_PORT: "0", CLICKHOUSE_HTTP_PORT: "0" };
-  const env = { PATH: process.env.PATH ?? "", ...ports, DATA_DIR: dataDir, SECRET_API_KEYS: KEY, LOG_LEVEL: "info" };
-  const child = spawn(process.execPath, [CLI, "start"], { env, stdio: ["ignore", "pipe", "inherit"] });
-  const stop = async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill("SIGTERM");
-      await once(child, "exit");
-    }
-  };
-  try {
-    return { url: `http://127.0.0.1:${await portOf(child)}`, [Symbol.asyncDispose]: stop };
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-}
-
-async function portOf(child: ChildProcess): Promise<number> {
-  const found = Promise.withResolvers<number>();
-  const timer = setTimeout(() => found.reject(new SetupError("the standalone did not start in time")), START_MS_MAX);
-  child.once("exit", (code) => found.reject(new SetupError(`the standalone ended with ${code}`)));
-  if (!child.stdout) throw new TypeError("the child has no output");
-  createInterface({ input: child.stdout }).on("line", (text) => {
-    const line = text.startsWith("{") ? (JSON.parse(text) as { message?: string; level?: string; port?: number }) : {};
-    if (line.message === "gateway listening") found.resolve(Number(line.port));
-    // What the gateway itself calls an error is one, whatever it has answered.
-    if (line.level === "error" || line.level === "fatal") process.stdout.write(`${text}\n`);
+/** What the gateway itself calls an error is one, whatever it has answered: it is printed. */
+async function startFuzzed(dataDir: string): Promise<RunningStandalone> {
+  const standalone = await startStandalone({ dataDir, env: { SECRET_API_KEYS: KEY, LOG_LEVEL: "info" } }).catch(
+    (cause) => {
+      throw new SetupError(cause.message, { cause });
+    },
+  );
+  standalone.process.onLog((line) => {
+    if (line.level === "error" || line.level === "fatal") process.stdout.write(`${JSON.stringify(line)}\n`);
   });
-  try {
-    return await found.promise;
-  } finally {
-    clearTimeout(timer);
-  }
+  return standalone;
 }
 
 async function main(): Promise<number> {
   const directory = await mkdtemp(join(tmpdir(), "millrace-fuzz-"));
   try {
     const schemathesis = await install(directory);
-    await using standalone = await startStandalone(join(directory, "data"));
+    await using standalone = await startFuzzed(join(directory, "data"));
     const { url } = standalone;
     const limits = ["--max-time", String(SECONDS_MAX), "--request-timeout", "20", "--suppress-health-check", "all"];
     const asked = [

@@ -1,8 +1,10 @@
 // What a fault is, and what several of them need.
 import { setTimeout as sleep } from "node:timers/promises";
+import { patience } from "../../test/kit/patience.ts";
 import type { LogLine, Spawned } from "../../test/kit/processes.ts";
 import type { Random } from "../../test/kit/random.ts";
 import type { Service } from "../../test/kit/service.ts";
+import { until as untilSo } from "../../test/kit/until.ts";
 import type { Cluster } from "../cluster.ts";
 import type { Load } from "../load.ts";
 import type { StandaloneReport } from "../standalone.ts";
@@ -31,20 +33,14 @@ export function hold({ signal }: Pick<FaultContext, "signal">, ms: number): Prom
   return sleep(ms, undefined, { signal });
 }
 
-const POLL_MS = 100;
-
-/** Resolves when `isSo` is; rejects, naming `what`, when that takes longer than `msMax`. */
+/** Resolves when `isSo` is; rejects, naming `what`, when that takes longer than `msMax` may on this machine. */
 export async function until(
   { signal }: Pick<FaultContext, "signal">,
   what: string,
   msMax: number,
   isSo: () => boolean | Promise<boolean>,
 ): Promise<void> {
-  const deadline = performance.now() + msMax;
-  while (!(await isSo())) {
-    if (performance.now() > deadline) throw new Error(`not within ${msMax} ms: ${what}`);
-    await sleep(POLL_MS, undefined, { signal });
-  }
+  await untilSo(isSo, what, patience(msMax), signal);
 }
 
 export function serviceOf(services: readonly Service[], name: string): Service {

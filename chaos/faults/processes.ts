@@ -1,9 +1,9 @@
 // Processes killed, frozen, told to stop, added and removed.
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { askMetadata } from "../../test/kit/kafka.ts";
+import { isAlive, isFrozen } from "../../test/kit/os-processes.ts";
 import type { Service } from "../../test/kit/service.ts";
 import { portOf } from "../cluster.ts";
-import { isAlive, isFrozen } from "../os-processes.ts";
 import { type Fault, type FaultContext, type FaultResult, hold, partitionsOf, serviceOf, until } from "./fault.ts";
 
 const AGAIN_MS_MAX = 60_000;

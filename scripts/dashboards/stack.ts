@@ -2,13 +2,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { FREE_PORTS, type Spawned, spawnMillrace } from "../../test/kit/processes.ts";
+import { freePort } from "../../test/kit/free-port.ts";
+import { type Spawned, spawnMillrace } from "../../test/kit/processes.ts";
+import { type RunningStandalone, startStandalone } from "../../test/kit/standalone.ts";
+import { until } from "../../test/kit/until.ts";
 
 export const KEY = "load";
 /** Of a caller who meets the limit. */
@@ -17,40 +18,18 @@ export const HASTY_KEY = "hasty";
 export const RATE_LIMIT = 1_000;
 /** Seconds between scrapes; Grafana's $__rate_interval is then four. */
 export const SCRAPE_SECONDS = 1;
-const READY_MS_MAX = 20_000;
 const RULES = fileURLToPath(new URL("../../deploy/prometheus/rules/", import.meta.url));
 
-export interface Millrace extends AsyncDisposable {
-  readonly url: string;
-  readonly statsUrl: string;
-  readonly relayAddress: string;
-  readonly clickhouseUrl: string;
-}
+export type Millrace = RunningStandalone;
 
 /** Rejects with what it printed when it is not ready in time. Killed with -9 when disposed. */
 export async function startMillrace(dataDir: string): Promise<Millrace> {
   await appendPoison(dataDir);
   const env = {
-    ...{ DATA_DIR: dataDir, POLL_INTERVAL: "2s", ALERT_INTERVAL: "1s", LOG_LEVEL: "error" },
+    ...{ POLL_INTERVAL: "2s", ALERT_INTERVAL: "1s", LOG_LEVEL: "error" },
     ...{ PUBLIC_API_KEYS: `${KEY},${HASTY_KEY}`, RATE_LIMIT_EVENTS: String(RATE_LIMIT) },
   };
-  const spawned = spawnMillrace(["start"], { ...FREE_PORTS, ...env });
-  try {
-    const address = (name: string) =>
-      waitFor(`the address of ${name}`, spawned, async () =>
-        spawned.lines.map((line) => new RegExp(`^ {2}${name} +(\\S+)`).exec(line)?.[1]).find(Boolean),
-      );
-    return {
-      url: await address("events"),
-      statsUrl: await address("stats"),
-      relayAddress: await address("relays"),
-      clickhouseUrl: await address("ClickHouse"),
-      [Symbol.asyncDispose]: () => spawned[Symbol.asyncDispose](),
-    };
-  } catch (error) {
-    await spawned[Symbol.asyncDispose]();
-    throw error;
-  }
+  return startStandalone({ dataDir, env });
 }
 
 /** A record that no gateway wrote, on the log before anything runs: it becomes a dead letter. */
@@ -108,34 +87,10 @@ export async function startPrometheus(target: string, directory: string): Promis
   };
   try {
     // Until it listens there is no connection.
-    await waitFor("Prometheus", { lines: [] }, async () => (await fetch(`${url}/-/ready`).catch(() => undefined))?.ok);
+    await until(async () => (await fetch(`${url}/-/ready`).catch(() => undefined))?.ok === true, "Prometheus is ready");
     return running;
   } catch (error) {
     await running[Symbol.asyncDispose]();
     throw error;
   }
-}
-
-async function waitFor<T>(
-  what: string,
-  { lines }: Pick<Spawned, "lines">,
-  ask: () => Promise<T | undefined | false>,
-): Promise<T> {
-  const deadline = performance.now() + READY_MS_MAX;
-  while (performance.now() < deadline) {
-    const answer = await ask();
-    if (answer) return answer;
-    await sleep(50);
-  }
-  throw new Error(`${what}: not there within ${READY_MS_MAX} ms\n${lines.join("\n")}`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (typeof address !== "object" || address === null) throw new Error("no free port");
-  return address.port;
 }

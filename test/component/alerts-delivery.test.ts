@@ -4,8 +4,8 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
 import { alertScene, idsOf, insertPoints, type Receiver, startReceiver } from "../kit/alerts-evaluating.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
 import { patience } from "../kit/patience.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

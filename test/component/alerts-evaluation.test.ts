@@ -14,7 +14,7 @@ import {
   type TestEvaluator,
 } from "../kit/alerts-evaluating.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -4,7 +4,8 @@ import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
 import { alertScene, idsOf, insertPoints, memoryLog, type Receiver, startReceiver } from "../kit/alerts-evaluating.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { until, withInsert } from "../kit/consumer.ts";
+import { withInsert } from "../kit/consumer.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

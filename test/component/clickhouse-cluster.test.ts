@@ -8,9 +8,10 @@ import { shardsOf, type Warehouse, WarehouseError } from "#lib/warehouse/warehou
 import { EVENTS } from "../../services/consumer/kinds.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage, until } from "../kit/consumer.ts";
+import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage } from "../kit/consumer.ts";
 import { closedSocket } from "../kit/safeguards-faults.ts";
 import { createScriptedLog } from "../kit/scripted-log.ts";
+import { until } from "../kit/until.ts";
 
 interface Sent {
   url: string;

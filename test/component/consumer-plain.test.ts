@@ -5,7 +5,8 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { createStage, eventRecord, idOf, poisonRecord, until, withInsert } from "../kit/consumer.ts";
+import { createStage, eventRecord, idOf, poisonRecord, withInsert } from "../kit/consumer.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

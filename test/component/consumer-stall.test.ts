@@ -7,7 +7,8 @@ import { type Clock, systemClock } from "#lib/process/clock.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { createStage, eventRecord, type RunningConsumer, until, withAssignments, withInsert } from "../kit/consumer.ts";
+import { createStage, eventRecord, type RunningConsumer, withAssignments, withInsert } from "../kit/consumer.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -5,11 +5,12 @@ import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/ledger/outcome-rows.ts";
 import { createLetters } from "../../commands/dead-letters/letters.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { eventRecord, idOf, poisonRecord, until } from "../kit/consumer.ts";
+import { eventRecord, idOf, poisonRecord } from "../kit/consumer.ts";
 import { startDeadLetterStage, valuelessRecord } from "../kit/dead-letters.ts";
 import { atMost } from "../kit/patience.ts";
 import { pointRecord } from "../kit/points.ts";
 import { runMillrace } from "../kit/standalone.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 

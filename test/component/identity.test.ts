@@ -12,10 +12,10 @@ import {
   poisonRecord,
   type RunningConsumer,
   type Stage,
-  until,
   withInsert,
 } from "../kit/consumer.ts";
 import { expectedPeople, recordOf, resolved, type Said, shownPeople } from "../kit/identity.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 

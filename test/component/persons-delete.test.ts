@@ -18,8 +18,9 @@ import { repairGaps } from "../../commands/verify/repair.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { BATCHES, eventRecord, until } from "../kit/consumer.ts";
+import { BATCHES, eventRecord } from "../kit/consumer.ts";
 import { expectedPeople, recordOf, type Said, shownPeople } from "../kit/identity.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {

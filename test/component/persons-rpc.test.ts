@@ -6,7 +6,6 @@ import { Step } from "#gen/millrace/identity/v1/persons_pb.ts";
 import { personIdOf } from "#lib/events/ids.ts";
 import { takeTurn } from "#lib/identity/erasure/turn.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
 import { createScene, identify, type Scene, seen, set } from "../kit/erasure.ts";
 import { callH1 } from "../kit/http-calls.ts";
 import {
@@ -23,6 +22,7 @@ import {
   type Server,
   serve,
 } from "../kit/persons-rpc.ts";
+import { until } from "../kit/until.ts";
 
 const PATH = "/millrace.identity.v1.PersonService/Delete";
 

@@ -5,7 +5,7 @@ import { recomputeSlots, SLOT_MS } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { eventRecord, type Stage, until, withAssignments } from "../kit/consumer.ts";
+import { eventRecord, type Stage, withAssignments } from "../kit/consumer.ts";
 import {
   allDiffering,
   closed,
@@ -17,6 +17,7 @@ import {
   slotAt,
   slowClock,
 } from "../kit/points.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

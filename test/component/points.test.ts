@@ -8,8 +8,9 @@ import { startConsumer } from "../../services/consumer/app.ts";
 import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { BATCHES, eventRecord, idOf, poisonRecord, until, withInsert } from "../kit/consumer.ts";
+import { BATCHES, eventRecord, idOf, poisonRecord, withInsert } from "../kit/consumer.ts";
 import { pointRecord, pointsStage, slotAt, slowClock } from "../kit/points.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -12,7 +12,8 @@ import { applyRetentions, keptSince, retentionSettings } from "#lib/warehouse/re
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditLog, isClean, totalsOf } from "../../commands/verify/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { eventRecord, until } from "../kit/consumer.ts";
+import { eventRecord } from "../kit/consumer.ts";
+import { until } from "../kit/until.ts";
 
 const DAY_MS = 86_400_000;
 const TABLES = ["events_raw", "log_outcomes", "dead_letters"];

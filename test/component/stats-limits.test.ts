@@ -4,8 +4,8 @@ import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
 import { startTestStats, type TestStats } from "../kit/stats.ts";
+import { until } from "../kit/until.ts";
 
 /** Queries that wait for their turn; what comes on top is refused at once. */
 const WAITING_MAX = 64;

@@ -12,8 +12,8 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createAlertStore } from "../../services/stats/alerts/store.ts";
 import { definitionOf, insertPoints, startReceiver, storedTransitions } from "../kit/alerts-evaluating.ts";
 import { startTestClickHouse } from "../kit/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
+import { until } from "../kit/until.ts";
 
 const COPY = fileURLToPath(new URL("../kit/alerts-copy.ts", import.meta.url));
 const SESSION_MS = 1500;

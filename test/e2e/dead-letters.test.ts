@@ -5,12 +5,13 @@ import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import type { OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { eventRecord, idOf, until } from "../kit/consumer.ts";
+import { eventRecord, idOf } from "../kit/consumer.ts";
 import { valuelessRecord } from "../kit/dead-letters.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { pointRecord } from "../kit/points.ts";
 import { spawnMillrace } from "../kit/processes.ts";
 import { runMillrace } from "../kit/standalone.ts";
+import { until } from "../kit/until.ts";
 
 const kafka = kafkaForTests();
 const DATABASE = "letters_kafka";

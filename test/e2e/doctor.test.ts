@@ -16,10 +16,10 @@ import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
 import { startGateway } from "../../services/gateway/app.ts";
 import { gatewaySchema } from "../../services/gateway/config.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
 import { diagnose } from "../kit/doctor.ts";
 import { kafkaForTests, type TestBroker } from "../kit/kafka.ts";
 import { atMost } from "../kit/patience.ts";
+import { until } from "../kit/until.ts";
 
 // A broker that others use as well cannot be killed.
 const choice = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });

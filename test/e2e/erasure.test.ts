@@ -14,11 +14,12 @@ import { personIdOf } from "#lib/events/ids.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createErasures, type Erasure } from "#lib/identity/erasures.ts";
 import { startTestClickHouse } from "../kit/clickhouse.ts";
-import { eventRecord, until } from "../kit/consumer.ts";
+import { eventRecord } from "../kit/consumer.ts";
 import { storedCounts } from "../kit/erasure.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { spawnMillrace } from "../kit/processes.ts";
 import { runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
+import { until } from "../kit/until.ts";
 
 const kafka = kafkaForTests();
 const PARTITIONS = 3;

@@ -4,8 +4,8 @@ import { type EventMessage, PostHog } from "posthog-node";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { personIdOf } from "#lib/events/ids.ts";
 import { postBatch } from "../kit/batch-calls.ts";
-import { until } from "../kit/consumer.ts";
 import { type RunningStandalone, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
+import { until } from "../kit/until.ts";
 
 const KEY = "posthog-key";
 

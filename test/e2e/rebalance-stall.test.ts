@@ -3,10 +3,10 @@ import { setTimeout as pause } from "node:timers/promises";
 import { expect, it } from "vitest";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse } from "../kit/clickhouse.ts";
-import { until } from "../kit/consumer.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { runPacedLoad } from "../kit/paced-load.ts";
 import { spawnMillrace } from "../kit/processes.ts";
+import { until } from "../kit/until.ts";
 
 const PARTITIONS = 6;
 const EVENTS_PER_SECOND = 1000;

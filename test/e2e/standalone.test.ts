@@ -3,11 +3,11 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { childrenOf } from "../kit/os-processes.ts";
 import { runPacedLoad } from "../kit/paced-load.ts";
 import { atMost } from "../kit/patience.ts";
 import { spawnMillrace } from "../kit/processes.ts";
 import {
-  childrenOf,
   type RunningStandalone,
   run,
   runMillrace,

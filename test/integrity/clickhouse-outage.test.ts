@@ -6,11 +6,11 @@ import { setTimeout as pause } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { until } from "../kit/consumer.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { runPacedLoad } from "../kit/paced-load.ts";
 import { atMost } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
+import { until } from "../kit/until.ts";
 
 /** MILLRACE_OUTAGE_SECONDS=60 is the long form, with twice as many events a second. */
 const OUTAGE_SECONDS = Number(process.env.MILLRACE_OUTAGE_SECONDS ?? 10);

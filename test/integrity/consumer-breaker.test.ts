@@ -12,10 +12,10 @@ import {
   idOf,
   poisonRecord,
   type RunningConsumer,
-  until,
   withInsert,
 } from "../kit/consumer.ts";
 import { atMost } from "../kit/patience.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 

@@ -17,17 +17,9 @@ import { createConsumerMetrics } from "../../services/consumer/metrics.ts";
 import { createEventPreparer } from "../../services/consumer/prepare.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import {
-  createMortal,
-  createStage,
-  eventRecord,
-  idOf,
-  poisonRecord,
-  type Stage,
-  until,
-  withInsert,
-} from "../kit/consumer.ts";
+import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage, withInsert } from "../kit/consumer.ts";
 import { closedSocket, keepTokenOnly } from "../kit/safeguards-faults.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

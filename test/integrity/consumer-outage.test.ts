@@ -10,8 +10,9 @@ import { startConsumer } from "../../services/consumer/app.ts";
 import { EVENTS } from "../../services/consumer/kinds.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { BATCHES, createStage, eventRecord, until, withInsert } from "../kit/consumer.ts";
+import { BATCHES, createStage, eventRecord, withInsert } from "../kit/consumer.ts";
 import { atMost } from "../kit/patience.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

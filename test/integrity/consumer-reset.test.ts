@@ -9,15 +9,8 @@ import { acceptLost, lostCount } from "../../commands/verify/accept.ts";
 import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import {
-  createStage,
-  eventRecord,
-  idOf,
-  poisonRecord,
-  type RunningConsumer,
-  type Stage,
-  until,
-} from "../kit/consumer.ts";
+import { createStage, eventRecord, idOf, poisonRecord, type RunningConsumer, type Stage } from "../kit/consumer.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

@@ -10,9 +10,10 @@ import { type Clock, systemClock } from "#lib/process/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { createMortal, eventRecord, until, withAssignments, withInsert } from "../kit/consumer.ts";
+import { createMortal, eventRecord, withAssignments, withInsert } from "../kit/consumer.ts";
 import { countsOf, createScene, identify, leftBy, merge, seen, set, storedCounts } from "../kit/erasure.ts";
 import { expectedPeople, shownPeople } from "../kit/identity.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {

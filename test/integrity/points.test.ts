@@ -7,8 +7,9 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { POINTS } from "../../services/consumer/kinds.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
-import { createMortal, createStage, idOf, poisonRecord, type Stage, until, withInsert } from "../kit/consumer.ts";
+import { createMortal, createStage, idOf, poisonRecord, type Stage, withInsert } from "../kit/consumer.ts";
 import { allDiffering, letReadersSee, pointRecord, readRollup, type Series, slotAt, slowClock } from "../kit/points.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

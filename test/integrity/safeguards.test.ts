@@ -13,12 +13,12 @@ import {
   eventRecord,
   poisonRecord,
   type Stage,
-  until,
   withAssignments,
   withInsert,
 } from "../kit/consumer.ts";
 import { createSwitches, type Safeguard, type Switches } from "../kit/safeguards.ts";
 import { closedSocket, createCut, keepTokenOnly } from "../kit/safeguards-faults.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;

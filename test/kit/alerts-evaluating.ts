@@ -12,7 +12,7 @@ import type { AlertDefinition } from "../../services/stats/alerts/alert.ts";
 import { type Alerts, type AlertsOptions, startAlerts } from "../../services/stats/alerts/evaluator.ts";
 import type { AlertConfig } from "../../services/stats/alerts/evaluator-settings.ts";
 import { createAlertStore, type StoredAlert } from "../../services/stats/alerts/store.ts";
-import { until } from "./consumer.ts";
+import { until } from "./until.ts";
 
 const CONFIG: AlertConfig = {
   alertInterval: 30_000,

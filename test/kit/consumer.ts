@@ -11,8 +11,8 @@ import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import type { BatchConfig } from "../../services/consumer/config.ts";
 import { EVENTS, type TopicKind } from "../../services/consumer/kinds.ts";
 import { auditStored, type StoredAudit } from "./audit.ts";
-import { patience } from "./patience.ts";
 import { createScriptedLog, type ScriptedLog } from "./scripted-log.ts";
+import { until } from "./until.ts";
 
 export const BATCHES: BatchConfig = {
   batchSize: 50_000,
@@ -121,25 +121,6 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
       await Promise.all(living.map((consumer) => consumer[Symbol.asyncDispose]()));
     },
   };
-}
-
-/**
- * Polls: what is waited for happens in another process, or has no event. It leaves to it twice the time that asking takes,
- * or a busy machine would be kept busy by the questions.
- */
-export async function until(
-  condition: () => Promise<boolean> | boolean,
-  what: string,
-  msMax = patience(20_000),
-): Promise<void> {
-  const begun = performance.now();
-  for (;;) {
-    const asked = performance.now();
-    if (await condition()) return;
-    const now = performance.now();
-    if (now - begun > msMax) throw new Error(`not within ${msMax} ms: ${what}`);
-    await pause(Math.min(250, Math.max(10, 2 * (now - asked))));
-  }
 }
 
 const newId = createUuidV7();

@@ -19,8 +19,9 @@ import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
 import { startGateway } from "../../services/gateway/app.ts";
 import { type IngressConfig, ingressSettings } from "../../services/gateway/config.ts";
 import type { TestClickHouse } from "./clickhouse.ts";
-import { BATCHES, eventRecord, until } from "./consumer.ts";
+import { BATCHES, eventRecord } from "./consumer.ts";
 import type { Finished } from "./standalone.ts";
+import { until } from "./until.ts";
 
 export interface DeadLetterStage extends AsyncDisposable {
   readonly log: OpenLog;

@@ -10,8 +10,9 @@ import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditLog, isClean as isAuditClean } from "../../commands/verify/audit.ts";
 import type { TestClickHouse } from "./clickhouse.ts";
-import { createStage, type Stage, until } from "./consumer.ts";
+import { createStage, type Stage } from "./consumer.ts";
 import { recordOf, type Said } from "./identity.ts";
+import { until } from "./until.ts";
 
 interface Told extends Said {
   position: Position;

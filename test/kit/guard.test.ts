@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { expect, it, vi } from "vitest";
-import { isAlive, isFrozen } from "../../chaos/os-processes.ts";
+import { isAlive, isFrozen } from "./os-processes.ts";
 
 const GUARD = new URL("guard.ts", import.meta.url).href;
 

@@ -4,7 +4,8 @@ import { parseUuid } from "#lib/events/ids.ts";
 import { factsOf, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
 import { type Person, peopleOf } from "#lib/identity/people.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { eventRecord, until } from "./consumer.ts";
+import { eventRecord } from "./consumer.ts";
+import { until } from "./until.ts";
 
 export interface Said {
   event: string;

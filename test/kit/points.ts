@@ -7,7 +7,8 @@ import { differingSlots, SLOT_MS } from "#lib/points/slots.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { POINTS, type TopicKind } from "../../services/consumer/kinds.ts";
-import { createStage, type Stage, until } from "./consumer.ts";
+import { createStage, type Stage } from "./consumer.ts";
+import { until } from "./until.ts";
 
 const newId = createUuidV7();
 

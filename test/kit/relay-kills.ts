@@ -15,12 +15,12 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { idsOf, type Receiver, startReceiver } from "./alerts-evaluating.ts";
 import { startTestClickHouse } from "./clickhouse.ts";
 import { clockEnvironment, setClock } from "./clock.ts";
-import { until } from "./consumer.ts";
 import { kafkaForTests } from "./kafka.ts";
 import { patience } from "./patience.ts";
 import { spawnMillrace } from "./processes.ts";
 import { createRandom } from "./random.ts";
 import { createService, type Service } from "./service.ts";
+import { until } from "./until.ts";
 
 export interface RelayKillOptions {
   seconds: number;

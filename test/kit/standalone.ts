@@ -1,14 +1,15 @@
 // `millrace start` as a user runs it: a process of its own over a data directory of its own, on free ports.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import { expect, vi } from "vitest";
+import { killWithUs } from "./guard.ts";
 import { patience } from "./patience.ts";
 import { FREE_PORTS, plainEnvironment, type Spawned, spawnMillrace } from "./processes.ts";
+import { until } from "./until.ts";
 
 export interface RunningStandalone extends AsyncDisposable {
   readonly process: Spawned;
@@ -37,12 +38,11 @@ export interface StandaloneOptions {
 export async function startStandalone(options: StandaloneOptions): Promise<RunningStandalone> {
   const { dataDir, env = {} } = options;
   const child = spawnMillrace(["start"], { ...FREE_PORTS, DATA_DIR: dataDir, ...env });
-  const addresses = await vi
-    .waitFor(() => printedUrls(child), { timeout: READY_MS_MAX, interval: 20 })
-    .catch(async (cause) => {
-      await child[Symbol.asyncDispose]();
-      throw new Error(`not ready after ${READY_MS_MAX} ms:\n${child.lines.join("\n")}`, { cause });
-    });
+  killWithUs(child);
+  const addresses = await readyAt(child).catch(async (cause) => {
+    await child[Symbol.asyncDispose]();
+    throw new Error(`millrace start is not ready:\n${child.lines.slice(-20).join("\n")}`, { cause });
+  });
   const { url, clickhouseUrl } = addresses;
   return {
     process: child,
@@ -59,14 +59,26 @@ export async function startStandalone(options: StandaloneOptions): Promise<Runni
   };
 }
 
-function printedUrls({ lines }: Spawned) {
-  const printed = (name: string) => {
-    const address = lines.map((line) => new RegExp(`^ {2}${name} +(\\S+)`).exec(line)?.[1]).find(Boolean);
-    if (!address) throw new Error(`the address of ${name} is not printed yet`);
-    return address;
-  };
-  const [url, statsUrl, relayAddress] = [printed("events"), printed("stats"), printed("relays")];
-  return { url, statsUrl, relayAddress, clickhouseUrl: printed("ClickHouse") };
+interface Addresses {
+  url: string;
+  statsUrl: string;
+  relayAddress: string;
+  clickhouseUrl: string;
+}
+
+/** The addresses that it prints, the last when it is ready. */
+async function readyAt(child: Spawned): Promise<Addresses> {
+  let ended = false;
+  void child.exited.then(() => {
+    ended = true;
+  });
+  const printed = (name: string) =>
+    child.lines.map((line) => new RegExp(`^ {2}${name} +(\\S+)`).exec(line)?.[1]).find(Boolean);
+  const found = () => ["events", "stats", "relays", "ClickHouse"].map(printed);
+  await until(() => ended || found().every(Boolean), "millrace start prints its addresses", READY_MS_MAX);
+  if (ended) throw new Error("it has ended");
+  const [url = "", statsUrl = "", relayAddress = "", clickhouseUrl = ""] = found() as string[];
+  return { url, statsUrl, relayAddress, clickhouseUrl };
 }
 
 /** Settings that bring the next process to the ports of the one before. */
@@ -78,12 +90,6 @@ export function samePorts(running: RunningStandalone): Record<string, string> {
     STATS_PORT: portOf(running.statsUrl),
     RELAY_PORT: portOf(`tcp://${running.relayAddress}`),
   };
-}
-
-/** Process ids of the children that a process has now. Linux. */
-export async function childrenOf(pid: number): Promise<number[]> {
-  const pids = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
-  return pids.split(" ").filter(Boolean).map(Number);
 }
 
 export interface Finished {
@@ -124,6 +130,6 @@ export async function temporaryDirectory(): Promise<AsyncDisposable & { readonly
 export async function askStats<T>({ statsUrl }: RunningStandalone, path: string): Promise<T> {
   const answer = await fetch(statsUrl + path);
   const body = await answer.text();
-  expect(answer.status, `${path}: ${body}`).toBe(200);
+  if (answer.status !== 200) throw new Error(`${path}: ${answer.status}: ${body}`);
   return JSON.parse(body) as T;
 }

@@ -1,5 +1,6 @@
 // What the operating system says about processes: the proof that one is dead or frozen.
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 
 interface ProcessEntry {
@@ -20,6 +21,17 @@ async function listProcesses(): Promise<ProcessEntry[]> {
       const [pid, parent, state = ""] = line.trim().split(/\s+/);
       return { pid: Number(pid), parent: Number(parent), state };
     });
+}
+
+/** Process ids of the children that a process has now; none when it is gone. Linux. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  try {
+    const pids = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+    return pids.split(" ").filter(Boolean).map(Number);
+  } catch (error) {
+    if (["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
+  }
 }
 
 /** The only child of a process; throws when there is none, or more than one. */
