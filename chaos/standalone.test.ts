@@ -2,13 +2,14 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { patience } from "../test/kit/patience.ts";
 import { createRandom } from "../test/kit/random.ts";
 import { runStandaloneChaos } from "./standalone.ts";
 
 /** Two kills and a full disk are its first faults; another seed takes longer, and holds as well. */
 const SEED = 34;
 const WANTED = ["kill -9: ", "kill -9 with ClickHouse: ", "full disk: "];
-const FAULTS_MS_MAX = 60_000;
+const FAULTS_MS_MAX = patience(60_000);
 
 /** Where it puts its disk, so that what it leaves can be seen. */
 let scratch: string;
