@@ -8,7 +8,7 @@ measureSlowness();
 const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
 
 /** Tests of how long something takes that is mostly waiting: fewer of them at once. */
-const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts", "test/browser/**/*.test.ts"];
+const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts"];
 
 /** What ends when it hangs, and not when the machine is busy. */
 const PARTS = { testTimeout: patience(60_000), hookTimeout: patience(90_000) };
@@ -59,7 +59,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "whole",
-          include: ["test/{e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
+          include: ["test/{browser,e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: [...ALONE, ...TIMED],
           ...WHOLE,
           sequence: { groupOrder: 1 },

@@ -1,8 +1,8 @@
 // Tables, topics and epochs: everything the services expect to find. Idempotent, so that any of them may run it.
 import { fileURLToPath } from "node:url";
-import type { Logger } from "#lib/process/log.ts";
 import { type LogAdmin, type LogReader, LogUnavailableError } from "#lib/eventlog/log.ts";
 import { ALERTS_TOPIC } from "#lib/events/topics.ts";
+import type { Logger } from "#lib/process/log.ts";
 import { type ClickHouseConfig, clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import { applyPromoted } from "#lib/warehouse/promoted-columns.ts";

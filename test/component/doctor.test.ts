@@ -189,7 +189,9 @@ describe("a log", () => {
     expect(exitCode).toBe(1);
     expect(checks.get(`log of ${EVENTS_TOPIC}`)).toMatchObject({
       status: "fail",
-      what: expect.stringMatching(/^partition 0: the log ends at offset 0, but offset \d+ of this epoch is stored: the log was reset$/),
+      what: expect.stringMatching(
+        /^partition 0: the log ends at offset 0, but offset \d+ of this epoch is stored: the log was reset$/,
+      ),
       fix: expect.stringContaining("--new-epoch"),
     });
     expect(checks.get("log of millrace.points")?.status).toBe("ok");

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
-import { createLogger } from "#lib/process/log.ts";
 import { prepareStores } from "#lib/ledger/prepare-stores.ts";
+import { createLogger } from "#lib/process/log.ts";
 import {
   applyPromoted,
   columnNameOf,
@@ -18,6 +18,7 @@ import { promotedColumnsIn, withPromotedColumns } from "#lib/warehouse/promoted-
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { main } from "../../commands/properties/main.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { callCommand } from "../kit/command.ts";
 import { createStage, eventRecord } from "../kit/consumer.ts";
 
 let clickhouse: TestClickHouse;
@@ -58,19 +59,7 @@ async function createScene(): Promise<Scene> {
       await stage.append(...records);
       await stage.drained();
     },
-    async run(...args) {
-      const text = { out: "", err: "" };
-      const terminal = {
-        out(more: string) {
-          text.out += more;
-        },
-        err(more: string) {
-          text.err += more;
-        },
-      };
-      const code = await main(args, env, terminal);
-      return { code, ...text };
-    },
+    run: (...args) => callCommand(main, args, env),
     async column(name) {
       const rows = await warehouse.query<{ v: unknown }>(`SELECT \`${name}\` AS v FROM events ORDER BY timestamp`);
       return rows.map(({ v }) => v);

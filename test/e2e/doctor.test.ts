@@ -8,8 +8,8 @@ import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
 import type { OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { createLogger } from "#lib/process/log.ts";
 import { prepareStores } from "#lib/ledger/prepare-stores.ts";
+import { createLogger } from "#lib/process/log.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import { consumerSchema } from "../../services/consumer/config.ts";
 import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
@@ -159,7 +159,9 @@ it.skipIf(!choice.available)(
     const reset = await diagnose(env, ["--no-canary"]);
     expect(reset.checks.get(`log of ${EVENTS_TOPIC}`)).toMatchObject({
       status: "fail",
-      what: expect.stringMatching(/^partition [0-2]: the log ends at offset 0, but offset 0 of this epoch is stored: the log was reset$/),
+      what: expect.stringMatching(
+        /^partition [0-2]: the log ends at offset 0, but offset 0 of this epoch is stored: the log was reset$/,
+      ),
       fix: expect.stringContaining("millrace migrate --new-epoch"),
     });
   },

@@ -44,15 +44,11 @@ export async function startTestClickHouse(options: { password?: string } = {}): 
       await migrate({ connection, database, directory });
     },
     async empty(database) {
-      const warehouse = createClickHouseWarehouse({ ...connection, database });
+      await using warehouse = createClickHouseWarehouse({ ...connection, database });
       const filled = `SELECT name FROM system.tables WHERE database = currentDatabase()
         AND engine LIKE '%MergeTree' AND name != 'schema_migrations' AND total_rows > 0`;
-      try {
-        for (const { name } of await warehouse.query<{ name: string }>(filled)) {
-          await warehouse.command(`TRUNCATE TABLE \`${name}\``);
-        }
-      } finally {
-        await warehouse.close();
+      for (const { name } of await warehouse.query<{ name: string }>(filled)) {
+        await warehouse.command(`TRUNCATE TABLE \`${name}\``);
       }
     },
     warehouse(database) {

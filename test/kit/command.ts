@@ -1,5 +1,5 @@
 // A command of `millrace` called in this process: starting one costs more than most tests ask of it.
-import type { Terminal } from "#lib/process/terminal.ts";
+import type { Output } from "#lib/process/output.ts";
 
 export interface Answered {
   code: number;
@@ -7,7 +7,7 @@ export interface Answered {
   err: string;
 }
 
-type Main = (argv: readonly string[], env: Record<string, string>, terminal: Terminal) => Promise<number>;
+type Main = (argv: readonly string[], env: Record<string, string>, output: Output) => Promise<number>;
 
 /** What `main` answers and prints for these arguments, with nothing but `env` in its environment. */
 export async function callCommand(main: Main, args: readonly string[], env: Record<string, string>): Promise<Answered> {

@@ -19,6 +19,7 @@ import { EVENTS, POINTS } from "../../services/consumer/kinds.ts";
 import { startGateway } from "../../services/gateway/app.ts";
 import { type IngressConfig, ingressSettings } from "../../services/gateway/config.ts";
 import type { TestClickHouse } from "./clickhouse.ts";
+import { callCommand } from "./command.ts";
 import { BATCHES, eventRecord } from "./consumer.ts";
 import type { Finished } from "./standalone.ts";
 import { until } from "./until.ts";
@@ -110,16 +111,8 @@ export async function startDeadLetterStage(
 
 /** `millrace dead-letters <args>`, in this process: starting one takes longer than what most tests ask of it. */
 export async function runDeadLetters(args: readonly string[], env: Record<string, string>): Promise<Finished> {
-  let [stdout, stderr] = ["", ""];
-  const code = await main(args, env, {
-    out: (text) => {
-      stdout += text;
-    },
-    err: (text) => {
-      stderr += text;
-    },
-  });
-  return { code, stdout, stderr };
+  const { code, out, err } = await callCommand(main, args, env);
+  return { code, stdout: out, stderr: err };
 }
 
 /** A record that every gateway refuses and that `--set value=…` makes whole. */
