@@ -82,9 +82,7 @@ const pulseSchema = z
     ),
     relayToken: secret().describe("Agents must send it, as `id NAME TOKEN`. Unset: any agent may connect."),
     allowAnonymous: flag(false).describe("Listen beyond loopback without tokens, or with pulse's default token."),
-    webhookAllowPrivate: flag(false).describe(
-      "Allows webhooks to private, loopback and other special addresses.",
-    ),
+    webhookAllowPrivate: flag(false).describe("Allows webhooks to private, loopback and other special addresses."),
     dataDir: text("./.millrace").describe("Directory of all data."),
     clickhouseHttpPort: port(8123).describe("Port of ClickHouse's HTTP interface, on 127.0.0.1."),
   })
