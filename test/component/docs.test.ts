@@ -69,6 +69,8 @@ it("a decision fits on a page and says what would reverse it", () => {
   }
 });
 
+const HELPS_AT_ONCE = 4;
+
 describe("settings", () => {
   /** Of every command that `millrace --help` lists, in its order. */
   const help = new Map<string, string>();
@@ -77,13 +79,16 @@ describe("settings", () => {
   beforeAll(async () => {
     const { stdout: usage } = await runMillrace(["--help"]);
     const commands = [...usage.matchAll(/^ {2}([a-z-]+) {2}/gm)].map(([, command = ""]) => command);
-    const texts = await Promise.all(commands.map((command) => runMillrace([command, "--help"])));
-    for (const [index, command] of commands.entries()) {
-      const { stdout } = texts[index] as (typeof texts)[number];
-      help.set(command, stdout);
-      settings.set(command, readHelp(stdout));
+    // A few at a time: each is a process, and others test as well.
+    for (let at = 0; at < commands.length; at += HELPS_AT_ONCE) {
+      const some = commands.slice(at, at + HELPS_AT_ONCE);
+      const texts = await Promise.all(some.map(async (command) => (await runMillrace([command, "--help"])).stdout));
+      for (const [index, command] of some.entries()) {
+        const text = texts[index] ?? "";
+        help.set(command, text);
+        settings.set(command, readHelp(text));
+      }
     }
-    // A process for each command, on whatever else runs as well.
   }, 180_000);
 
   it("in docs/settings.md are those of --help (vitest -u writes the file anew)", async () => {
