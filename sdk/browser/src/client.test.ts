@@ -264,16 +264,39 @@ describe("flush", () => {
     expect(accepted).toEqual(["e1", "e2", "e3", "e4"]);
   });
 
-  it("drops what the server refuses for good, and says so", async () => {
+  it.each([400, 413, 422])("drops an event that the server finds fault with by a %d, and no other", async (status) => {
+    const accepted: string[] = [];
     const { client } = start({
-      transport: async () => {
-        throw failing(401);
+      transport: async (_url, { batch }) => {
+        if (batch.some(({ event }) => event === "bad")) throw failing(status);
+        accepted.push(...batch.map(({ event }) => event));
+      },
+    });
+    for (const name of ["a", "bad", "b"]) client.capture(name);
+    await expect(client.flush()).rejects.toThrow(`HTTP ${status}`);
+    expect(accepted).toEqual(["a", "b"]);
+    expect(client.counters()).toMatchObject({ rejected: 1, queued: 0, sent: 2 });
+  });
+
+  const SPOKEN_OF = new Set([400, 413, 422]);
+  const others = Array.from({ length: 52 }, (_, i) => 400 + i).filter((status) => !SPOKEN_OF.has(status));
+  it.each(others)("holds what was answered %d, which says nothing about the events", async (status) => {
+    const answers = [status, status];
+    const accepted: string[] = [];
+    const { client } = start({
+      transport: async (_url, { batch }) => {
+        const answer = answers.shift();
+        if (answer) throw failing(answer);
+        accepted.push(...batch.map(({ event }) => event));
       },
     });
     client.capture("a");
-    await expect(client.flush()).rejects.toThrow("HTTP 401");
+    client.capture("b");
+    await expect(client.flush()).rejects.toThrow(`HTTP ${status}`);
+    await expect(client.flush()).rejects.toThrow(`HTTP ${status}`);
+    expect(client.counters()).toMatchObject({ rejected: 0, queued: 2 });
     await client.flush();
-    expect(client.counters()).toMatchObject({ rejected: 1, queued: 0 });
+    expect(accepted).toEqual(["a", "b"]);
   });
 
   it("keeps the newest of what is too much, in number and in size", async () => {

@@ -30,6 +30,8 @@ export interface Delivery {
   flush(): Promise<void>;
   /** For a page that may be gone in a moment. What cannot be sent by then is stored. */
   handOver(by: TransportName): void;
+  /** A page that is hidden may be kept by the browser, to be shown again when the visitor goes back. */
+  setHidden(isHidden: boolean): void;
   /** Nothing is stored or sent before this resolves. */
   waitFor(gate: Promise<void>): void;
   /** In events that wait. */
@@ -45,7 +47,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   const { counters, flushAt, lock, sender, store } = options;
   const pending = new Pending(options.maxQueueSize, counters);
   const backoff = createBackoff();
-  const save = createSaver(pending, store);
+  const saver = createSaver(pending, store);
   const discarded = createDiscarder(store);
   let gates: Promise<unknown> = Promise.resolve();
   let running: Promise<void> = Promise.resolve();
@@ -98,7 +100,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
       backoff.clear();
       if (refusal) throw refusal.error;
     } catch (error) {
-      if (!isRefusal(error)) backoff.failed(error);
+      if (!isVerdict(error)) backoff.failed(error);
       // With nothing of its own, this page still looks after what others left.
       schedule();
       throw error;
@@ -139,9 +141,13 @@ export function createDelivery(options: DeliveryOptions): Delivery {
     schedule,
     add(event, json, isOwnTime) {
       discarded.add(pending.add(event, json, isOwnTime));
-      save(gates);
+      saver.save(gates);
       if (pending.size >= flushAt && backoff.waitMs() === 0 && !isOffline()) inBackground();
       else schedule();
+    },
+    setHidden(isHidden) {
+      saver.setHidden(isHidden);
+      if (!isHidden) saver.save(gates);
     },
     waitFor(gate) {
       gates = Promise.all([gates, gate]);
@@ -158,17 +164,33 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   };
 }
 
-/** Stores what is not stored yet, all that one turn of the event loop captures at once. */
-function createSaver(pending: Pending, store: QueueStore): (gates: Promise<unknown>) => void {
+interface Saver {
+  /** Stores what is not stored yet, all that one turn of the event loop captures at once. */
+  save(gates: Promise<unknown>): void;
+  /**
+   * No browser keeps a page for which a database has still to answer. While it is hidden, what it captures goes where
+   * writing is done at once, and to the database when the page is shown again.
+   */
+  setHidden(isHidden: boolean): void;
+}
+
+function createSaver(pending: Pending, store: QueueStore): Saver {
   let isSaving = false;
+  let isHidden = false;
   let nextMs = 0;
-  return (gates) => {
+
+  function save(gates: Promise<unknown>): void {
     if (isSaving || native.monotonicMs() < nextMs) return;
     isSaving = true;
     native.queueMicrotask(async () => {
       await gates;
       isSaving = false;
       const items = pending.items().filter(({ saved }) => saved === "no");
+      if (items.length === 0) return;
+      if (isHidden && store.stash(items)) {
+        for (const item of items) item.saved = "stashed";
+        return;
+      }
       for (const item of items) item.saved = "saving";
       try {
         const evicted = await store.put(items);
@@ -180,6 +202,15 @@ function createSaver(pending: Pending, store: QueueStore): (gates: Promise<unkno
         for (const item of items) item.saved = "no";
       }
     });
+  }
+
+  return {
+    save,
+    setHidden(hidden) {
+      isHidden = hidden;
+      if (hidden) return;
+      for (const item of pending.items()) if (item.saved === "stashed") item.saved = "no";
+    },
   };
 }
 
@@ -231,9 +262,8 @@ function createDeliver(
       try {
         await answered(uuids, await sender.send(part));
       } catch (error) {
-        if (!isRefusal(error)) throw error;
-        const status = statusOf(error);
-        if ((status === 413 || status === 400) && part.length > 1) {
+        if (!isVerdict(error)) throw error;
+        if (part.length > 1) {
           const half = Math.ceil(part.length / 2);
           parts.unshift(part.slice(0, half), part.slice(half));
         } else {
@@ -253,8 +283,9 @@ function statusOf(error: unknown): number {
   return typeof status === "number" ? status : 0;
 }
 
-/** Sent again it would be answered the same. */
-function isRefusal(error: unknown): boolean {
-  const status = statusOf(error);
-  return status >= 400 && status < 500 && status !== 408 && status !== 429;
+/** These speak of the events. A wrong key, address, origin or method is put right in time, and the events are still there. */
+const VERDICTS: readonly number[] = [400, 413, 422];
+
+function isVerdict(error: unknown): boolean {
+  return VERDICTS.includes(statusOf(error));
 }

@@ -41,7 +41,7 @@ export function createHandOver(options: HandOverOptions): (by: TransportName) =>
   }
 
   return (by) => {
-    store.stash(pending.items().filter(({ saved }) => saved !== "yes"));
+    store.stash(pending.items().filter(({ saved }) => saved === "no" || saved === "saving"));
     const { bytes, items } = choose();
     if (items.length === 0) return;
     const rows = items.map((item) => ({ uuid: item.uuid, json: item.jsonNow() }));
@@ -49,7 +49,10 @@ export function createHandOver(options: HandOverOptions): (by: TransportName) =>
     if (!answer) return;
     const uuids = items.map(({ uuid }) => uuid);
     bytesUnderWay += bytes;
-    for (const item of items) item.isHandedOver = true;
+    for (const item of items) {
+      item.isHandedOver = true;
+      item.wasSent = true;
+    }
     const stillHere = () => {
       bytesUnderWay -= bytes;
       for (const item of items) item.isHandedOver = false;

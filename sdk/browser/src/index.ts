@@ -228,9 +228,13 @@ export class Millrace {
       onLeave() {
         identity.keep();
         session.keep();
+        delivery.setHidden(true);
         delivery.handOver("fetch");
       },
-      onReturn: () => session.resume(),
+      onReturn() {
+        delivery.setHidden(false);
+        session.resume();
+      },
     });
     if (typeof window !== "undefined") {
       window.addEventListener?.("online", () => delivery.wake(), { signal });

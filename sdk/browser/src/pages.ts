@@ -35,6 +35,13 @@ export function watchPages(options: PagesOptions): () => void {
     hasLeft = false;
     options.onReturn();
   };
+  /** The browser kept the page when it was left, and shows it again: a view like any other, which will end by a leave. */
+  const restored = ({ persisted }: PageTransitionEvent) => {
+    if (!persisted) return;
+    comeBack();
+    countedUrl = undefined;
+    if (options.pageviews) view();
+  };
 
   if (options.pageviews) {
     // A page that the browser prepares may never be seen.
@@ -44,7 +51,7 @@ export function watchPages(options: PagesOptions): () => void {
   }
   const unwrap = options.pageviews === "history_change" ? watchHistory(view) : undefined;
   window.addEventListener?.("pagehide", leave, { signal });
-  window.addEventListener?.("pageshow", (event) => event.persisted && comeBack(), { signal });
+  window.addEventListener?.("pageshow", restored, { signal });
   document.addEventListener?.(
     "visibilitychange",
     () => (document.visibilityState === "hidden" ? leave() : comeBack()),

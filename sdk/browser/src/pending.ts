@@ -11,11 +11,14 @@ const JUMP_MS_MIN = 1000;
 export class Item implements Row {
   readonly uuid: string;
   json: string;
-  saved: "no" | "saving" | "yes" = "no";
+  /** "stashed": where writing is done at once, and not yet in the database. */
+  saved: "no" | "saving" | "stashed" | "yes" = "no";
   /** Part of a request whose answer is awaited. */
   isInFlight = false;
   /** A closing request holds it. */
   isHandedOver = false;
+  /** Some request had it. Sent again with another id in it, the server would not know it by its uuid. */
+  wasSent = false;
   readonly #atMs: number;
   readonly #monotonicMs: number | undefined;
 
@@ -87,7 +90,9 @@ export class Pending {
   markInFlight(uuids: readonly string[], isInFlight: boolean): void {
     for (const uuid of uuids) {
       const item = this.#items.get(uuid);
-      if (item) item.isInFlight = isInFlight;
+      if (!item) continue;
+      item.isInFlight = isInFlight;
+      item.wasSent = true;
     }
   }
 
@@ -104,6 +109,7 @@ export class Pending {
   /** For ids only: they occur as they are in JSON. */
   replace(from: string, to: string): void {
     for (const item of this.#items.values()) {
+      if (item.wasSent || !item.json.includes(from)) continue;
       item.json = item.json.replaceAll(from, to);
       // What a closing page has stored already has to be stored again.
       item.saved = "no";

@@ -23,8 +23,8 @@ export interface QueueStore {
   /** The oldest rows, of all tabs and of pages that have closed. */
   list(most: number): Promise<Listed>;
   remove(uuids: readonly string[]): Promise<void>;
-  /** Keeps what fits before it returns, for a page that is about to go. */
-  stash(rows: readonly Row[]): void;
+  /** Keeps what fits before it returns, for a page that is about to go. False: not all of it. */
+  stash(rows: readonly Row[]): boolean;
 }
 
 export interface QueueStoreOptions {
@@ -107,8 +107,10 @@ export function createQueueStore({ database, storage, target, maxRows }: QueueSt
     stash(rows) {
       try {
         putInStorage(rows);
+        return true;
       } catch {
         // Full or blocked. What can be sent while the page closes still is.
+        return false;
       }
     },
   };
@@ -119,5 +121,5 @@ export const NO_STORE: QueueStore = {
   put: () => Promise.reject(new Error("nothing is stored")),
   list: () => Promise.resolve({ rows: [], isComplete: false }),
   remove: () => Promise.resolve(),
-  stash() {},
+  stash: () => false,
 };
