@@ -231,6 +231,24 @@ it("a holder on another machine or in another container is believed for as long 
   await open(dir.path, NOWHERE).close({ timeoutMs: 0 });
 });
 
+it("a lock that was taken over while the process stood still is noticed: nothing of the directory is touched", async () => {
+  await using dir = await temporaryDirectory();
+  const errors: Error[] = [];
+  const client = open(dir.path, NOWHERE, { onError: (error) => errors.push(error) });
+  expect(client.capture({ event: "e0" })).toBe(true);
+  const files = await segments(dir.path);
+  const theirs = JSON.stringify({ token: "theirs", pid: 1, begun: "", place: "another machine" });
+  await rm(join(dir.path, "lock"));
+  await writeFile(join(dir.path, "lock"), theirs);
+  await vi.waitFor(() => expect(errors.some((error) => error instanceof SpoolInUseError)).toBe(true), 10_000);
+  expect(client.capture({ event: "e1" })).toBe(false);
+  await client.close({ timeoutMs: 0 });
+  expect(await readFile(join(dir.path, "lock"), "utf8")).toBe(theirs);
+  await rm(join(dir.path, "lock"));
+  expect((await segments(dir.path)).map((name) => name.slice(0, 10))).toEqual(files.map((name) => name.slice(0, 10)));
+  expect((await resume(dir.path)).names).toEqual(["e0"]);
+});
+
 it("a lock of a process id that somebody else has now, or that nobody can read, holds nobody up", async () => {
   await using dir = await temporaryDirectory();
   const client = open(dir.path, NOWHERE);

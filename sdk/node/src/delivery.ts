@@ -43,8 +43,8 @@ export class RefusedError extends Error {
 // The consumer recognises a repeated id for an hour, but for no more than two million events a partition, and other
 // callers fill that in minutes at full load. After a minute of not knowing, the id is looked up in the tables instead.
 const UNKNOWN_MS_MAX = 60_000;
-/** A single event below this cannot be what a gateway finds too large. */
-const TOO_LARGE_BYTES_MIN = 64 * 1024;
+/** A proxy that is busy says the same of any size. A gateway says it of what is near the 900,000 bytes that it takes. */
+const TOO_LARGE_BYTES_MIN = 800_000;
 
 /** Events whose fate was open since `since` at the latest; undefined: nothing of them was sent. */
 interface Doubt {

@@ -10,6 +10,10 @@ export class SpoolInUseError extends Error {
 }
 
 export interface SpoolLock {
+  /** False for good once another process has taken the directory over, which one that stood still learns afterwards. */
+  isHeld(): boolean;
+  /** `tell` hears of it once, from `isHeld`. */
+  onLost(tell: (error: SpoolInUseError) => void): void;
   release(): void;
 }
 
@@ -39,9 +43,46 @@ export function lockSpool(dir: string): SpoolLock {
   } finally {
     rmSync(draft, { force: true });
   }
-  const beat = setInterval(() => touch(path), BEAT_MS);
+  let isHeld = true;
+  let tellLost: ((error: SpoolInUseError) => void) | undefined;
+  let seenMs = Date.now();
+
+  function look(): void {
+    const owner = readOwner(path);
+    seenMs = Date.now();
+    // Without a lock file there is no other owner: somebody has removed the directory's files.
+    if (owner !== undefined && owner.token !== own.token) isHeld = false;
+    else touch(path);
+  }
+  const beat = setInterval(() => {
+    if (isHeld) attemptLook();
+  }, BEAT_MS);
   beat.unref();
+
+  function attemptLook(): void {
+    try {
+      look();
+    } catch {
+      // A file system that does not answer now says nothing about the owner; the next beat asks again.
+    }
+  }
+
   return {
+    isHeld() {
+      // Beats were missed: the process stood still, perhaps for long enough to be taken for dead.
+      if (isHeld && Math.abs(Date.now() - seenMs) > 2 * BEAT_MS) attemptLook();
+      if (!isHeld) {
+        const tell = tellLost;
+        tellLost = undefined;
+        tell?.(
+          new SpoolInUseError(`${dir} was taken over by another process while this one stood still: start it again`),
+        );
+      }
+      return isHeld;
+    },
+    onLost(tell) {
+      tellLost = tell;
+    },
     release() {
       clearInterval(beat);
       if (readOwner(path)?.token === own.token) rmSync(path, { force: true });

@@ -1,5 +1,17 @@
 // One file of the spool: written at its end, read from its start, removed as a whole.
-import { closeSync, fdatasync, ftruncateSync, openSync, readSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fdatasync,
+  fsync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
 import { FRAME_BYTES_MAX, RECORD_HEAD_BYTES, type ReadRecords, readRecords, writeRecord } from "./spool-records.ts";
 
 export interface Segment {
@@ -19,6 +31,8 @@ export interface Segment {
   fd: number | undefined;
   isDirty: boolean;
   isSyncing: boolean;
+  /** The directory that names it may not be on the disk yet. */
+  isNew: boolean;
 }
 
 export const WRITTEN = ".events";
@@ -31,7 +45,7 @@ const ONE = Buffer.allocUnsafeSlow(RECORD_HEAD_BYTES + FRAME_BYTES_MAX);
 export function createSegment(path: string): Segment {
   // Owner only: events may be personal. Exclusive: no file of the spool is ever written twice.
   const fd = openSync(path, "ax+", 0o600);
-  return { ...emptySegment(path), isDoubtful: false, fd };
+  return { ...emptySegment(path), isDoubtful: false, isNew: true, fd };
 }
 
 function emptySegment(path: string) {
@@ -45,6 +59,7 @@ function emptySegment(path: string) {
     isDamaged: false,
     isDirty: false,
     isSyncing: false,
+    isNew: false,
   };
 }
 
@@ -80,13 +95,22 @@ export function cutBack(segment: Segment): void {
 
 /**
  * To be called before the first events of it are sent: the next process then knows which files it must have looked up among
- * the stored events. Of a long outage those are a few, and looking up is dear.
+ * the stored events. Of a long outage those are a few, and looking up is dear. A power cut must not take the name back once
+ * events are on their way.
  */
 export function markBegun(segment: Segment): void {
   if (segment.path.endsWith(BEGUN)) return;
   const path = `${segment.path.slice(0, -WRITTEN.length)}${BEGUN}`;
   renameSync(segment.path, path);
   segment.path = path;
+  segment.isNew = false;
+  const directory = openDirectory(path);
+  if (directory === undefined) return;
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
 }
 
 /** The next events, at most as many as given; "damaged" when they are not what was written. */
@@ -123,13 +147,44 @@ export function removeSegment(segment: Segment): void {
   else unlinkSync(segment.path);
 }
 
-/** Brings what was written to the disk; `onDone` hears why not. */
+/** Undefined on Windows, which syncs no directories and keeps names by itself. */
+function openDirectory(path: string): number | undefined {
+  return process.platform === "win32" ? undefined : openSync(dirname(path), "r");
+}
+
+function syncDirectory(path: string, onDone: (error: Error | null) => void): void {
+  let directory: number | undefined;
+  try {
+    directory = openDirectory(path);
+  } catch (error) {
+    onDone(error as Error);
+    return;
+  }
+  const opened = directory;
+  if (opened === undefined) onDone(null);
+  else {
+    fsync(opened, (error) => {
+      closeSync(opened);
+      onDone(error);
+    });
+  }
+}
+
+/** Brings what was written to the disk, and of a new file its name; `onDone` hears why not. */
 export function syncSegment(segment: Segment, onDone: (error: Error | null) => void): void {
   if (!segment.isDirty || segment.isSyncing || segment.fd === undefined) return;
   segment.isDirty = false;
   segment.isSyncing = true;
-  fdatasync(segment.fd, (error) => {
+  const done = (error: Error | null) => {
     segment.isSyncing = false;
     onDone(error);
+  };
+  fdatasync(segment.fd, (error) => {
+    if (error || !segment.isNew) {
+      done(error);
+      return;
+    }
+    segment.isNew = false;
+    syncDirectory(segment.path, done);
   });
 }

@@ -57,7 +57,15 @@ export function openSpool({ dir, maxBytes, batchEvents, batchBytes, onError }: S
   let totalBytes = segments.reduce((sum, { bytes }) => sum + bytes, 0);
   let waitingBytes = totalBytes;
 
+  // Its events are the other's to send: nothing of the directory is touched any more.
+  lock.onLost((error) => {
+    [waiting, waitingBytes, active] = [0, 0, undefined];
+    for (const segment of segments.splice(0)) closeSegment(segment);
+    onError(error);
+  });
+
   const syncing = setInterval(() => {
+    if (!lock.isHeld()) return;
     for (const segment of segments) syncSegment(segment, (error) => synced(segment, error));
   }, SYNC_MS);
   syncing.unref();
@@ -78,7 +86,7 @@ export function openSpool({ dir, maxBytes, batchEvents, batchBytes, onError }: S
 
   /** Removes a file that nothing is open of any more. */
   function release(segment: Segment): void {
-    if (segment.settled < segment.count || segment === active) return;
+    if (!lock.isHeld() || segment.settled < segment.count || segment === active) return;
     const at = segments.indexOf(segment);
     if (at < 0) return;
     segments.splice(at, 1);
@@ -107,6 +115,7 @@ export function openSpool({ dir, maxBytes, batchEvents, batchBytes, onError }: S
   }
 
   function push(frame: Uint8Array): "kept" | "full" | "failed" {
+    if (!lock.isHeld()) return "failed";
     const bytes = RECORD_HEAD_BYTES + frame.length;
     if (totalBytes + bytes > maxBytes) return "full";
     if (!attempt(() => append(open(), frame))) {
@@ -169,6 +178,7 @@ export function openSpool({ dir, maxBytes, batchEvents, batchBytes, onError }: S
       return waiting >= batchEvents || waitingBytes >= batchBytes;
     },
     take() {
+      if (!lock.isHeld()) return undefined;
       const segment = segments.find(({ taken, count }) => taken < count);
       if (!segment) return undefined;
       attempt(() => markBegun(segment));
