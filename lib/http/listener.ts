@@ -53,6 +53,18 @@ export interface HttpListener {
   close(deadlineMs: number): Promise<void>;
 }
 
+/**
+ * RFC 9112, section 3.2.2: a target with scheme and authority is one like any other, and its authority counts where Host
+ * differs.
+ */
+function toOriginForm(request: HttpRequest): void {
+  const [absolute, authority = ""] = /^https?:\/\/([^/?#]*)/i.exec(request.url ?? "") ?? [];
+  if (absolute === undefined || request.url === undefined) return;
+  const rest = request.url.slice(absolute.length);
+  request.url = rest.startsWith("/") ? rest : `/${rest}`;
+  request.headers.host = authority.slice(authority.lastIndexOf("@") + 1);
+}
+
 /** Rejects with a sentence that says what to do when it cannot listen or its certificate is no good. */
 export async function listenHttp(options: HttpListenerOptions): Promise<HttpListener> {
   const sockets = new Set<net.Socket>();
@@ -63,6 +75,7 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
 
   const handle = (request: HttpRequest, response: HttpResponse) => {
     if (closing && request.httpVersionMajor === 1) response.setHeader("connection", "close");
+    toOriginForm(request);
     guardUnreadBody(request, response);
     options.handle(request, response);
   };

@@ -7,7 +7,7 @@ import type { Access } from "./access.ts";
 import { FOREIGN_PAGE, sendJson, sendText } from "./answers.ts";
 import type { StatsMetrics } from "./metrics.ts";
 import type { Mounts } from "./mount.ts";
-import { cleanPath, pathOf } from "./query-string.ts";
+import { cleanPath, pathOf, segmentsOf } from "./query-string.ts";
 
 export interface StatsHandlerOptions {
   health: Health;
@@ -44,7 +44,7 @@ export function createStatsHandler({ health, access, mounts, routes, metrics }: 
     const clean = cleanPath(path);
     if (clean !== path) {
       // Encoded anew, so that no byte of the path can end the header or name another host.
-      sendEmpty(response, 301, { location: clean.split("/").map(encodeURIComponent).join("/") });
+      sendEmpty(response, 301, { location: `/${segmentsOf(clean).map(encodeURIComponent).join("/")}` });
       return "unclean";
     }
     if (mounts.guarded.some((handle) => handle(request, response))) return "mounted";

@@ -6,22 +6,30 @@ export function queryOf({ url = "" }: HttpRequest): URLSearchParams {
   return new URLSearchParams(at < 0 ? "" : url.slice(at + 1).replace(/#.*$/s, ""));
 }
 
-/** Undefined for a path whose escapes make no text. */
+/** As it was sent, escapes included. Undefined for a path whose escapes make no text. */
 export function pathOf({ url = "" }: HttpRequest): string | undefined {
+  const path = url.replace(/[?#].*$/s, "");
   try {
-    return decodeURIComponent(url.replace(/[?#].*$/s, ""));
+    decodeURIComponent(path);
+    return path;
   } catch {
     // Thrown for escapes that are none, nothing else.
     return undefined;
   }
 }
 
+/** What stands between the slashes of a path of `pathOf`, decoded: an escaped slash belongs to its segment. */
+export function segmentsOf(path: string): string[] {
+  return path.split("/").slice(1).map(decodeURIComponent);
+}
+
 /** Without empty segments, "." and "..", as Go's path.Clean; a slash at the end stays. */
 export function cleanPath(path: string): string {
   const segments: string[] = [];
   for (const segment of path.split("/")) {
-    if (segment === "..") segments.pop();
-    else if (segment !== "" && segment !== ".") segments.push(segment);
+    const text = decodeURIComponent(segment);
+    if (text === "..") segments.pop();
+    else if (text !== "" && text !== ".") segments.push(segment);
   }
   const clean = `/${segments.join("/")}`;
   return path.endsWith("/") && clean !== "/" ? `${clean}/` : clean;

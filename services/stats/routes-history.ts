@@ -21,7 +21,7 @@ export interface HistoryOptions {
 const NEVER_AGGREGATED = new Set(["cpu", "time"]);
 
 export function createHistory({ queries, aggregateMs, timeZone, nowMs }: HistoryOptions) {
-  const clock = new Intl.DateTimeFormat("en-GB", { timeZone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const clock = new Intl.DateTimeFormat("sv-SE", { timeZone, dateStyle: "short", timeStyle: "short" });
 
   /** Windows with a value, in order. `start` and `stop` count back from now and are themselves outside. */
   async function windows(request: StatRequest, intervalMs: number, defaultStartMs: number) {
@@ -54,11 +54,19 @@ export function createHistory({ queries, aggregateMs, timeZone, nowMs }: History
     /** As hourly. Days are averaged, whatever the verb. */
     async daily(request: StatRequest): Promise<unknown> {
       const { values } = await windows(request, QUARTER_MS, 7 * DAY_MS);
-      const sums = new Map<string, { sum: number; count: number }>();
+      // A time of day comes twice when clocks are set back: the two quarters are one of their day.
+      const quarters = new Map<string, { at: string; values: number[] }>();
       for (const { timeMs, value } of values) {
-        const at = quarterOf(clock.format(timeMs));
+        const [date = "", time = ""] = clock.format(timeMs).split(" ");
+        const at = quarterOf(time);
+        const quarter = quarters.get(`${date} ${at}`);
+        if (quarter) quarter.values.push(value);
+        else quarters.set(`${date} ${at}`, { at, values: [value] });
+      }
+      const sums = new Map<string, { sum: number; count: number }>();
+      for (const { at, values } of quarters.values()) {
         const { sum, count } = sums.get(at) ?? { sum: 0, count: 0 };
-        sums.set(at, { sum: sum + value, count: count + 1 });
+        sums.set(at, { sum: sum + united(values, request.verb), count: count + 1 });
       }
       const times = request.backfill === undefined ? [...sums.keys()].sort() : QUARTERS;
       const means = times.map((time) => {
@@ -74,6 +82,27 @@ export function createHistory({ queries, aggregateMs, timeZone, nowMs }: History
 /** What the roll-up does not hold is taken over the means of its windows, which is what the old store knew. */
 function grainOf(verb: Verb): "points" | { meansOfMs: number } {
   return overRollup(verb) === undefined ? { meansOfMs: ROLLUP_MS } : "points";
+}
+
+/** One value of windows that follow each other. Of what cannot be told from their values, the mean stands for all. */
+function united(values: readonly number[], verb: Verb | "none"): number {
+  const [first = 0] = values;
+  const sum = values.reduce((total, value) => total + value, 0);
+  switch (verb) {
+    case "sum":
+    case "count":
+      return sum;
+    case "min":
+      return Math.min(...values);
+    case "max":
+      return Math.max(...values);
+    case "first":
+      return first;
+    case "last":
+      return values.at(-1) ?? first;
+    default:
+      return sum / values.length;
+  }
 }
 
 interface Value {

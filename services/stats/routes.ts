@@ -7,7 +7,7 @@ import type { Access } from "./access.ts";
 import { sendJson, sendText } from "./answers.ts";
 import { StatsQueryError } from "./queries/errors.ts";
 import type { StatsQueries } from "./queries/queries.ts";
-import { queryOf } from "./query-string.ts";
+import { queryOf, segmentsOf } from "./query-string.ts";
 import { createHistory } from "./routes-history.ts";
 import { answerLatest } from "./routes-latest.ts";
 import { BadRequestError, type Compat, compatOf, NotFoundError, readStatRequest } from "./stat-request.ts";
@@ -43,9 +43,9 @@ export function createRoutes({ queries, access, compat, logger, ...rest }: Route
   /** Hands back the route's name for metrics. */
   function handle(request: HttpRequest, response: HttpResponse, path: string): string {
     if (request.method === "GET") {
-      const [, name = "", segment = ""] = /^\/(latest|hourly|daily|daily_peaks)\/([^/]+)/.exec(path) ?? [];
-      const answer = stats[name];
-      if (answer) {
+      const [name = "", segment = ""] = segmentsOf(path);
+      const answer = Object.hasOwn(stats, name) ? stats[name] : undefined;
+      if (answer && segment !== "") {
         const isLatest = name === "latest";
         access.allowOrigin(response);
         run(request, response, (query, signal) =>
@@ -54,15 +54,19 @@ export function createRoutes({ queries, access, compat, logger, ...rest }: Route
         return name;
       }
       // Patterns are prefixes: /keysXYZ is /keys.
-      const [, list = ""] = /^\/(keys|tags)/.exec(path) ?? [];
+      const [, list = ""] = /^(keys|tags)/.exec(name) ?? [];
       const read = lists[list];
       if (read) {
         run(request, response, async (_, signal) => nullIfEmpty(await read(signal)));
         return list;
       }
-      if (path.startsWith("/ping")) {
+      if (name.startsWith("ping")) {
         sendText(response, 200, "pong");
         return "ping";
+      }
+      if (path === "/") {
+        sendText(response, 200, startPage(request.headers.host));
+        return "start";
       }
     }
     sendText(response, 404, "404 page not found\n");
@@ -101,6 +105,23 @@ export function createRoutes({ queries, access, compat, logger, ...rest }: Route
   }
 
   return handle;
+}
+
+/** For a person who opens the port in a browser. */
+function startPage(host = "127.0.0.1:8081"): string {
+  const url = `http://${host}`;
+  return `Millrace: statistics.
+
+Names of metrics:              curl ${url}/keys
+Names of tags:                 curl ${url}/tags
+Newest value of a metric:      curl '${url}/latest/NAME?verb=mean'
+Values by hour, by time of day: curl ${url}/hourly/NAME    curl ${url}/daily/NAME
+Values as they come:           curl -N '${url}/watch?metric=NAME'
+Alerts:                        curl ${url}/alerts
+Whether it works:              curl ${url}/readyz
+
+Where STATS_TOKEN is set, add -H 'authorization: Bearer TOKEN'. Events themselves are queried in ClickHouse.
+`;
 }
 
 function nullIfEmpty(names: string[]): string[] | null {

@@ -46,6 +46,10 @@ beforeAll(async () => {
     { metric: "bounds", value: 2, agoMs: ago(10, 10) },
     { metric: "bounds", value: 4, agoMs: ago(11, 5) },
     { metric: "bounds", value: 8, agoMs: ago(11, 10) },
+    // 02:05 in Sydney: once on the day before, and twice on the day on which clocks are set back.
+    { metric: "autumn", value: 8, agoMs: NOW_MS - Date.UTC(2026, 3, 3, 15, 5) },
+    { metric: "autumn", value: 10, agoMs: NOW_MS - Date.UTC(2026, 3, 4, 15, 5) },
+    { metric: "autumn", value: 30, agoMs: NOW_MS - Date.UTC(2026, 3, 4, 16, 5) },
   ]);
   stats = await startTestStats(warehouse, { timeZone: "UTC" });
 });
@@ -224,6 +228,19 @@ describe("daily", () => {
   ])("is by the clocks of %s", async (timeZone, times) => {
     await using local = await startTestStats(warehouse, { timeZone });
     expect(Object.keys(await local.json<object>("/daily/ram"))).toEqual(times);
+  });
+
+  it.each([
+    ["sum", (8 + 40) / 2],
+    ["count", (1 + 2) / 2],
+    ["min", (8 + 10) / 2],
+    ["max", (8 + 30) / 2],
+    ["first", (8 + 10) / 2],
+    ["last", (8 + 30) / 2],
+    ["mean", (8 + 20) / 2],
+  ])("takes an hour that comes twice in a day for one: %s", async (verb, value) => {
+    await using local = await startTestStats(warehouse, { timeZone: "Australia/Sydney" });
+    expect(await local.json(`/daily/autumn?verb=${verb}&start=200d`)).toEqual({ "02:00": value });
   });
 });
 

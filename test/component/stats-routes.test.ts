@@ -24,6 +24,14 @@ beforeAll(async () => {
     { metric: "cpu_used", value: 1, tags: { host: "a" }, agoMs: 1_000 },
     { metric: "<ram> & co", value: 2, tags: { host: "a", service: "web" }, agoMs: 1_000 },
     { metric: "a", value: 3, agoMs: 1_000 },
+    { metric: "a/b", value: 99, agoMs: 1_000 },
+    { metric: "a//b", value: 98, agoMs: 1_000 },
+    { metric: "a%b", value: 97, agoMs: 1_000 },
+    { metric: "a%2Fb", value: 96, agoMs: 1_000 },
+    { metric: "a/../b", value: 95, agoMs: 1_000 },
+    { metric: "/", value: 94, agoMs: 1_000 },
+    { metric: "a?b#c", value: 93, agoMs: 1_000 },
+    { metric: "http://a", value: 92, agoMs: 1_000 },
   ]);
   plain = await startTestStats(warehouse);
   guarded = await startTestStats(warehouse, { statsToken: "s&cret=1" }, [
@@ -115,7 +123,7 @@ describe("answers", () => {
     expect(await plain.get("/keys")).toMatchObject({
       status: 200,
       headers: { "content-type": "application/json" },
-      text: '["\\u003cram\\u003e \\u0026 co","a","cpu_used"]\n',
+      text: '["/","\\u003cram\\u003e \\u0026 co","a","a%2Fb","a%b","a/../b","a//b","a/b","a?b#c","cpu_used","http://a"]\n',
     });
     expect((await plain.get("/tags")).text).toBe('["host","service"]\n');
   });
@@ -134,7 +142,6 @@ describe("answers", () => {
   });
 
   it.each([
-    ["GET", "/"],
     ["GET", "/latest"],
     ["GET", "/latest/"],
     ["GET", "/daily_peak/x"],
@@ -157,7 +164,46 @@ describe("paths", () => {
     for (const path of ["/latest/cpu_used/more", "/latest/cpu_used"]) {
       expect((await plain.get(path)).text).toContain('"value":1}');
     }
-    expect((await plain.get("/latest/a%2Fb")).text).toContain('"value":3}');
+  });
+
+  it.each([
+    ["a", 3],
+    ["a/b", 99],
+    ["a//b", 98],
+    ["a%b", 97],
+    ["a%2Fb", 96],
+    ["a/../b", 95],
+    ["/", 94],
+    ["a?b#c", 93],
+    ["http://a", 92],
+  ])("find the stat %s, escaped, and no other", async (metric, value) => {
+    const stat = encodeURIComponent(metric);
+    for (const path of [`/latest/${stat}`, `/latest/${stat}/more`]) {
+      expect(await plain.json(path), path).toMatchObject({ value });
+    }
+    for (const path of [`/latest/${stat}x`, `/latest${encodeURIComponent(`/${metric}`)}`]) {
+      expect((await plain.get(path)).status, path).toBe(404);
+    }
+  });
+
+  it.each(["http://h", "HTTP://h:8081", "https://user@[::1]:1"])(
+    "behind %s are the same paths (RFC 9112, section 3.2.2)",
+    async (origin) => {
+      expect((await plain.get(`${origin}/healthz`)).text).toBe('{"status":"ok"}');
+      expect((await plain.get(`${origin}/latest/a%2Fb?verb=max`)).text).toContain('"value":99}');
+      expect((await plain.get(`${origin}//keys`)).headers).toMatchObject({ location: "/keys" });
+      expect((await plain.get(`${origin}?x=1`)).text).toContain("/keys");
+    },
+  );
+
+  it("a person who opens the port is told what there is", async () => {
+    const { status, text, headers } = await plain.get("/");
+    expect([status, headers["content-type"]]).toEqual([200, "text/plain; charset=utf-8"]);
+    for (const url of text.match(/http:\S+\/(?:keys|tags|alerts|readyz)\b/g) ?? []) {
+      expect((await plain.get(new URL(url).pathname)).status, url).toBe(200);
+    }
+    expect(text).toContain(`curl ${plain.url}/keys`);
+    expect((await guarded.get("/")).status).toBe(401);
   });
 
   it("give way to a caller's own :stat", async () => {

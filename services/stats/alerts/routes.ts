@@ -7,7 +7,7 @@ import type { Logger } from "#lib/process/log.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "../access.ts";
 import { FOREIGN_PAGE, sendJson } from "../answers.ts";
-import { cleanPath, pathOf, queryOf } from "../query-string.ts";
+import { cleanPath, pathOf, queryOf, segmentsOf } from "../query-string.ts";
 import { type Compat, compatOf } from "../stat-request.ts";
 import type { AlertDefinition } from "./alert.ts";
 import { checkDefinition, type DefinitionRules, type FieldFault } from "./parse.ts";
@@ -113,8 +113,10 @@ export function createAlertRoutes({ store, rules, access, compat, logger }: Aler
 /** Patterns are prefixes: /alertsXYZ is /alerts, and what follows the id is not looked at. */
 function routeOf(request: HttpRequest, compat: Compat): Route | undefined {
   const path = pathOf(request);
-  if (!path?.startsWith("/alerts") || cleanPath(path) !== path) return undefined;
-  const id = /^\/alerts\/([^/]+)/.exec(path)?.[1];
+  if (path === undefined || cleanPath(path) !== path) return undefined;
+  const [first = "", second = ""] = segmentsOf(path);
+  if (!first.startsWith("alerts")) return undefined;
+  const id = first === "alerts" && second !== "" ? second : undefined;
   const method = (["GET", "POST", "PUT", "DELETE"] as const).find((each) => each === request.method);
   if (!method || (method === "DELETE" && id === undefined)) return undefined;
   return { method, id, form: compatOf(queryOf(request), compat) };
