@@ -6,7 +6,8 @@ import { type Browser, type BrowserContext, chromium } from "playwright-core";
 export type ChromiumForTests =
   | {
       available: true;
-      launch(): Promise<Browser>;
+      /** `keepsPages`: with the back/forward cache, which is off under test otherwise. */
+      launch(options?: { keepsPages?: boolean }): Promise<Browser>;
       /** With a profile of its own, whose Preferences can be written before. */
       launchWithProfile(directory: string): Promise<BrowserContext>;
     }
@@ -23,7 +24,8 @@ export function chromiumForTests(env: NodeJS.ProcessEnv = process.env): Chromium
     const options = { executablePath, args: ARGS };
     return {
       available: true,
-      launch: () => chromium.launch(options),
+      launch: ({ keepsPages = false } = {}) =>
+        chromium.launch(keepsPages ? { ...options, ignoreDefaultArgs: ["--disable-back-forward-cache"] } : options),
       launchWithProfile: (directory) => chromium.launchPersistentContext(directory, options),
     };
   }
