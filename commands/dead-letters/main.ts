@@ -5,6 +5,7 @@ import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { printable } from "#lib/process/printable.ts";
 import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
+import { atMostEvery } from "#lib/process/waiting.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -118,11 +119,9 @@ async function replayAll(
   const { changes, dryRun } = config;
   const { out, say } = tools;
   await using target = createTarget(config);
-  let shownMs = performance.now();
+  const isDue = atMostEvery(progressMs, false);
   const onProgress = (counts: Readonly<ReplayCounts>) => {
-    if (performance.now() - shownMs < progressMs) return;
-    shownMs = performance.now();
-    say(`${counts.replayed + counts.stored + counts.notReplayable} of ${total} letters`);
+    if (isDue()) say(`${counts.replayed + counts.stored + counts.notReplayable} of ${total} letters`);
   };
   const report = (line: string) => out(`${line}\n`);
   const deps = { ...tools, target, report, notice: say, onProgress };

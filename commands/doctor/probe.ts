@@ -1,4 +1,5 @@
 // Runs checks: all at once, each as soon as what it needs is there, each with an end.
+import { TimeoutError, within } from "#lib/process/waiting.ts";
 import { failureOf } from "./failure.ts";
 
 export type Status = "ok" | "warn" | "fail" | "skip";
@@ -68,18 +69,11 @@ async function bounded<T>(
   timeoutMs: number,
   late: Late,
 ): Promise<Result<T>> {
-  const controller = new AbortController();
-  const expired = Promise.withResolvers<Result<T>>();
-  const timer = setTimeout(() => {
-    expired.resolve({ status: "fail", ...late });
-    controller.abort(new Error("the check took too long"));
-  }, timeoutMs);
+  const tooLong = new TimeoutError("the check took too long");
   try {
-    return await Promise.race([work(controller.signal), expired.promise]);
+    return await within(timeoutMs, work, () => tooLong);
   } catch (error) {
-    return failureOf(error);
-  } finally {
-    clearTimeout(timer);
+    return error === tooLong ? { status: "fail", ...late } : failureOf(error);
   }
 }
 

@@ -1,6 +1,7 @@
 // What a person sees while an import runs: a bar on a terminal, a line every five seconds elsewhere.
 
 import { printable } from "#lib/process/printable.ts";
+import { atMostEvery } from "#lib/process/waiting.ts";
 import type { Progress } from "./checkpoint.ts";
 
 export interface Display {
@@ -33,7 +34,7 @@ export function createDisplay(sink: TextSink, readFraction: () => number | undef
   const isTerminal = sink.isTTY === true;
   let rows = resumed;
   let refusals = 0;
-  let lastRetryMs = Number.NEGATIVE_INFINITY;
+  const isRetryDue = atMostEvery(retryLineMs);
   let barShown = false;
 
   const clear = (): void => {
@@ -70,9 +71,7 @@ export function createDisplay(sink: TextSink, readFraction: () => number | undef
     },
     notice: line,
     retrying(text) {
-      if (performance.now() - lastRetryMs < retryLineMs) return;
-      lastRetryMs = performance.now();
-      line(text);
+      if (isRetryDue()) line(text);
     },
     close() {
       clearInterval(timer);

@@ -15,6 +15,7 @@ import { TurnLostError } from "#lib/identity/erasure/turn.ts";
 import { createLogger } from "#lib/process/log.ts";
 import { printable } from "#lib/process/printable.ts";
 import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
+import { atMostEvery } from "#lib/process/waiting.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault, clusterRefusal } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -81,7 +82,7 @@ const stepTexts: Readonly<Record<EraseStep, string>> = {
 };
 
 function erasing({ wait }: PersonsConfig, { log, warehouse, say }: Tools): DeleteDeps {
-  let shownMs = performance.now();
+  const isDue = atMostEvery(progressMs, false);
   let isWaiting = false;
   return {
     ...{ log, warehouse, topic: EVENTS_TOPIC, patienceMs: wait, nowMs: Date.now },
@@ -91,9 +92,7 @@ function erasing({ wait }: PersonsConfig, { log, warehouse, say }: Tools): Delet
     },
     onStep: (step) => say(`${stepTexts[step]}`),
     onLook(behind) {
-      if (behind.length === 0 || performance.now() - shownMs < progressMs) return;
-      shownMs = performance.now();
-      say(`  ${behind.map(behindText).join(", ")}`);
+      if (behind.length > 0 && isDue()) say(`  ${behind.map(behindText).join(", ")}`);
     },
   };
 }

@@ -2,6 +2,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { printable, quoted } from "#lib/process/printable.ts";
 import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
+import { atMostEvery } from "#lib/process/waiting.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseFault } from "#lib/warehouse/clickhouse-fault.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
@@ -88,7 +89,7 @@ async function promoteKey(
 
 /** Follows the filling to its end. It goes on in ClickHouse when this process does not. */
 async function fill(column: string, { warehouse, out, say }: Tools): Promise<number> {
-  let shownMs = Number.NEGATIVE_INFINITY;
+  const isDue = atMostEvery(progressMs);
   let isStarted = false;
   for (;;) {
     const { filled, parts, failure } = await fillStateOf(warehouse, column);
@@ -100,8 +101,7 @@ async function fill(column: string, { warehouse, out, say }: Tools): Promise<num
       say(`properties: ClickHouse cannot fill ${column} and keeps trying: ${printable(failure)}`);
       return exitFailed;
     }
-    if (performance.now() - shownMs > progressMs) {
-      shownMs = performance.now();
+    if (isDue()) {
       say(`filling stored rows: ${filled} of ${parts} parts (Ctrl-C does not stop it)`);
       // Also when it was asked for before: parts that were being written meanwhile may have come without the column.
       await fillColumn(warehouse, column);

@@ -1,6 +1,7 @@
 // /healthz, /readyz and /metrics: for a service's own listener, or on a port of their own.
 import type { Registry } from "prom-client";
 import type { Logger } from "#lib/process/log.ts";
+import { TimeoutError, within } from "#lib/process/waiting.ts";
 import { listenHttp, SMALL_LISTENER } from "./listener.ts";
 
 export interface HealthCheck {
@@ -126,20 +127,11 @@ async function runChecks(checks: readonly HealthCheck[], timeoutMs: number): Pro
 
 /** "ok", or the reason why not. Does not wait for a check that ignores its signal. */
 async function runCheck({ check }: HealthCheck, timeoutMs: number): Promise<string> {
-  const controller = new AbortController();
-  const expired = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    const error = new Error(`no answer within ${timeoutMs} ms`);
-    expired.reject(error);
-    controller.abort(error);
-  }, timeoutMs);
   try {
-    await Promise.race([check(controller.signal), expired.promise]);
+    await within(timeoutMs, check, () => new TimeoutError(`no answer within ${timeoutMs} ms`));
     return "ok";
   } catch (error) {
     return messageOf(error);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -1,5 +1,6 @@
 // A process from its start to its exit code: signals, crashes, bounded stopping.
 import type { Logger } from "./log.ts";
+import { aborted, within } from "./waiting.ts";
 
 export interface RunningService extends AsyncDisposable {
   /** Rejects when the service can go on no longer; it is then stopped and the process ends with 1. */
@@ -27,10 +28,6 @@ const LINGER_MS = 1_000;
 /** Why a start was given up: the process was told to stop meanwhile. */
 class StopRequestedError extends Error {
   override readonly name = "StopRequestedError";
-}
-
-class StopTimeoutError extends Error {
-  override readonly name = "StopTimeoutError";
 }
 
 /**
@@ -89,23 +86,6 @@ async function runUntilStopped({ start, stopTimeoutMs, logger }: RunOptions, sto
   }
   if (exitCode === 0) logger.info("stopped");
   return exitCode;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  else signal.addEventListener("abort", () => resolve(), { once: true });
-  return promise;
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const expired = Promise.withResolvers<never>();
-  const timer = setTimeout(() => expired.reject(new StopTimeoutError(`not done within ${ms} ms`)), ms);
-  try {
-    return await Promise.race([work, expired.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Ends the process with `code` as soon as nothing is open any more, or a second later whatever is. */

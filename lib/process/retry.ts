@@ -64,14 +64,3 @@ async function sleep(ms: number, signal: AbortSignal): Promise<void> {
     throw error;
   }
 }
-
-/** Resolves with true after `ms`, or with false as soon as the signal fires. */
-export async function sleepUnless(signal: AbortSignal, ms: number): Promise<boolean> {
-  try {
-    await pause(ms, undefined, { signal });
-    return true;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    return false;
-  }
-}

@@ -19,6 +19,7 @@ import {
 } from "@opentelemetry/api";
 import { shownValue } from "#lib/config/print.ts";
 import type { Logger } from "./log.ts";
+import { within } from "./waiting.ts";
 
 export interface TelemetryOptions {
   /** Becomes service.name "millrace-<service>" unless OTEL_SERVICE_NAME is set. */
@@ -80,18 +81,11 @@ function tracesUrl(env: TelemetryOptions["env"]): string | undefined {
 }
 
 async function shutDown(sdk: { shutdown(): Promise<void> }, logger: Logger): Promise<void> {
-  const expired = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => expired.reject(new Error(`no answer within ${SHUTDOWN_TIMEOUT_MS} ms`)),
-    SHUTDOWN_TIMEOUT_MS,
-  );
   try {
-    await Promise.race([sdk.shutdown(), expired.promise]);
+    await within(SHUTDOWN_TIMEOUT_MS, sdk.shutdown());
   } catch (error) {
     // Losing the last spans must not turn a clean stop into a failed one.
     logger.warn({ err: error }, "the last traces could not be sent");
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -1,4 +1,5 @@
 // The collectors of one relay client: names, tags, and running them without one of them holding up the others.
+import { within } from "#lib/process/waiting.ts";
 import { formatItem } from "./items.ts";
 import { textFault } from "./lines.ts";
 
@@ -45,7 +46,7 @@ export function createCollectorSet({ timeoutMs, onFault }: CollectorOptions): Co
       const done = measuring.finally(() => {
         entry.busy = false;
       });
-      return values(name, await within(timeoutMs, done));
+      return values(name, await within(timeoutMs, done, () => new Error(`no value within ${timeoutMs} ms`)));
     } catch (error) {
       onFault(name, error instanceof Error ? error : new Error(String(error)));
       return [];
@@ -108,16 +109,4 @@ function tagFault(tag: string): string | undefined {
 /** Half of a surrogate pair becomes U+FFFD on the wire. */
 function isText(text: string): boolean {
   return textFault(text.toWellFormed()) === undefined;
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const expired = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no value within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([work, expired]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,5 +1,5 @@
 // A relay that any program can embed: give it collectors, and it answers the server's polls for as long as it lives.
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import { type Collector, createCollectorSet, gotLine } from "./client-collectors.ts";
 import { openConnection, type ServerAddress, type ServerConnection } from "./client-connection.ts";
 import { createOverrides } from "./client-overrides.ts";

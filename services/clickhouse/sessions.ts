@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import type { Session } from "chdb";
+import { createSlots, type Slots } from "#lib/process/waiting.ts";
 import { MAX_EXECUTION_SECONDS } from "./access.ts";
 import { createBoundary } from "./boundary.ts";
 import { insertCounted } from "./counted-insert.ts";
@@ -164,58 +165,12 @@ function killWhenAbandoned(keeper: Session, signal: AbortSignal, id: string): ()
   };
 }
 
-interface Lane {
-  /** Resolves with the function that gives the slot back. Rejects when the queue is full, the wait too long or over. */
-  take(signal: AbortSignal): Promise<() => void>;
-}
-
-function createLane(slots: number): Lane {
-  let free = slots;
-  const waiting: (() => void)[] = [];
-  const release = () => {
-    const next = waiting.shift();
-    if (next) next();
-    else free++;
-  };
-  return {
-    take(signal) {
-      if (free > 0) {
-        free--;
-        return Promise.resolve(once(release));
-      }
-      if (waiting.length >= QUEUE_LENGTH_MAX) return Promise.reject(busy());
-      return new Promise((resolve, reject) => {
-        const leave = () => {
-          clearTimeout(timer);
-          signal.removeEventListener("abort", giveUp);
-        };
-        const start = () => {
-          leave();
-          resolve(once(release));
-        };
-        const giveUp = () => {
-          leave();
-          waiting.splice(waiting.indexOf(start), 1);
-          reject(busy());
-        };
-        const timer = setTimeout(giveUp, QUEUE_WAIT_MS_MAX);
-        signal.addEventListener("abort", giveUp, { once: true });
-        waiting.push(start);
-      });
-    },
-  };
+function createLane(count: number): Slots {
+  return createSlots({ count, waitingMax: QUEUE_LENGTH_MAX, waitMsMax: QUEUE_WAIT_MS_MAX, busy });
 }
 
 function busy() {
   return endpointError(202, "Too many simultaneous queries. Try again shortly.");
-}
-
-function once(call: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) call();
-    done = true;
-  };
 }
 
 function settingName(name: string): string {

@@ -10,7 +10,7 @@
 
 import type { Clock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { FOREIGN_REMEDY, isBackPressure, remedyOf } from "#lib/warehouse/warehouse-errors.ts";
 

@@ -16,7 +16,7 @@ import { COMPACTED_REMEDY, resetFault, resetRemedy, TRIMMED_REMEDY } from "#lib/
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";
 import { createFlusher, type Flusher } from "./flush.ts";

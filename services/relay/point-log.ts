@@ -4,7 +4,7 @@
 import { type AppendRecord, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import type { PointDropReason, RelayMetrics } from "./metrics.ts";
 
 export interface PointLogOptions {

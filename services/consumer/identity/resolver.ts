@@ -6,7 +6,7 @@ import type { RowOrigin } from "#lib/events/row.ts";
 import { updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
 import { createFactWriter, type FactWriter } from "./fact-writer.ts";

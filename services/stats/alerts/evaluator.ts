@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Registry } from "prom-client";
 import { AssignmentLostError, type EventLog } from "#lib/eventlog/log.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Alert } from "./alert.ts";
 import { type Backoff, createDeliverer } from "./deliver.ts";

@@ -4,7 +4,7 @@
 import { type Assignment, AssignmentLostError, type EventLog } from "#lib/eventlog/log.ts";
 import { ALERTS_GROUP, ALERTS_TOPIC } from "#lib/events/topics.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 
 export interface Lease {
   /** Fires when the lease was lost, or may have been, and when the process is to stop. */

@@ -9,7 +9,8 @@ import {
   type StoredRecord,
 } from "#lib/eventlog/log.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
-import { retryForever, sleepUnless } from "#lib/process/retry.ts";
+import { retryForever } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import type { LivePoint, PointDecoder } from "./point.ts";
 
 /** connecting: the ends of the log are not known yet. interrupted: the log is away; what it takes is shown later. */

@@ -7,7 +7,7 @@ import type { Behind } from "#lib/identity/erasure/consumed.ts";
 import { deletePerson } from "#lib/identity/erasure/delete-person.ts";
 import type { EraseStep } from "#lib/identity/erasure/erase.ts";
 import type { Logger } from "#lib/process/log.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 export interface DeletionProgress {

@@ -11,7 +11,7 @@ import { NoEpochError } from "#lib/identity/erasure/erase.ts";
 import { DeletionFailedError } from "#lib/identity/erasure/mutation.ts";
 import { PersonTooLargeError } from "#lib/identity/erasure/person.ts";
 import { TurnLostError } from "#lib/identity/erasure/turn.ts";
-import { sleepUnless } from "#lib/process/retry.ts";
+import { sleepUnless } from "#lib/process/waiting.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { type Deletion, type Deletions, TooManyDeletionsError } from "./deletions.ts";
 import { certificateMessage, previewMessage, progressMessage } from "./messages.ts";

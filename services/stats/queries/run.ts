@@ -1,4 +1,5 @@
 // Runs the stats queries: so many at once, each within limits of time, memory and rows.
+import { createSlots } from "#lib/process/waiting.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { describeFailure, StatsQueryError } from "./errors.ts";
 
@@ -36,7 +37,8 @@ export type RunQuery = <Row>(query: Query) => Promise<Row[]>;
 
 /** Rejects with StatsQueryError, or with the reason of a fired signal. */
 export function createRunner({ warehouse, maxConcurrent, onQuery }: RunnerOptions): RunQuery {
-  const slots = createSlots(maxConcurrent);
+  const busy = () => new StatsQueryError("busy", "too many queries at once; try again");
+  const slots = createSlots({ count: maxConcurrent, waitingMax: WAITING_MAX, waitMsMax: WAIT_MS_MAX, busy });
 
   return async <Row>({ name, sql, params, signal }: Query): Promise<Row[]> => {
     const begun = performance.now();
@@ -61,50 +63,5 @@ export function createRunner({ warehouse, maxConcurrent, onQuery }: RunnerOption
     } finally {
       release();
     }
-  };
-}
-
-/** A bounded number of places, handed on in the order of asking. */
-function createSlots(count: number) {
-  let free = count;
-  const waiting: (() => void)[] = [];
-
-  function release(): void {
-    const next = waiting.shift();
-    if (next) next();
-    else free++;
-  }
-
-  return {
-    /** Resolves with the function that gives the place back. */
-    async take(signal?: AbortSignal): Promise<() => void> {
-      signal?.throwIfAborted();
-      if (free > 0) {
-        free--;
-        return release;
-      }
-      if (waiting.length >= WAITING_MAX) throw new StatsQueryError("busy", "too many queries at once; try again");
-      const turn = Promise.withResolvers<void>();
-      waiting.push(turn.resolve);
-      const leave = (reason: unknown) => {
-        const at = waiting.indexOf(turn.resolve);
-        if (at < 0) return;
-        waiting.splice(at, 1);
-        turn.reject(reason);
-      };
-      const timer = setTimeout(
-        () => leave(new StatsQueryError("busy", "too many queries at once; try again")),
-        WAIT_MS_MAX,
-      );
-      const onAbort = () => leave(signal?.reason);
-      signal?.addEventListener("abort", onAbort, { once: true });
-      try {
-        await turn.promise;
-        return release;
-      } finally {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-      }
-    },
   };
 }
