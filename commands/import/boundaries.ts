@@ -8,14 +8,15 @@ const comma = 0x2c;
 const backslash = 0x5c;
 const [squareOpen, squareClose, curlyOpen, curlyClose] = [0x5b, 0x5d, 0x7b, 0x7d];
 
-export function createBoundaries(format: Format): Boundaries {
+/** `separator` is that of CSV, one ASCII character. */
+export function createBoundaries(format: Format, separator = ","): Boundaries {
   switch (format) {
     case "ndjson":
       return lineBoundaries();
     case "json":
       return arrayBoundaries();
     case "csv":
-      return csvBoundaries();
+      return csvBoundaries(separator.charCodeAt(0));
     default:
       return format satisfies never;
   }
@@ -94,7 +95,7 @@ function notAnArray(byte: number | undefined): string {
 }
 
 /** A line break inside quotes belongs to the cell. Quotes count only where a cell begins, so `5" pipe` is plain text. */
-function csvBoundaries(): Boundaries {
+function csvBoundaries(separator: number): Boundaries {
   let inQuotes = false;
   let cellStart = true;
   return {
@@ -115,7 +116,7 @@ function csvBoundaries(): Boundaries {
           return at;
         }
         if (byte === quote && cellStart) inQuotes = true;
-        cellStart = byte === comma;
+        cellStart = byte === separator;
       }
       return -1;
     },

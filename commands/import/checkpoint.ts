@@ -26,6 +26,11 @@ export interface Progress {
 
 export interface Checkpoint {
   read(): Promise<Progress | undefined>;
+  /**
+   * How far an earlier import came whose rows had the ids that this one's have, whatever its other options were; undefined
+   * when none is known.
+   */
+  earlier(): Promise<{ progress: Progress; options: string } | undefined>;
   /** Durable when it resolves: the old content or the new one survives a crash, never a mixture. */
   write(progress: Progress): Promise<void>;
 }
@@ -54,6 +59,13 @@ export function createCheckpoint(path: string, belongsTo: ImportIdentity): Check
       throw new CheckpointError(
         `${path} belongs to another import (${difference}): name another one with --checkpoint PATH, or start over with --force`,
       );
+    },
+    async earlier() {
+      const content = parseContent((await readIfThere(path)) ?? "");
+      if (content === undefined) return undefined;
+      const { import: found, progress } = content;
+      const hasSameIds = (["sha256", "bytes", "event", "url"] as const).every((key) => found[key] === belongsTo[key]);
+      return hasSameIds ? { progress, options: found.options } : undefined;
     },
     write: (progress) =>
       replaceFile(path, `${JSON.stringify({ version, import: belongsTo, progress }, undefined, 2)}\n`),

@@ -2,7 +2,7 @@
 
 import type { Event } from "#gen/millrace/events/v1/events_pb.ts";
 import type { Checkpoint, Progress } from "./checkpoint.ts";
-import type { Mapper } from "./map.ts";
+import type { IdOf, Mapper } from "./map.ts";
 import type { RowParser } from "./parse.ts";
 import { InputError, type RawRow } from "./records.ts";
 import type { Publisher } from "./send.ts";
@@ -11,7 +11,7 @@ export interface ImportOptions {
   rows: AsyncIterable<RawRow>;
   parser: RowParser;
   mapper: Mapper;
-  idOf(row: RawRow): string;
+  idsOf(row: RawRow): IdOf;
   publisher: Publisher;
   /** Undefined for input that cannot be read again. */
   checkpoint: Checkpoint | undefined;
@@ -35,6 +35,7 @@ const inFlightMax = 4;
 // resumed import has to look up again. A reservation is an fsync, so each is good for several batches.
 const windowBatchesMax = 8;
 const reservedBatches = 4;
+const namesShownMax = 20;
 
 interface Batch {
   events: Event[];
@@ -66,13 +67,19 @@ export async function runImport(options: ImportOptions): Promise<Progress> {
   const flight = createFlight(options, progress, sentBefore, stop, (reason) => giveUp.abort(reason));
 
   let batch = emptyBatch();
-  let columnsChecked = false;
+  // Until the columns are known to be there: a mistyped one refuses every row for a reason that is not the true one.
+  let unsaid: { place: string; reason: string }[] | undefined = [];
+  const refuse = (place: string, reason: string): void => {
+    if (unsaid === undefined) options.onRefused(place, reason);
+    else unsaid.push({ place, reason });
+  };
   const close = async (): Promise<void> => {
     const closed = batch;
     batch = emptyBatch();
     if (closed.firstRow === 0) return;
-    if (!columnsChecked) checkColumns(options);
-    columnsChecked = true;
+    if (unsaid !== undefined) checkColumns(options);
+    for (const { place, reason } of unsaid ?? []) options.onRefused(place, reason);
+    unsaid = undefined;
     await flight.dispatch(closed);
   };
 
@@ -92,11 +99,12 @@ export async function runImport(options: ImportOptions): Promise<Progress> {
         batch.textLength += textLength;
       } else {
         batch.faults += 1;
-        options.onRefused(row.place, mapped.reason);
+        refuse(row.place, mapped.reason);
       }
     }
     await close();
     await flight.drain();
+    if (progress.imported + progress.refused === 0) throw new InputError("the file has no rows: nothing was imported");
     progress.done = true;
     await options.checkpoint?.write(progress);
     return progress;
@@ -109,7 +117,7 @@ export async function runImport(options: ImportOptions): Promise<Progress> {
 }
 
 /** Undefined: the row is not due, because it names the columns or an earlier run has dealt with it. */
-function mapRow(row: RawRow, { parser, mapper, idOf }: ImportOptions, skipTo: number) {
+function mapRow(row: RawRow, { parser, mapper, idsOf }: ImportOptions, skipTo: number) {
   const isDone = row.number <= skipTo;
   if (!row.content.ok) {
     if (!parser.isReady()) throw new InputError(`the header row ${row.content.reason}`);
@@ -119,7 +127,7 @@ function mapRow(row: RawRow, { parser, mapper, idOf }: ImportOptions, skipTo: nu
   if (isDone && parser.isReady()) return undefined;
   const parsed = parser.parse(row.content.text);
   if (parsed === undefined || isDone) return undefined;
-  return parsed.ok ? mapper.map(parsed.fields, idOf(row)) : parsed;
+  return parsed.ok ? mapper.map(parsed.fields, idsOf(row)) : parsed;
 }
 
 /** A mistyped column would import everything with the column's part missing: say so before the first event is sent. */
@@ -127,7 +135,9 @@ function checkColumns({ parser, mapper, onNotice }: ImportOptions): void {
   const header = parser.columns();
   for (const { name, required } of mapper.unseenColumns()) {
     if (header !== undefined && !header.includes(name)) {
-      throw new InputError(`there is no column "${name}"; the header has ${header.join(", ")}`);
+      const more = header.length > namesShownMax ? ` and ${header.length - namesShownMax} more` : "";
+      const shown = `${header.slice(0, namesShownMax).join(", ")}${more}`;
+      throw new InputError(`there is no column "${name}"; the header has ${shown}`);
     }
     if (header !== undefined) continue;
     if (required) throw new InputError(`none of the first rows has "${name}"`);

@@ -1,22 +1,21 @@
 // `millrace import`: exit code 0 when every row is in, 3 when some were refused, 1 on failure, 2 for wrong arguments,
 // 130 when it was interrupted.
 
-import { createHash, randomUUID } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
-import { addAbortSignal } from "node:stream";
+import { randomUUID } from "node:crypto";
 import { trustAuthorities } from "#lib/config/tls-settings.ts";
 import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
 import { createBoundaries } from "./boundaries.ts";
 import { type Checkpoint, CheckpointError, createCheckpoint, type Progress } from "./checkpoint.ts";
 import { type ImportConfig, parseImportConfig } from "./config.ts";
-import { type FileIdentity, identify, rowId } from "./identity.ts";
+import { type FileIdentity, givenId, rowId } from "./identity.ts";
 import { runImport } from "./importer.ts";
-import { createMapper } from "./map.ts";
+import { createMapper, type IdOf, type Mapper } from "./map.ts";
 import { createRowParser } from "./parse.ts";
 import { createDisplay } from "./progress.ts";
-import { InputError, splitRows } from "./records.ts";
+import { InputError, type RawRow, splitRows } from "./records.ts";
 import { createPublisher, PublishError } from "./send.ts";
+import { counted, openInput, textOf } from "./source.ts";
+import { waitUntilStored } from "./stored.ts";
 import { createTimeParser } from "./time.ts";
 
 const exitOk = 0;
@@ -61,22 +60,19 @@ function explain(error: unknown, { file }: ImportConfig): string | undefined {
   return isSystemError ? `cannot read ${file}: ${error.message}` : undefined;
 }
 
-interface Input {
-  /** Undefined for what can be read only once. */
-  identity: FileIdentity | undefined;
-  chunks(): AsyncIterable<Buffer>;
-}
-
 async function importFile(config: ImportConfig, signal: AbortSignal, { out, say }: CommandRun): Promise<number> {
   const startedMs = performance.now();
   trustAuthorities(config.tlsCa);
   const input = await openInput(config.file, signal);
-  const checkpoint = input.identity && checkpointOf(config, input.identity);
+  const options = optionsOf(config);
+  const checkpoint = input.identity && checkpointOf(config, input.identity, options);
   const before = config.force ? undefined : await checkpoint?.read();
   if (before?.done) {
     out(`already imported (${linesText(before)}); --force sends it again\n`);
-    return exitOk;
+    return before.refused > 0 ? exitRefused : exitOk;
   }
+  // The rows have the ids that they had then, and what is stored under an id stays.
+  const earlier = before || config.newEvents ? undefined : await earlierOf(config, input.identity, options);
   const resumed = before === undefined ? 0 : before.imported + before.refused;
 
   let bytesRead = 0;
@@ -88,51 +84,88 @@ async function importFile(config: ImportConfig, signal: AbortSignal, { out, say 
     apiKey: config.apiKey,
     onRetry: (reason, delayMs) => display.retrying(`${reason}; trying again in ${(delayMs / 1000).toFixed(1)} s`),
   });
-  // Rows of a stream have no lasting identity: a retry within this run is recognised, another run is another import.
-  const identity = input.identity ?? { sha256: randomUUID(), bytes: 0 };
+  const count = (bytes: number) => {
+    bytesRead += bytes;
+  };
+  const mapper = mapperOf(config);
   try {
     const progress = await runImport({
-      rows: splitRows(
-        counted(input.chunks(), (bytes) => {
-          bytesRead += bytes;
-        }),
-        createBoundaries(config.format),
-      ),
-      parser: createRowParser(config.format),
-      mapper: createMapper(
-        config.event,
-        config.columns,
-        createTimeParser({ zone: config.tz, dateOrder: config.dateOrder }),
-      ),
-      idOf: (row) => rowId(identity, config.event, row.number),
+      rows: splitRows(textOf(counted(input.chunks(), count)), createBoundaries(config.format, config.separator)),
+      parser: createRowParser(config.format, config.separator),
+      mapper,
+      idsOf: idsOf(config, input.identity, config.newEvents ? options : undefined),
       publisher,
       checkpoint,
       resume: before,
       // What was sent before --force may be older than the ids that the consumer remembers.
-      checkStored: config.checkStored || config.force,
+      checkStored: config.checkStored || config.force || earlier !== undefined,
       onRefused: display.refused,
       onNotice: display.notice,
       onProgress: display.update,
       signal,
     });
     display.close();
-    return report(progress, performance.now() - startedMs, resumed, checkpoint !== undefined, { out, say });
+    const run = { elapsedMs: performance.now() - startedMs, resumed, canRepeat: checkpoint !== undefined };
+    const exitCode = report(progress, run, earlier && { ...earlier, isOther: earlier.options !== options }, {
+      out,
+      say,
+    });
+    const nobody = mapper.withoutDistinctId();
+    if (nobody > 0) say(`${nobody} rows have no ${config.columns.distinctId}: their events are nobody's`);
+    const missing = config.wait > 0 ? await waitUntilStored(config.url, config.wait, signal) : 0;
+    if (missing)
+      say(`${missing} events are on the log and not stored yet: millrace verify --wait 1m tells when they are`);
+    return exitCode;
   } finally {
     display.close();
   }
 }
 
+function mapperOf({ event, columns, tz, dateOrder }: ImportConfig): Mapper {
+  return createMapper(event, columns, createTimeParser({ zone: tz, dateOrder }));
+}
+
+function idsOf({ event, columns }: ImportConfig, file: FileIdentity | undefined, as: string | undefined) {
+  // Rows of a stream have no lasting identity: a retry within this run is recognised, another run is another import.
+  const identity = file ?? { sha256: randomUUID(), bytes: 0 };
+  const name = event ?? `column ${columns.eventColumn}`;
+  return (row: RawRow): IdOf => ({
+    row: () => rowId(identity, name, row.number, as),
+    column: (text) => givenId(text, as),
+  });
+}
+
+interface Run {
+  elapsedMs: number;
+  /** Rows that an earlier run has dealt with. */
+  resumed: number;
+  canRepeat: boolean;
+}
+
+interface Earlier {
+  progress: Progress;
+  /** It had other options, by which its rows were other events. */
+  isOther: boolean;
+}
+
 function report(
-  progress: Progress,
-  elapsedMs: number,
-  resumed: number,
-  canRepeat: boolean,
+  { imported, refused }: Progress,
+  { elapsedMs, resumed, canRepeat }: Run,
+  earlier: Earlier | undefined,
   { out, say }: Pick<CommandRun, "out" | "say">,
 ): number {
-  const { imported, refused } = progress;
-  const earlier = resumed === 0 ? "" : ` (${resumed} of them in an earlier run)`;
+  const before = resumed === 0 ? "" : ` (${resumed} of them in an earlier run)`;
+  const unchanged = Math.min(imported, earlier?.progress.imported ?? 0);
+  const stored = unchanged === 0 ? "" : `${unchanged} stored already and unchanged, `;
   const seconds = (elapsedMs / 1000).toFixed(1);
-  out(`imported ${imported}, refused ${refused}, ${imported + refused} lines in ${seconds} s${earlier}\n`);
+  out(
+    `imported ${imported - unchanged}, ${stored}refused ${refused}, ${imported + refused} lines in ${seconds} s${before}\n`,
+  );
+  if (unchanged > 0 && earlier?.isOther) {
+    say(
+      "what is stored is as the earlier options made it: --new-events makes new events of all rows, beside the old ones",
+    );
+  }
   if (refused === 0) return exitOk;
   if (canRepeat) say("with other settings, --force tries the refused lines again and doubles none");
   return exitRefused;
@@ -142,35 +175,20 @@ function linesText({ imported, refused }: Progress): string {
   return `${imported + refused} lines${refused === 0 ? "" : `, ${refused} of them refused`}`;
 }
 
-async function openInput(file: string, signal: AbortSignal): Promise<Input> {
-  if (file === "-") return { identity: undefined, chunks: () => addAbortSignal(signal, process.stdin) };
-  // A pipe under a name, such as a shell's <(…), can be read only once, like standard input.
-  if ((await stat(file)).isFIFO()) return { identity: undefined, chunks: () => createReadStream(file, { signal }) };
-  const identity = await identify(createReadStream(file, { signal }));
-  return { identity, chunks: () => unchanged(file, identity, signal) };
+/** What decides which events the rows become, beside the file. */
+function optionsOf({ columns, tz, dateOrder, separator, newEvents }: ImportConfig): string {
+  return JSON.stringify({ ...columns, tz, dateOrder, separator, newEvents: newEvents || undefined });
 }
 
-/** The content that the ids were derived from, or an InputError at its end. What was appended since is left out. */
-async function* unchanged(file: string, identity: FileIdentity, signal: AbortSignal): AsyncGenerator<Buffer> {
-  if (identity.bytes === 0) return;
-  const digest = createHash("sha256");
-  for await (const chunk of createReadStream(file, { end: identity.bytes - 1, highWaterMark: 256 * 1024, signal })) {
-    digest.update(chunk);
-    yield chunk;
-  }
-  if (digest.digest("hex") !== identity.sha256) throw new InputError("the file was changed while it was imported");
+/** By the checkpoint that was named, or by the one of an import that named none. */
+async function earlierOf(config: ImportConfig, identity: FileIdentity | undefined, options: string) {
+  if (identity === undefined) return undefined;
+  const usual = checkpointOf({ ...config, checkpoint: undefined }, identity, options);
+  return (await checkpointOf(config, identity, options).earlier()) ?? (await usual.earlier());
 }
 
-async function* counted(chunks: AsyncIterable<Buffer>, count: (bytes: number) => void): AsyncGenerator<Buffer> {
-  for await (const chunk of chunks) {
-    count(chunk.length);
-    yield chunk;
-  }
-}
-
-function checkpointOf(config: ImportConfig, identity: FileIdentity): Checkpoint {
-  const { file, event, url, format, columns, tz, dateOrder } = config;
-  const options = JSON.stringify({ ...columns, tz, dateOrder });
+function checkpointOf(config: ImportConfig, identity: FileIdentity, options: string): Checkpoint {
+  const { file, event, columns, url, format } = config;
   const path = config.checkpoint ?? `${file}.millrace-checkpoint`;
-  return createCheckpoint(path, { ...identity, format, url, event, options });
+  return createCheckpoint(path, { ...identity, format, url, event: event ?? `column ${columns.eventColumn}`, options });
 }

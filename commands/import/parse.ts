@@ -16,8 +16,11 @@ export interface RowParser {
   columns(): readonly string[] | undefined;
 }
 
-export function createRowParser(format: Format): RowParser {
-  return format === "csv" ? csvRowParser() : { parse: parseJsonRow, isReady: () => true, columns: () => undefined };
+/** `separator` is that of CSV; undefined: a comma, unless the header looks as if it were another. */
+export function createRowParser(format: Format, separator?: string): RowParser {
+  return format === "csv"
+    ? csvRowParser(separator)
+    : { parse: parseJsonRow, isReady: () => true, columns: () => undefined };
 }
 
 function parseJsonRow(text: string): ParsedRow {
@@ -61,16 +64,21 @@ function parseJsonExactly(text: string): unknown {
   });
 }
 
+const columnsMax = 10_000;
+const separators: Readonly<Record<string, string>> = { ";": ";", "\t": "tab", "|": "|" };
+
 /** Cells stay text: "02134" is a post code as often as a number. Empty cells are absent fields. */
-function csvRowParser(): RowParser {
+function csvRowParser(separator: string | undefined): RowParser {
   let names: string[] | undefined;
   return {
     isReady: () => names !== undefined,
     columns: () => names,
     parse(text) {
-      const cells = cellsOf(text);
+      if (names === undefined && isSeparatorLine(text, separator)) return undefined;
+      const cells = cellsOf(text, separator ?? ",");
       if (names === undefined) {
         if (!Array.isArray(cells)) throw new InputError(`the header row ${cells.reason}`);
+        if (cells.length === 1 && separator === undefined) refuseOtherSeparator(text);
         names = checkedHeader(cells);
         return undefined;
       }
@@ -85,21 +93,52 @@ function csvRowParser(): RowParser {
   };
 }
 
-function checkedHeader(cells: string[]): string[] {
-  const names = cells.map((cell) => cell.trim());
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined) throw new InputError(`the header row names the column "${twice}" twice`);
-  if (names.includes("")) throw new InputError("the header row has a column without a name");
-  return names;
+/** The line `sep=;` that spreadsheets write before the header. */
+function isSeparatorLine(text: string, separator: string | undefined): boolean {
+  const [, said] = /^sep=(.)\r?$/.exec(text) ?? [];
+  if (said === undefined || said === (separator ?? ",")) return said !== undefined;
+  throw new InputError(`the first line says that the separator is ${said}: ${separatorRemedy(said)}`);
 }
 
-function cellsOf(text: string): string[] | { reason: string } {
+/** Every row would be one cell of junk. */
+function refuseOtherSeparator(header: string): void {
+  const plain = header.replaceAll(/"[^"]*"/g, "");
+  const found = Object.keys(separators).find((each) => plain.includes(each));
+  if (found === undefined) return;
+  const remedy = `${separatorRemedy(found)}, or --separator , when it is part of the column's name`;
+  throw new InputError(`the header row has no comma, and the separator looks like ${separators[found]}: ${remedy}`);
+}
+
+function separatorRemedy(separator: string): string {
+  return `say --separator '${separators[separator] ?? separator}'`;
+}
+
+function checkedHeader(cells: string[]): string[] {
+  if (cells.length > columnsMax) {
+    throw new InputError(`the header row has ${cells.length} columns, more than the ${columnsMax} that are taken`);
+  }
+  const names = cells.map((cell) => cell.trim());
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (name !== "" && seen.has(name)) throw new InputError(`the header row names the column "${name}" twice`);
+    seen.add(name);
+  }
+  // Spreadsheets and data frames write an index or an empty last column so; its cells are kept all the same.
+  return names.map((name, index) => {
+    if (name !== "") return name;
+    const made = `column_${index + 1}`;
+    if (!seen.has(made)) return made;
+    throw new InputError(`column ${index + 1} of the header row has no name, and ${made} is taken: give it one`);
+  });
+}
+
+function cellsOf(text: string, separator: string): string[] | { reason: string } {
   const row = text.endsWith("\r") ? text.slice(0, -1) : text;
-  // Most rows have no quotes, and then cutting at commas is what the parser would do, at a twentieth of the cost.
-  if (!row.includes('"')) return row.split(",");
+  // Most rows have no quotes, and then cutting at separators is what the parser would do, at a twentieth of the cost.
+  if (!row.includes('"')) return row.split(separator);
   try {
     // The row is known to be one record: a line break in it is inside quotes.
-    const [cells = []] = parseCsv(row, { relax_quotes: true, record_delimiter: ["\n", "\r\n"] });
+    const [cells = []] = parseCsv(row, { delimiter: separator, relax_quotes: true, record_delimiter: ["\n", "\r\n"] });
     return cells;
   } catch (error) {
     return { reason: `is not CSV: ${error instanceof Error ? error.message : String(error)}` };

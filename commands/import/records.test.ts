@@ -149,7 +149,7 @@ describe("CSV", () => {
 
   it.each([
     ["a,a\n1,2\n", "twice"],
-    ["a,\n1,2\n", "without a name"],
+    ["a,,column_2\n1,2,3\n", "column_2 is taken: give it one"],
   ])("the header %j is refused", async (input, reason) => {
     await expect(read("csv", input)).rejects.toThrow(reason);
   });

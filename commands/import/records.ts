@@ -94,6 +94,7 @@ export async function* splitRows(chunks: AsyncIterable<Buffer>, boundaries: Boun
 function contentOf(whole: Buffer, tooLong: boolean): RawRow["content"] {
   if (tooLong) return { ok: false, reason: `is longer than ${rowBytesMax / 1024 / 1024} MiB` };
   if (!isUtf8(whole)) return { ok: false, reason: "is not UTF-8 text" };
+  if (whole.includes(0)) return { ok: false, reason: "has NUL bytes" };
   return { ok: true, text: whole.toString("utf8") };
 }
 

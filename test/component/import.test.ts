@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, request as httpRequest } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -352,6 +353,201 @@ describe("an import that was stopped", () => {
     });
     expect(await run([path, "--event", "e", "--value", "n", "--url", gateway.url])).toMatchObject({ code: 0 });
     expect(gateway.arrivals.map(({ event }) => event.value)).toEqual([1]);
+  });
+});
+
+describe("a run over what is stored already", () => {
+  const csv = "when,who\n2026-11-20 10:00,k1\n2026-11-20 11:00,k2\n";
+
+  it.each([["--force"], ["--force", "--checkpoint"], ["--checkpoint"]])(
+    "with %j says that its rows are unchanged, also under other options",
+    async (...flags) => {
+      await using gateway = await startGateway(() => "take");
+      const path = await file("wrong.csv", csv);
+      const args = [path, "--event", "e", "--url", gateway.url];
+      expect(await run(args)).toMatchObject({ code: 0 });
+      const ids = gateway.ids();
+      gateway.arrivals.length = 0;
+      const again = flags.flatMap((flag) =>
+        flag === "--checkpoint" ? [flag, join(directory, `other-${files}`)] : [flag],
+      );
+      const second = await run([...args, "--time", "when", "--distinct-id", "who", ...again]);
+      expect(second).toMatchObject({ code: 0, err: expect.stringContaining("--new-events") });
+      expect(second.out).toMatch(/^imported 0, 2 stored already and unchanged, refused 0, 2 lines/);
+      expect(gateway.ids()).toEqual(ids);
+      expect(gateway.arrivals.every(({ checkStored }) => checkStored)).toBe(true);
+
+      const third = await run([...args, "--time", "when", "--distinct-id", "who", "--force", "--new-events"]);
+      expect(third).toMatchObject({ code: 0, err: "", out: expect.stringContaining("imported 2, refused 0") });
+      const made = [...gateway.ids()].filter((id) => !ids.has(id));
+      expect(made).toHaveLength(2);
+      // The same again makes no others.
+      expect((await run([...args, "--time", "when", "--distinct-id", "who", "--force", "--new-events"])).code).toBe(0);
+      expect([...gateway.ids()].filter((id) => !ids.has(id))).toEqual(made);
+    },
+  );
+
+  it("ends with 3 for rows that were refused, on every run", async () => {
+    await using gateway = await startGateway(() => "take");
+    const path = await file("dates.csv", "when\n2026-11-20\nsoon\n");
+    const args = [path, "--event", "e", "--time", "when", "--url", gateway.url];
+    expect(await run(args)).toMatchObject({ code: 3 });
+    expect(await run(args)).toMatchObject({
+      code: 3,
+      out: expect.stringMatching(/^already imported \(2 lines, 1 of them/),
+    });
+  });
+});
+
+describe("a file that is not what it seems", () => {
+  it.each<[name: string, content: string | Buffer, fault: string | RegExp, ...args: string[]]>([
+    ["pipes.csv", "a|b\n1|2\n", "separator looks like |: say --separator '|'"],
+    ["tabs.csv", "a\tb\n1\t2\n", "separator looks like tab: say --separator 'tab'"],
+    ["semicolons.csv", "a;b\n1,5;2\n", "separator looks like ;"],
+    ["excel.csv", "sep=;\na;b\n1;2\n", "first line says that the separator is ;: say --separator ';'"],
+    ["utf16.csv", Buffer.from("a,b\n1,2\n", "utf16le"), "iconv -f UTF-16LE"],
+    ["utf16-mark.csv", Buffer.from("\ufeffa,b\n1,2\n", "utf16le"), "iconv -f UTF-16"],
+    ["utf16.ndjson", Buffer.from('{"a":1}\n', "utf16le"), "iconv -f UTF-16LE"],
+    ["sheet.csv", Buffer.from("PK\u0003\u0004xxxx"), "spreadsheet"],
+    ["cut.ndjson.gz", gzipSync('{"a":1}\n'.repeat(100)).subarray(0, 30), "damaged or cut off"],
+    ["header.csv", "a,b\n", "has no rows"],
+    ["header-cr.csv", "a,b\r", "has no rows"],
+    ["blank.ndjson", "\n\n", "has no rows"],
+    ["empty.csv", "", "has no rows"],
+    ["empty.json", "[]", "has no rows"],
+    ["twice.csv", "a,a\n1,2\n", 'names the column "a" twice'],
+    ["wide.csv", `${Array.from({ length: 20_000 }, (_, at) => `c${at}`).join(",")}\n1\n`, "20000 columns"],
+    ["typo.csv", "when,who\nx,y\n", /^.*there is no column "nope"/, "--time", "nope"],
+    ["typo.ndjson", '{"when":1}\n', /^.*none of the first rows has "nope"/, "--time", "nope"],
+  ])("%s is refused as a whole, with the reason alone", async (name, content, fault, ...args) => {
+    await using gateway = await startGateway(() => "take");
+    const path = await file(name, content);
+    for (const attempt of [1, 2]) {
+      const { code, out, err } = await run([path, "--event", "e", "--url", gateway.url, ...args]);
+      expect({ attempt, code, out }).toEqual({ attempt, code: 1, out: "" });
+      expect(err.trimEnd().split("\n")).toEqual([
+        typeof fault === "string" ? expect.stringContaining(fault) : expect.stringMatching(fault),
+      ]);
+    }
+    expect(gateway.arrivals).toEqual([]);
+  });
+
+  it.each<[name: string, content: string | Buffer, expected: string[], ...args: string[]]>([
+    ["pipes.csv", 'a|b\n1|"2|3"\n', ['{"a":"1","b":"2|3"}'], "--separator", "|"],
+    ["tabs.tsv", "a\tb\n1\t2,5\n", ['{"a":"1","b":"2,5"}'], "--separator", "tab"],
+    ["excel.csv", "sep=;\na;b\n1;2\n", ['{"a":"1","b":"2"}'], "--separator", ";"],
+    ["one.csv", "a|b\n1\n", ['{"a|b":"1"}'], "--separator", ","],
+    ["one-column.csv", "a\n1\n", ['{"a":"1"}']],
+    ["old-mac.csv", "a,b\r1,2\r3,4\r", ['{"a":"1","b":"2"}', '{"a":"3","b":"4"}']],
+    ["old-mac.ndjson", '{"a":1}\r{"a":2}', ['{"a":1}', '{"a":2}']],
+    ["windows.csv", "a,b\r\n1,2\r\n", ['{"a":"1","b":"2"}']],
+    ["unnamed.csv", ",a,\n0,1,\n", ['{"column_1":"0","a":"1"}']],
+    ["packed.ndjson.gz", gzipSync('{"a":1}\n{"a":2}\n'), ['{"a":1}', '{"a":2}']],
+    ["packed.csv", gzipSync("a\n1\n"), ['{"a":"1"}']],
+  ])("%s is read", async (name, content, expected, ...args) => {
+    await using gateway = await startGateway(() => "take");
+    const { code, err } = await run([await file(name, content), "--event", "e", "--url", gateway.url, ...args]);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(gateway.arrivals.map(({ event }) => event.propertiesKind.value)).toEqual(expected);
+  });
+
+  it("costs a row that is nested without end itself alone", async () => {
+    await using gateway = await startGateway(() => "take");
+    const rows = [5_000, 200_000].map((depth) => `{"a":${"[".repeat(depth)}${"]".repeat(depth)}}\n`);
+    const path = await file("deep.ndjson", `{"n":1}\n${rows.join("")}{"n":4}\n`);
+    const { code, out, err } = await run([path, "--event", "e", "--url", gateway.url]);
+    expect({ code, out }).toEqual({ code: 3, out: expect.stringContaining("imported 2, refused 2, 4 lines") });
+    expect(err).toMatch(/^refused line 2: .*nested too deeply$/m);
+    expect(err).not.toContain("    at ");
+    expect(gateway.arrivals.map(({ event }) => event.propertiesKind.value)).toEqual(['{"n":1}', '{"n":4}']);
+  });
+
+  it("sends no escape sequence of its own to the terminal", async () => {
+    await using gateway = await startGateway(() => "take");
+    const hostile = "\u001b]0;PWNED\u0007\u001b[2J";
+    const path = await file("hostile.csv", `when,${hostile}\n${hostile},1\n`);
+    const args = [path, "--event", "e", "--url", gateway.url];
+    const row = await run([...args, "--time", "when"]);
+    const column = await run([...args, "--value", "nope", "--checkpoint", join(directory, "hostile")]);
+    for (const { err } of [row, column]) {
+      expect(err).toContain("PWNED");
+      expect(err.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
+    }
+  });
+});
+
+it("reaches the gateway through a proxy where Node is told to use one", async () => {
+  await using gateway = await startGateway(() => "take");
+  const asked: string[] = [];
+  const proxy = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    const { pathname } = new URL(request.url ?? "", "http://none");
+    const onward = httpRequest(`${gateway.url}${pathname}`, { method: request.method, headers: request.headers });
+    onward.on("response", (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(response);
+    });
+    request.pipe(onward);
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const address = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  const env = { NODE_USE_ENV_PROXY: "1", HTTP_PROXY: address, http_proxy: address, NO_PROXY: "", no_proxy: "" };
+  try {
+    const path = await file("proxied.ndjson", '{"a":1}\n');
+    expect(await run([path, "--event", "e", "--url", "http://gateway.example"], env)).toMatchObject({ code: 0 });
+  } finally {
+    proxy.closeAllConnections();
+    proxy.close();
+  }
+  expect(asked[0]).toMatch(/^http:\/\/gateway\.example\/millrace\.events\.v1\.EventService\/Publish/);
+  expect(gateway.arrivals).toHaveLength(1);
+});
+
+describe("exports of product analytics", () => {
+  const mapped = ({ event }: Arrival) => [
+    event.event,
+    event.distinctId,
+    event.time?.seconds,
+    event.propertiesKind.value,
+  ];
+
+  it("bring name, time, person and id in each row, and are the same events from another file", async () => {
+    await using gateway = await startGateway(() => "take");
+    const rows = [
+      '{"event":"Sign Up","properties":{"time":1795140000,"distinct_id":"m","$insert_id":"x1","plan":"pro"}}',
+      '{"event":"Buy","properties":{"time":1795140060,"distinct_id":"m","$insert_id":"x2","price":9007199254740993}}',
+    ];
+    const args = ["--event-column", "event", "--time", "properties.time", "--distinct-id", "properties.distinct_id"];
+    args.push("--id", "properties.$insert_id", "--properties", "properties", "--url", gateway.url);
+    const first = await run([await file("mixpanel.ndjson", `${rows.join("\n")}\n`), ...args]);
+    expect(first).toMatchObject({ code: 0, err: "" });
+    expect(gateway.arrivals.map(mapped)).toEqual([
+      ["Sign Up", "m", 1795140000n, '{"plan":"pro"}'],
+      ["Buy", "m", 1795140060n, '{"price":9007199254740993}'],
+    ]);
+    const ids = gateway.ids();
+    expect((await run([await file("again.ndjson", `${rows[1]}\n${rows[0]}\n`), ...args])).code).toBe(0);
+    expect(gateway.ids()).toEqual(ids);
+  });
+
+  it("have nested columns beside flat ones, which go first", async () => {
+    await using gateway = await startGateway(() => "take");
+    const rows = [
+      '{"event_type":"e","user_id":"u","uuid":"i1","event_properties":{"a":1,"__proto__":2},"user_properties":{"b":2},"city":"x"}',
+      '{"event_type":"e","user_id":null,"uuid":"i2","event_properties.a":3}',
+      '{"user_id":"u"}',
+    ];
+    const path = await file("amplitude.ndjson", rows.join("\n"));
+    const args = ["--event-column", "event_type", "--distinct-id", "user_id", "--id", "uuid"];
+    const { code, err } = await run([path, ...args, "--properties", "event_properties", "--url", gateway.url]);
+    expect(code).toBe(3);
+    expect(err).toContain("refused line 3: event_type is no name of an event");
+    expect(err).toContain("1 rows have no user_id");
+    expect(gateway.arrivals.map(({ event }) => event.propertiesKind.value)).toEqual([
+      '{"user_properties":{"b":2},"city":"x","a":1,"__proto__":2}',
+      '{"event_properties.a":3}',
+    ]);
   });
 });
 

@@ -57,7 +57,9 @@ export function createTransport({
   if (transport !== "connect" && transport !== "grpc-web") {
     throw new TypeError(`transport: expected connect, grpc or grpc-web, not ${String(transport)}`);
   }
-  const agent = new (protocol === "https:" ? https : http).Agent({ keepAlive: true });
+  // An agent of one's own uses a proxy only when told to, also where Node's own ones do.
+  const proxyEnv = process.env.NODE_USE_ENV_PROXY === "1" ? process.env : undefined;
+  const agent = new (protocol === "https:" ? https : http).Agent({ keepAlive: true, proxyEnv });
   const create = transport === "connect" ? createConnectTransport : createGrpcWebTransport;
   return {
     transport: create({ ...common, httpVersion: "1.1", nodeOptions: { agent } }),
