@@ -56,10 +56,13 @@ describe("a command line as a table", () => {
     expect(parse(given)).toMatchObject({ kind: "text", exitCode: 2, text: expect.stringContaining(fault) });
   });
 
-  it.each(["--help", "help", "-h", "change --help", "ls a b -h"])("%j shows every form, note and setting", (given) => {
-    const shown = expect.stringMatching(
-      /^millrace things: .*\n\nUsage: millrace things ls[^\n]*\n {7}millrace things change[^\n]*\n\nA THING[\s\S]*--set <field=value>\n[\s\S]*MY_URL, -u|MY_URL/,
-    );
-    expect(parse(given)).toMatchObject({ kind: "text", exitCode: 0, text: shown });
-  });
+  it.each(["--help", "help", "-h", "change --help", "ls a b -h", "--help all", "ls --help=all"])(
+    "%j shows every form, note and setting",
+    (given) => {
+      const shown = expect.stringMatching(
+        /^millrace things: .*\n\nUsage: millrace things ls[^\n]*\n {7}millrace things change[^\n]*\n\nA THING[\s\S]*--set <field=value>\n[\s\S]*MY_URL, -u|MY_URL/,
+      );
+      expect(parse(given)).toMatchObject({ kind: "text", exitCode: 0, text: shown });
+    },
+  );
 });

@@ -63,8 +63,9 @@ export function parseCommand<S extends z.ZodObject, Name extends string>(
   const names = Object.keys(line.subcommands ?? {}) as Name[];
   if (names.length === 0) return parseOne(line, "" as Name, given);
   const [first = "", ...rest] = given.argv;
-  if (first === "help" || given.argv.some((each) => each === "--help" || each === "-h")) {
-    return parseOne(line, "" as Name, { ...given, argv: ["--help"] });
+  if (first === "help" || given.argv.some(isHelp)) {
+    const all = given.argv.some((each) => each === "all" || each === "--help=all");
+    return parseOne(line, "" as Name, { ...given, argv: all ? ["--help", "all"] : ["--help"] });
   }
   const name = names.find((each) => each === first);
   if (name !== undefined) return parseOne(line, name, { ...given, argv: rest });
@@ -86,8 +87,7 @@ function parseOne<S extends z.ZodObject, Name extends string>(
   const spec = own?.operands ?? line.operands;
   const command = name === "" ? line.command : `${line.command} ${name}`;
   const input = { ...inputOf(line, given), takesOperands: spec !== undefined };
-  const isHelp = given.argv.some((each) => each === "--help" || each === "-h");
-  const outcome = parseConfig(line.schema, isHelp ? input : { ...input, command });
+  const outcome = parseConfig(line.schema, given.argv.some(isHelp) ? input : { ...input, command });
   if (outcome.kind !== "config") return { kind: "text", text: outcome.text, exitCode: outcome.exitCode };
   const { config, operands, flags } = outcome;
   const foreign = own && flags.find((key) => ownersOf(line, key).length > 0 && !ownersOf(line, key).includes(name));
@@ -98,6 +98,10 @@ function parseOne<S extends z.ZodObject, Name extends string>(
     return usageFault(line, typeof spec.fault === "string" ? spec.fault : spec.fault(operands));
   }
   return { kind: "run", name, config, operands };
+}
+
+function isHelp(argument: string): boolean {
+  return argument === "--help" || argument === "-h" || argument === "--help=all";
 }
 
 function inputOf<S extends z.ZodObject, Name extends string>(line: CommandLine<S, Name>, given: Surroundings) {

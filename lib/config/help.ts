@@ -15,8 +15,25 @@ export interface HelpInput {
   letters?: Letters | undefined;
 }
 
-export function helpText(input: HelpInput, shape: Record<string, z.ZodType>): string {
+const LEAVE_THEM = "Leave these as they are unless you know why:";
+
+/** A command with more settings than these shows in --help what people set first, and the others in --help all. */
+const SHOWN_AT_ONCE_MAX = 28;
+
+/** What people set first, of all commands. */
+const SET_FIRST = new Set(
+  `host port publicApiKeys secretApiKeys allowedOrigins trustedProxies allowAnonymous tlsCert tlsKey kafkaBrokers kafkaSsl
+  kafkaSaslMechanism kafkaSaslUsername kafkaSaslPassword clickhouseUrl clickhouseUser clickhousePassword clickhouseDatabase
+  clickhouseHttpPort dataDir statsPort statsToken corsAllow timeZone relayPort relayToken relayHttpPort consumerPort
+  eventsRetention pointsRetention logRetention logLevel configFile checkConfig printConfig help`.split(/\s+/),
+);
+
+export function helpText(input: HelpInput, shape: Record<string, z.ZodType>, showsAll: boolean): string {
   const { command, summary, usage = `${command} [settings]`, environment = "own names" } = input;
+  const fields = Object.entries(shape);
+  const isFirst = ([key, field]: [string, z.ZodType]) =>
+    fields.length <= SHOWN_AT_ONCE_MAX || SET_FIRST.has(key) || settingInfo.get(field)?.argumentOnly === true;
+  const others = fields.filter((each) => !isFirst(each));
   const isRead = environment !== "nothing";
   const places = isRead ? "each as flag, environment variable or key in" : "each as flag or key in";
   const lines = [
@@ -27,7 +44,13 @@ export function helpText(input: HelpInput, shape: Record<string, z.ZodType>): st
     `Settings, ${places} the configuration file:`,
     "",
   ];
-  for (const [key, field] of Object.entries(shape)) lines.push(...settingLines(key, field, input));
+  for (const [key, field] of fields.filter(isFirst)) lines.push(...settingLines(key, field, input));
+  if (others.length > 0 && !showsAll) {
+    lines.push("", `${others.length} more, whose defaults are right for almost everybody: ${command} --help all`);
+  } else if (others.length > 0) {
+    lines.push("", LEAVE_THEM, "");
+    for (const [key, field] of others) lines.push(...settingLines(key, field, input));
+  }
   const aliases = ALIASES.filter((alias) => alias.targets[0] in shape);
   if (aliases.length > 0) {
     lines.push("", "Other names, for set-ups that have them:");

@@ -357,3 +357,21 @@ it("takes what one call is to do from its arguments only", () => {
   expect(parse(["--repair"], {})).toMatchObject({ kind: "config", config: { repair: true } });
   expect(parse(["--help"], {})).toMatchObject({ text: expect.not.stringContaining("REPAIR") });
 });
+
+it("--help shows what people set first, and --help all the rest below it", () => {
+  const rare = Object.fromEntries(
+    Array.from({ length: 40 }, (_, at) => [
+      `rare${String.fromCharCode(97 + (at % 26))}${at > 25 ? "x" : ""}`,
+      count(at),
+    ]),
+  );
+  const many = z.object({ port: port(8080), once: argument(), ...rare });
+  const help = (...argv: string[]) =>
+    parseConfig(many, { argv, env: {}, command: "millrace test", summary: "" }) as { text: string };
+  expect(help("--help").text).toMatch(
+    /--port[\s\S]*--once[\s\S]*--help\n[\s\S]*\n40 more, .*: millrace test --help all\n/,
+  );
+  expect(help("--help").text).not.toContain("--rare");
+  expect(help("--help", "all").text).toMatch(/--port[\s\S]*--help\n[\s\S]*Leave these[\s\S]*--rarea/);
+  expect(help("--help=all").text).toBe(help("-h", "all").text);
+});

@@ -55,7 +55,7 @@ const COMMON = {
   configFile: text().describe("JSON or YAML file with settings in kebab-case."),
   checkConfig: flag(false).describe("Check the settings and exit: 0 if they are valid, 2 if not."),
   printConfig: flag(false).describe("Print the settings in effect as such a file, secrets left out, and exit."),
-  help: flag(false).describe("Show this text and exit."),
+  help: flag(false).describe("Show this text and exit; --help all: with the settings that hardly anybody sets."),
 };
 
 /**
@@ -66,8 +66,8 @@ const COMMON = {
 export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput): ConfigOutcome<z.output<S>> {
   const shape: Record<string, z.ZodType> = { ...schema.shape };
   const argv = longArguments(input, shape);
-  if (argv.includes("--help")) {
-    return { kind: "help", text: helpText(input, { ...shape, ...COMMON }), exitCode: 0 };
+  if (argv.includes("--help") || argv.includes("--help=all")) {
+    return { kind: "help", text: helpText(input, { ...shape, ...COMMON }, asksForAll(argv)), exitCode: 0 };
   }
   const { layers, faults, instead, operands, flags } = readLayers(shape, input, argv);
   const chosen = new Map<string, Given>();
@@ -84,6 +84,11 @@ export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput
   if (instead.printConfig) return { kind: "printed", text: printedConfig(input.command, shape, chosen), exitCode: 0 };
   if (instead.checkConfig) return { kind: "checked", text: "configuration ok\n", exitCode: 0 };
   return { kind: "config", config: result.config, operands, flags };
+}
+
+/** `--help all`: also the settings that hardly anybody sets. */
+function asksForAll(argv: readonly string[]): boolean {
+  return argv.includes("--help=all") || argv[argv.indexOf("--help") + 1] === "all";
 }
 
 function longArguments({ argv, letters = { h: "help" } }: ConfigInput, shape: Record<string, z.ZodType>): string[] {

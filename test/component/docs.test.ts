@@ -4,6 +4,7 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
+import type { Main } from "#lib/process/run-command.ts";
 import { type HelpSetting, isExpectedOutput, readHelp, readSteps } from "../kit/readme.ts";
 import { runMillrace } from "../kit/standalone.ts";
 
@@ -69,8 +70,6 @@ it("a decision fits on a page and says what would reverse it", () => {
   }
 });
 
-const HELPS_AT_ONCE = 4;
-
 describe("settings", () => {
   /** Of every command that `millrace --help` lists, in its order. */
   const help = new Map<string, string>();
@@ -79,17 +78,12 @@ describe("settings", () => {
   beforeAll(async () => {
     const { stdout: usage } = await runMillrace(["--help"]);
     const commands = [...usage.matchAll(/^ {2}([a-z-]+) {2}/gm)].map(([, command = ""]) => command);
-    // A few at a time: each is a process, and others test as well.
-    for (let at = 0; at < commands.length; at += HELPS_AT_ONCE) {
-      const some = commands.slice(at, at + HELPS_AT_ONCE);
-      const texts = await Promise.all(some.map(async (command) => (await runMillrace([command, "--help"])).stdout));
-      for (const [index, command] of some.entries()) {
-        const text = texts[index] ?? "";
-        help.set(command, text);
-        settings.set(command, readHelp(text));
-      }
+    for (const command of commands) {
+      const text = await helpOf(command);
+      help.set(command, text);
+      settings.set(command, readHelp(text));
     }
-  }, 180_000);
+  }, 60_000);
 
   it("in docs/settings.md are those of --help (vitest -u writes the file anew)", async () => {
     expect(settings.get("start")?.length).toBeGreaterThan(20);
@@ -117,6 +111,21 @@ describe("settings", () => {
   });
 });
 
+/** `millrace COMMAND --help all`, in this process: one for each command takes long where much else runs. */
+async function helpOf(command: string): Promise<string> {
+  const name = command === "start" ? "standalone" : command;
+  const room = existsSync(join(ROOT, "commands", name)) ? "commands" : "services";
+  const { main } = (await import(join(ROOT, room, name, "main.ts"))) as { main: Main };
+  const said: string[] = [];
+  const exitCode = await main(
+    ["--help", "all"],
+    {},
+    { out: (text) => said.push(text), err: (text) => said.push(text) },
+  );
+  expect(exitCode, said.join("")).toBe(0);
+  return said.join("");
+}
+
 /** Words in capitals that documents have in backquotes: codes of RPC, SQLite or ClickHouse, and variables of tools. */
 const NOT_SETTINGS = new Set([
   "RESOURCE_EXHAUSTED",
@@ -128,6 +137,10 @@ const NOT_SETTINGS = new Set([
   "NOT_FOUND",
   "KEEP_DATA",
   "NODE_EXTRA_CA_CERTS",
+  "NODE_USE_ENV_PROXY",
+  "HTTP_PROXY",
+  "HTTPS_PROXY",
+  "NO_PROXY",
   "NPM_TOKEN",
 ]);
 
@@ -137,7 +150,7 @@ function settingsPage(commands: readonly [help: string, settings: HelpSetting[]]
     const [title = ""] = help.split("\n");
     const [name, ...summary] = title.split(": ");
     const hasVariables = settings.some(({ variable }) => variable !== "");
-    const rows = settings.map(({ flag, short, variable, defaultText, meaning }) => [
+    const rowOf = ({ flag, short, variable, defaultText, meaning }: HelpSetting) => [
       [flag, short]
         .filter((name) => name !== "")
         .map((name) => `\`${cell(name)}\``)
@@ -145,9 +158,24 @@ function settingsPage(commands: readonly [help: string, settings: HelpSetting[]]
       ...(hasVariables ? [variable && `\`${variable}\``] : []),
       cell(defaultText),
       cell(meaning),
-    ]);
+    ];
     const aliases = [...help.matchAll(/^ {2}([A-Z_]+) sets (.+)$/gm)].map(([, from, to]) => `\`${from}\` sets ${to}.`);
-    const table = paddedTable([["flag", ...(hasVariables ? ["variable"] : []), "default", "meaning"], ...rows]);
+    const header = ["flag", ...(hasVariables ? ["variable"] : []), "default", "meaning"];
+    const tableOf = (some: readonly HelpSetting[]) => paddedTable([header, ...some.map(rowOf)]);
+    const first = readHelp(help.split("\nLeave these")[0] ?? "");
+    const others = settings.slice(first.length);
+    const table =
+      others.length === 0
+        ? tableOf(settings)
+        : [
+            "You will set these:",
+            "",
+            ...tableOf(first),
+            "",
+            "Leave these as they are unless you know why:",
+            "",
+            ...tableOf(others),
+          ];
     const other = aliases.length > 0 ? ["", `Other names: ${aliases.join(" ")}`] : [];
     return [`## ${name}`, "", summary.join(": "), "", ...table, ...other, ""].join("\n");
   });
@@ -162,7 +190,7 @@ function paddedTable(rows: readonly (readonly string[])[]): string[] {
   return [header, line(widths.map((width) => "-".repeat(width))), ...body];
 }
 
-const INTRODUCTION = `What \`millrace <command> --help\` says, on one page; test/component/docs.test.ts compares the two. A flag wins over the
+const INTRODUCTION = `What \`millrace <command> --help all\` says, on one page; test/component/docs.test.ts compares the two. A flag wins over the
 environment, the environment over the file named by \`--config-file\`, the file over the default. In the file a setting has
 its flag's name without the dashes.`;
 
@@ -192,7 +220,7 @@ it("limits in docs/configuration.md are those of the code", async () => {
   expect(limits.get("keys in properties, all levels")).toBe(written(propertyKeys));
   expect(limits.get("levels of properties")).toBe(String(propertyDepth));
 
-  const settings = readHelp((await runMillrace(["gateway", "--help"])).stdout);
+  const settings = readHelp(await helpOf("gateway"));
   const configured = [...limits.values()]
     .map((limit) => /^(.*) \(`([A-Z_]+)`\)$/.exec(limit ?? ""))
     .filter((it) => it !== null);
