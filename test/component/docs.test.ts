@@ -128,6 +128,7 @@ async function helpOf(command: string): Promise<string> {
 
 /** Words in capitals that documents have in backquotes: codes of RPC, SQLite or ClickHouse, and variables of tools. */
 const NOT_SETTINGS = new Set([
+  "MILLRACE_TEST_SLOWNESS",
   "RESOURCE_EXHAUSTED",
   "TOO_LARGE",
   "TOO_COMPLEX",
