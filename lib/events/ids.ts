@@ -33,6 +33,12 @@ export function parseUuid(text: string): Uint8Array | undefined {
   return bytes;
 }
 
+/** The nil and the max UUID (RFC 9562): they say that there is none. */
+export function isNoUuid(bytes: Uint8Array): boolean {
+  const first = bytes[0];
+  return (first === 0 || first === 0xff) && bytes.every((byte) => byte === first);
+}
+
 /** Lower-case text of 16 bytes. */
 export function formatUuid(bytes: Uint8Array): string {
   const hex = Buffer.from(bytes.buffer, bytes.byteOffset, 16).toString("hex");

@@ -5,16 +5,10 @@ export class JsonFault extends Error {
   override readonly name = "JsonFault";
   /** Index of the byte at which it shows. */
   readonly at: number;
-  /** Of the value it is in, as pathAt has it; "" for the text as a whole. */
-  readonly path: string;
-  /** Without the position: `"}" is missing`. */
-  readonly reason: string;
 
-  constructor(reason: string, at: number, path = "") {
-    super(`is not JSON: ${reason} at byte ${at}${path === "" ? "" : ` (in ${path})`}`);
+  constructor(reason: string, at: number) {
+    super(`is not JSON: ${reason} at byte ${at}`);
     this.at = at;
-    this.path = path;
-    this.reason = reason;
   }
 }
 

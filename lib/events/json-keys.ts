@@ -38,6 +38,10 @@ export class JsonNames {
     }
   }
 
+  at(index: number): string {
+    return this.#names[index]?.toString() ?? "";
+  }
+
   indexOf(name: string): number {
     return this.#indexes.get(name) ?? -1;
   }

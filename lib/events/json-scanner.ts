@@ -37,7 +37,8 @@ interface Bounds {
 
 /** Of what no bounds were set for: envelopes, and what is ignored in them. */
 function outerBounds(): Bounds {
-  return { keys: 1000, keysLeft: 1000, levels: LEVELS_MAX, depth: LEVELS_MAX, at: 0, halfPairs: 0, passNaN: false };
+  const keys = Number.MAX_SAFE_INTEGER;
+  return { keys, keysLeft: keys, levels: LEVELS_MAX, depth: LEVELS_MAX, at: 0, halfPairs: 0, passNaN: false };
 }
 
 export function createJsonScanner(): JsonCursor {
@@ -281,6 +282,8 @@ class Scanner extends JsonLexer implements JsonCursor {
     const hash = decoded ? hashOf(decoded) : rawHash;
     if (names)
       this.name = decoded ? names.find(decoded, 0, decoded.length, hash) : names.find(this.bytes, from, to, hash);
+    // The first fault is the one that is told: there is nothing to find beside it.
+    if (this.broken !== undefined) return;
     const mark = this.#levels[this.#depth - 1] as number;
     if (this.#keys.add(from, to, hash, this.#depth, mark, decoded)) return;
     this.note("invalid", to + 1, `is there twice in one object, again at byte ${from - 1}; send each key once`);

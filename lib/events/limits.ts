@@ -13,6 +13,9 @@ export interface EventLimits {
   propertyDepth: number;
 }
 
+/** Keys of an event outside its properties, those that are ignored included. */
+export const EVENT_KEYS_MAX = 1000;
+
 export const DEFAULT_LIMITS: EventLimits = {
   eventNameBytes: 200,
   distinctIdBytes: 1024,

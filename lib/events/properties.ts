@@ -19,6 +19,8 @@ export interface Lifted {
   deviceId: string;
   /** Where some clients say who it was. */
   distinctId: string;
+  /** The event's time is the caller's word, whatever its clock says elsewhere. */
+  ignoresSentAt: boolean;
 }
 
 /** Properties that have been read: an object within the limits. */
@@ -37,18 +39,12 @@ export class CheckedProperties {
 }
 
 /** What a caller sent as properties: JSON text, an object made of a message, or what a dialect has read already. */
-export type PropertiesInput = string | PropertyObject | CheckedProperties | undefined;
+export type PropertiesInput = string | JsonText | PropertyObject | CheckedProperties | undefined;
 
 export interface PropertiesReader {
   /** Of the object at the cursor. What breaks the rules is left for its `takeFault`. */
   atCursor(cursor: JsonCursor, limits: EventLimits): CheckedProperties;
-  /** `overflowIsNull`: in an object, numbers beyond a double's range are stored as null instead of being refused. */
-  check(
-    input: PropertiesInput,
-    field: string,
-    limits: EventLimits,
-    overflowIsNull?: boolean,
-  ): CheckedProperties | RuleFault;
+  check(input: PropertiesInput, field: string, limits: EventLimits): CheckedProperties | RuleFault;
 }
 
 /** Each name is followed by the one that counts where the first has no text, or only blanks. */
@@ -57,10 +53,13 @@ const LIFTED = [
   ...["$current_url", "current_url", "$host", "host", "$anon_distinct_id", "anon_distinct_id"],
   ...["distinct_id", "$distinct_id", "$device_id"],
 ];
+const IGNORE_SENT_AT = LIFTED.push("$ignore_sent_at") - 1;
 const NAMES = new JsonNames(LIFTED);
+/** As PostHog's clients write their switches. */
+const IS_TRUE = new Set(["true", "1", '"true"', '"1"']);
 const NOTHING: Readonly<Lifted> = {
   ...{ sessionId: "", windowId: "", elementsChain: "", currentUrl: "", host: "" },
-  ...{ anonDistinctId: "", deviceId: "", distinctId: "" },
+  ...{ anonDistinctId: "", deviceId: "", distinctId: "", ignoresSentAt: false },
 };
 const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }, NOTHING);
 
@@ -69,6 +68,7 @@ const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }
  * pair, which UTF-8 has not: that becomes U+FFFD.
  */
 export function createPropertiesReader(cursor: JsonCursor = createJsonScanner()): PropertiesReader {
+  /** By the name's index. */
   const found: string[] = [];
 
   function atCursor(at: JsonCursor, limits: EventLimits): CheckedProperties {
@@ -77,22 +77,23 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
     at.enter();
     while (at.nextMember(NAMES)) {
       const { name } = at;
-      if (name < 0 || at.kind() !== "string") {
+      const isSwitch = name === IGNORE_SENT_AT;
+      if (name < 0 || (!isSwitch && at.kind() !== "string")) {
         at.skip();
         continue;
       }
       if (!isAny) found.length = 0;
       isAny = true;
-      found[name] = at.text();
+      found[name] = isSwitch ? textOf(at.slice()) : at.text();
     }
     return new CheckedProperties(at.endBounds(), isAny ? liftedOf(found) : NOTHING);
   }
 
-  function ofText(text: string, field: string, limits: EventLimits): CheckedProperties | RuleFault {
+  function ofText({ bytes, from, to }: JsonText, field: string, limits: EventLimits): CheckedProperties | RuleFault {
     // Before a byte of it is looked at.
-    if (text.length > limits.eventBytes) return tooLarge(field, text.length, limits);
+    if (to - from > limits.eventBytes) return tooLarge(field, to - from, limits);
     try {
-      cursor.open(Buffer.from(text));
+      cursor.open(bytes, from, to);
       const kind = cursor.kind();
       if (kind !== "object") {
         cursor.skip();
@@ -110,20 +111,16 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
     }
   }
 
-  function check(
-    input: PropertiesInput,
-    field: string,
-    limits: EventLimits,
-    overflowIsNull = false,
-  ): CheckedProperties | RuleFault {
+  function check(input: PropertiesInput, field: string, limits: EventLimits): CheckedProperties | RuleFault {
     if (input === undefined || input === "") return EMPTY;
     let properties: CheckedProperties | RuleFault;
     if (input instanceof CheckedProperties) properties = input;
-    else if (typeof input === "string") properties = ofText(input, field, limits);
+    else if (typeof input === "string") properties = ofText(textAsBytes(input), field, limits);
+    else if (isJsonText(input)) properties = ofText(input, field, limits);
     else {
-      const unwritable = unwritableIn(input, field, limits, overflowIsNull);
+      const unwritable = unwritableIn(input, field, limits);
       if (unwritable) return unwritable;
-      properties = ofText(JSON.stringify(input), field, limits);
+      properties = ofText(textAsBytes(JSON.stringify(input)), field, limits);
     }
     if ("fault" in properties) return properties;
     const bytes = properties.json.to - properties.json.from;
@@ -137,6 +134,15 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
 export function within(field: string, found: RuleFault): RuleFault {
   const path = [field, ...found.field.split(".").slice(0, 3)];
   return { ...found, field: path.filter((part) => part !== "").join(".") };
+}
+
+function textAsBytes(text: string): JsonText {
+  const bytes = Buffer.from(text);
+  return { bytes, from: 0, to: bytes.length };
+}
+
+function isJsonText(input: JsonText | PropertyObject): input is JsonText {
+  return Buffer.isBuffer(input.bytes);
 }
 
 function liftedOf(found: readonly (string | undefined)[]): Lifted {
@@ -153,6 +159,7 @@ function liftedOf(found: readonly (string | undefined)[]): Lifted {
     anonDistinctId: first(10),
     distinctId: first(12),
     deviceId: unlessBlank(found[14]),
+    ignoresSentAt: IS_TRUE.has(found[IGNORE_SENT_AT] ?? ""),
   };
 }
 
@@ -161,14 +168,8 @@ function unlessBlank(text: string | undefined): string {
 }
 
 /** What JSON.stringify would write as something else, or not end at: only objects of protobuf messages can have it. */
-function unwritableIn(
-  object: unknown,
-  field: string,
-  limits: EventLimits,
-  overflowIsNull: boolean,
-  depth = 1,
-): RuleFault | undefined {
-  if (typeof object === "number" && !Number.isFinite(object) && !overflowIsNull) {
+function unwritableIn(object: unknown, field: string, limits: EventLimits, depth = 1): RuleFault | undefined {
+  if (typeof object === "number" && !Number.isFinite(object)) {
     return fault("invalid", field, `is ${object}; JSON has finite numbers only`);
   }
   if (typeof object !== "object" || object === null) return undefined;
@@ -178,7 +179,7 @@ function unwritableIn(
   }
   for (const [key, value] of Object.entries(object)) {
     if (typeof value !== "object" && typeof value !== "number") continue;
-    const found = unwritableIn(value, `${field}.${shownKey(key)}`, limits, overflowIsNull, depth + 1);
+    const found = unwritableIn(value, `${field}.${shownKey(key)}`, limits, depth + 1);
     if (found) return found;
   }
   return undefined;
@@ -189,13 +190,7 @@ function tooLarge(field: string, bytes: number, limits: EventLimits): RuleFault 
 }
 
 /** "a string", "an object", "null". */
-function articled(kind: string): string {
+export function articled(kind: string): string {
   if (kind === "null") return kind;
   return `${/^[aeiou]/.test(kind) ? "an" : "a"} ${kind}`;
-}
-
-export function jsonTypeOf(value: unknown): string {
-  if (value === null) return "null";
-  if (value === undefined) return "absent";
-  return articled(Array.isArray(value) ? "array" : typeof value);
 }

@@ -1,5 +1,5 @@
 // The rules of an event, the same for every dialect. Pure: no clock, no I/O, no settings but those passed in.
-import { parseUuid } from "./ids.ts";
+import { isNoUuid, parseUuid } from "./ids.ts";
 import type { EventLimits } from "./limits.ts";
 import { createPropertiesReader, type PropertiesInput, type PropertiesReader } from "./properties.ts";
 import type { LogEvent } from "./record.ts";
@@ -17,8 +17,6 @@ export interface EventInput {
   /** Undefined: the receive time. */
   time: EventTime | undefined;
   properties: PropertiesInput;
-  /** Store a number beyond a double's range (1e400) as null, as JSON.stringify does; otherwise it is a fault. */
-  overflowIsNull?: boolean;
 }
 
 export interface EventTime {
@@ -66,18 +64,21 @@ export function checkEvent(
 ): LogEvent | RuleFault {
   const text = checkTexts(input, names, limits);
   if (text) return text;
-  const id = typeof input.id !== "string" ? input.id : input.id === "" ? newId() : parseUuid(input.id);
-  if (!id) return fault("invalid", names.id, `must be a UUID like 0192f0c1-2345-7abc-8def-0123456789ab`);
+  const given = typeof input.id !== "string" || input.id === "" ? input.id : parseUuid(input.id);
+  if (given === undefined)
+    return fault("invalid", names.id, `must be a UUID like 0192f0c1-2345-7abc-8def-0123456789ab`);
   if (input.value !== undefined && !Number.isFinite(input.value)) {
     return fault("invalid", names.value, `must be a finite number, not ${input.value}`);
   }
-  const properties = reader.check(input.properties, names.properties, limits, input.overflowIsNull);
+  const properties = reader.check(input.properties, names.properties, limits);
   if ("fault" in properties) return properties;
+  // A zero is what stands in the place of an id, and the same for everybody.
+  const id = given === "" || isNoUuid(given) ? undefined : given;
   const timeUs = input.time === undefined ? facts.receivedUs : storedTime(input.time, facts.receivedUs);
   const { lifted } = properties;
   return {
-    id,
-    idFromCaller: input.id !== "",
+    id: id ?? newId(),
+    idFromCaller: id !== undefined,
     event: input.event,
     distinctId: input.distinctId,
     source: input.source,

@@ -142,6 +142,13 @@ export function declaredLength({ headers }: HttpRequest): number {
 }
 
 /** Media type in lower case without parameters; "" when absent. */
+/** The charset that the content type names, in lower case; "utf-8" when it names none. */
+export function charsetOf({ headers }: HttpRequest): string {
+  const { "content-type": type = "" } = headers;
+  if (!type.includes(";")) return "utf-8";
+  return /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(type)?.[1]?.toLowerCase() ?? "utf-8";
+}
+
 export function mediaType({ headers }: HttpRequest): string {
   return (headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
 }

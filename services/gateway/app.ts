@@ -17,6 +17,7 @@ import { createEdge } from "./edge.ts";
 import { createEventNames } from "./event-names.ts";
 import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
 import { createIngest, type Ingest } from "./ingest.ts";
+import { createJsonReading, type JsonReading } from "./json-body.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
 import { createRateLimit } from "./rate-limit.ts";
 import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
@@ -69,12 +70,13 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     onAppend: createAppendObserver(metrics, logger),
   });
   const eventNames = createEventNames({ maxNames: config.maxEventNames, logger, overCap: metrics.eventNamesOverCap });
-  const ingest = createIngest(groupCommit, limits, metrics, eventNames);
+  const json = createJsonReading(limits, config.plainJson);
+  const ingest = createIngest(groupCommit, json, metrics, eventNames);
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
   const health = createHealth({ checks, registry });
   const proxies = createTrustedProxies(config.trustedProxies);
   const stopping = new AbortController();
-  const edgeParts = { admission, health, ingest, log, logger, metrics, nowMs, proxies };
+  const edgeParts = { admission, health, ingest, json, log, logger, metrics, nowMs, proxies };
   const routes = createRoutes(createServing(config, edgeParts, stopping.signal));
 
   const server = await listenHttp({
@@ -113,6 +115,7 @@ interface EdgeParts {
   admission: Admission;
   health: Health;
   ingest: Ingest;
+  json: JsonReading;
   log: EventLog;
   logger: Logger;
   metrics: GatewayMetrics;
@@ -122,7 +125,7 @@ interface EdgeParts {
 
 /** The edge, and the wires that stand on it. */
 function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: AbortSignal): RoutesOptions {
-  const { admission, health, ingest, log, logger, metrics, nowMs, proxies } = parts;
+  const { admission, health, ingest, json, log, logger, metrics, nowMs, proxies } = parts;
   const { maxBatchBytes: maxBodyBytes, maxEventsPerBatch: maxEvents, maxEventBytes } = config;
   const origins = createOrigins(config.allowedOrigins);
   if (origins.unmatchable.length > 0) {
@@ -156,8 +159,8 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
   });
   const append = (topic: string, records: readonly AppendRecord[]) => log.append(topic, records);
   const wires = {
-    events: createEventsWire(edge, ingest),
-    batch: createBatchWire(edge, { ingest, maxBodyBytes, maxEvents, logger }),
+    events: createEventsWire(edge, { ingest, json }),
+    batch: createBatchWire(edge, { ingest, json, maxBodyBytes, maxEvents, logger }),
     replay: createReplayWire(edge, { append, maxEvents, maxEventBytes }),
   };
   const { requestTimeout: requestTimeoutMs } = config;

@@ -19,6 +19,9 @@ export const ingressSettings = {
   maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(
     "Largest event as stored on the log; below Kafka's default message.max.bytes.",
   ),
+  plainJson: flag(false).describe(
+    "Read JSON bodies by JSON.parse instead of the scanner: slower, and numbers and text are written anew.",
+  ),
   maxEventNames: count(10_000, { min: 1, max: 100_000 }).describe(
     "Different event names from one key before a warning is logged; the events are stored all the same.",
   ),

@@ -5,6 +5,7 @@ import {
   type BodyPatience,
   BodyStalledError,
   BodyTooLargeError,
+  charsetOf,
   declaredLength,
   mediaType,
   readBody,
@@ -19,7 +20,7 @@ import type { Grant, Keys } from "./auth.ts";
 import type { RateLimit } from "./rate-limit.ts";
 import { refused } from "./refusals.ts";
 import type { CallerOf } from "./trusted-proxies.ts";
-import { BEGINNING_BYTES, bodyBytesMax, keyAtStart, refuseCostly } from "./unknown-sender.ts";
+import { BEGINNING_BYTES, bodyBytesMax, keyAtStart } from "./unknown-sender.ts";
 
 export interface EdgeOptions {
   keys: Keys;
@@ -52,7 +53,7 @@ export interface Entry extends Disposable {
   readonly lease: Lease;
   /** The request is a web page's. */
   readonly isPage: boolean;
-  /** The decoded body, which is JSON that costs no more to parse than its sender may cost. Throws Refused. */
+  /** The decoded body. Throws Refused. */
   readJson(): Promise<Uint8Array>;
   /** For `body key`: who the key in the body, "" if it has none, says it is. Throws Refused. */
   identify(bodyKey: string): void;
@@ -97,9 +98,7 @@ export function createEdge(options: EdgeOptions): Edge {
         return known ?? ANYBODY;
       },
       async readJson() {
-        const bytes = await read(request, encoding, lease, first, hold);
-        if (!known) refuseCostly(bytes);
-        return bytes;
+        return await read(request, encoding, lease, first, hold);
       },
       identify(bodyKey) {
         if (origin !== "" && !isListed) throw refused("origin", { origin });
@@ -184,6 +183,8 @@ function assertForm(request: HttpRequest, maxBodyBytes: number): string {
   const encoding = encodingOf(request);
   const given = mediaType(request);
   if (given !== "application/json") throw refused("media_type", { given });
+  const charset = charsetOf(request);
+  if (charset !== "utf-8" && charset !== "utf8") throw refused("charset", { given: charset });
   if (declaredLength(request) > maxBodyBytes) throw refused("body_too_large", { maxBytes: maxBodyBytes });
   return encoding;
 }

@@ -9,6 +9,7 @@ import { isClamped } from "#lib/events/time.ts";
 import { checkEvent, type EventInput, type FieldNames, type RequestFacts, routingKey } from "#lib/events/validate.ts";
 import type { EventNames } from "./event-names.ts";
 import type { FailedRange, GroupCommit } from "./group-commit.ts";
+import type { JsonReading } from "./json-body.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
 /** Why one event is not stored. `unavailable` may be sent again unchanged, the rules' codes may not. */
@@ -48,7 +49,7 @@ export interface Ingest {
 
 export function createIngest(
   groupCommit: GroupCommit,
-  limits: EventLimits,
+  { limits, properties }: JsonReading,
   metrics: GatewayMetrics,
   eventNames: EventNames,
 ): Ingest {
@@ -63,7 +64,7 @@ export function createIngest(
     let clamped = 0;
     for (let index = 0; index < events.length; index++) {
       const input = events[index] as EventInput | RuleFault;
-      const checked = "fault" in input ? input : checkEvent(input, facts, names, limits, newId);
+      const checked = "fault" in input ? input : checkEvent(input, facts, names, limits, newId, properties);
       if ("fault" in checked) {
         rejected.push(ruleRejection(index, checked));
         continue;

@@ -55,6 +55,7 @@ const BATCH = {
     event: { type: "string", description: "Without one the event is dropped." },
     distinct_id: { type: "string", description: "Or among the properties; without one the event is dropped." },
     properties: { type: "object" },
+    $set: { type: "object", description: "Beside the properties as among them; so are $set_once, $unset, alias." },
     timestamp: { type: "string", description: "RFC 3339 or another form of one meaning; absent: the receive time." },
     uuid: { ...ID, description: "The idempotency key; ignored when it is no UUID." },
     api_key: { type: "string" },
@@ -63,6 +64,17 @@ const BATCH = {
     status: { const: "ok" },
     ingested: COUNT,
     dropped: COUNT,
+    rejected: {
+      type: "array",
+      description: "Those of the dropped that are at fault, not those without a name or a distinct id.",
+      items: { $ref: "#/components/schemas/BatchRejection" },
+    },
+  }),
+  BatchRejection: answer(["index", "code", "field", "message"], {
+    index: { ...COUNT, description: "Position in batch." },
+    code: { enum: ["missing", "invalid", "too_large", "too_complex"] },
+    field: { type: "string" },
+    message: { type: "string" },
   }),
   BatchError: answer(["status", "error"], { status: { const: "error" }, error: { type: "string" } }),
 };

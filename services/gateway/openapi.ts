@@ -55,7 +55,7 @@ const batch = {
     requestBody: body("Batch"),
     responses: {
       200: answer("Durable on the event log, but for those that are dropped for being at fault.", "BatchAccepted"),
-      400: answer("A wrong type anywhere, an empty batch, two keys, a time that is none, no JSON.", "BatchError"),
+      400: answer("No event that can be taken, an empty batch, two keys, bytes that are not JSON.", "BatchError"),
       401: answer("No key, or an unknown one.", "BatchError"),
       403: answer("An Origin that is not in ALLOWED_ORIGINS.", "BatchError"),
       413: answer("Over MAX_BATCH_BYTES or MAX_EVENTS_PER_BATCH.", "BatchError"),

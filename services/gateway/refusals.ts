@@ -10,6 +10,7 @@ interface Details {
   not_found: { method: string; url: string };
   method: { allow: string };
   media_type: { given: string };
+  charset: { given: string };
   encoding: { given: string };
   compression_query: object;
   key: object;
@@ -23,7 +24,6 @@ interface Details {
   body_too_large: { maxBytes: number };
   body_of_stranger: { maxBytes: number };
   body_encoded: { reason: string };
-  body_costly: { what: string };
   body_invalid: { field: string; fault: string };
   invalid: { field: string; fault: string };
   too_many: { field: string; count: number; max: number };
@@ -73,6 +73,10 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
   media_type: {
     ...{ status: 415, code: Code.InvalidArgument, ...form },
     message: ({ given }) => `content-type: must be application/json, not "${given.slice(0, 80)}"`,
+  },
+  charset: {
+    ...{ status: 415, code: Code.InvalidArgument, ...form },
+    message: ({ given }) => `content-type: charset must be utf-8, not "${given.slice(0, 40)}"; send UTF-8`,
   },
   encoding: {
     ...{ status: 415, code: Code.Unimplemented, ...form, headers: { "accept-encoding": ENCODINGS } },
@@ -124,10 +128,6 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
       `body: is larger than ${maxBytes} bytes, the most that is taken before the api key is known; send the key in a header (authorization: Bearer KEY), or "api_key" as the first field of the body`,
   },
   body_encoded: { ...content, message: ({ reason }) => `body: ${reason}` },
-  body_costly: {
-    ...content,
-    message: ({ what }) => `body: ${what}; send less at once, or the api key in a header (authorization: Bearer KEY)`,
-  },
   body_invalid: { ...content, message: ({ field, fault }) => `${field}: ${fault}` },
   invalid: { ...content, message: ({ field, fault }) => `${field}: ${fault}` },
   too_many: {

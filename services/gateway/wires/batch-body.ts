@@ -1,133 +1,255 @@
-// The body of POST /batch/ as the contract reads it (product-analytics, sections 1.4, 1.5 and 1.7): one wrong type
-// anywhere refuses the whole request.
-import { jsonTypeOf, type PropertyObject } from "#lib/events/properties.ts";
-import { refused } from "../refusals.ts";
+// The body of POST /batch/ (product-analytics, sections 1.4, 1.5 and 1.7), read once: an envelope, and events that are each
+// judged for themselves.
+import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
+import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { articled, type CheckedProperties, type PropertiesInput, within } from "#lib/events/properties.ts";
+import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
+import { eventBounds, faultError, type JsonReading, readJsonBody } from "../json-body.ts";
+import { type Refused, refused } from "../refusals.ts";
 
 export interface BatchEvent {
-  event?: string;
-  distinct_id?: string;
-  api_key?: string;
-  timestamp?: string;
-  properties?: PropertyObject;
-  /** Of any type: one that is no UUID is ignored. */
-  uuid?: unknown;
+  event: string;
+  distinctId: string;
+  /** "" when there is none; the receive time is meant then. */
+  timestamp: string;
+  uuid: string;
+  properties: PropertiesInput;
+  ignoresSentAt: boolean;
 }
 
 export interface Envelope {
-  batch: readonly BatchEvent[];
+  /** As many as one request may have, those at fault by what is wrong with them. */
+  batch: readonly (BatchEvent | RuleFault)[];
+  /** How many there are. */
+  length: number;
   /** The one key of envelope and events, trimmed; "" when none has any. */
   key: string;
-  /** Of any type: one that is no RFC 3339 time is ignored. */
-  sentAt: unknown;
+  /** "" when there is none. */
+  sentAt: string;
   /** As in PublishRequest; of another type than true or false it is ignored. */
   checkStored: boolean;
 }
 
-const TEXT_FIELDS = ["event", "distinct_id", "api_key", "timestamp"] as const;
+const ENVELOPE = new JsonNames(["batch", "api_key", "sent_at", "check_stored", "historical_migration"]);
+const [BATCH, API_KEY, SENT_AT, CHECK_STORED, HISTORICAL] = [0, 1, 2, 3, 4];
 
-/** Throws Refused. Bytes that are no UTF-8 become U+FFFD, a byte order mark is skipped. */
-export function parseBody(bytes: Uint8Array): unknown {
-  if (bytes.length === 0) throw refused("body_invalid", { field: "body", fault: 'is empty; send {"batch": [...]}' });
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString();
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
-  } catch (error) {
-    throw refused("body_invalid", { field: "body", fault: `is not JSON: ${(error as SyntaxError).message}` }, error);
+const TEXTS = ["event", "distinct_id", "api_key", "timestamp"];
+/** What clients say about people, beside the properties or among them: it belongs there. */
+const ABOUT_PEOPLE = ["$set", "$set_once", "$unset", "$anon_distinct_id", "alias", "$groups"];
+const EVENT = new JsonNames([...TEXTS, "properties", "uuid", ...ABOUT_PEOPLE]);
+const PROPERTIES = TEXTS.length;
+const UUID = PROPERTIES + 1;
+const MERGED = new Set(["$set", "$set_once"]);
+
+/** What is wrong with the envelope; told after the whole body was read, in the contract's order. */
+interface EnvelopeFaults {
+  broken?: Refused;
+  batch?: Refused;
+  apiKey?: Refused;
+  historical?: Refused;
+}
+
+/**
+ * Throws Refused for bytes that are no JSON, for a fault of the envelope, and for that of the first event when all
+ * have one. Of events beyond `maxEvents` nothing is kept.
+ */
+export function readEnvelope(json: JsonReading, body: Uint8Array, maxEvents: number): Envelope {
+  if (body.length === 0) throw refused("body_invalid", { field: "body", fault: 'is empty; send {"batch": [...]}' });
+  return readJsonBody(json.cursor, body, behindMark(body), () => new Reading(json, maxEvents).envelope());
+}
+
+/** The contract takes a byte order mark, which JSON has not. */
+function behindMark(body: Uint8Array): number {
+  return body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? 3 : 0;
+}
+
+class Reading {
+  readonly #json: JsonReading;
+  readonly #maxEvents: number;
+  readonly #batch: (BatchEvent | RuleFault)[] = [];
+  readonly #keys = new Set<string>();
+  readonly #faults: EnvelopeFaults = { batch: wrongType("batch", "an array of events", "absent") };
+  #root = 0;
+  #length = 0;
+  #sentAt = "";
+  #checkStored = false;
+
+  constructor(json: JsonReading, maxEvents: number) {
+    this.#json = json;
+    this.#maxEvents = maxEvents;
   }
-  if (mayReachPrototype(text)) refusePrototypes(parsed);
-  return parsed;
-}
 
-/** Throws Refused naming the first field at fault. */
-export function readEnvelope(parsed: unknown): Envelope {
-  const { batch, api_key, historical_migration, sent_at, check_stored } = objectOf(parsed, "body");
-  if (!Array.isArray(batch))
-    throw refused("invalid", { field: "batch", fault: `must be an array of events, not ${jsonTypeOf(batch)}` });
-  if (batch.length === 0) throw refused("invalid", { field: "batch", fault: "must have at least one event" });
-  if (api_key !== undefined) requireText(api_key, "api_key");
-  if (historical_migration !== undefined && typeof historical_migration !== "boolean") {
-    throw wrongType("historical_migration", "true or false", historical_migration);
+  envelope(): Envelope {
+    const { cursor } = this.#json;
+    this.#root = cursor.position();
+    const kind = cursor.kind();
+    if (kind !== "object") {
+      cursor.skip();
+      cursor.close();
+      throw wrongType("body", "an object with a batch array", kind);
+    }
+    cursor.enter();
+    while (cursor.nextMember(ENVELOPE)) this.#member(cursor.name, cursor.kind());
+    this.#takeBroken();
+    cursor.close();
+    return this.#judged();
   }
-  const keys = new Set<string>();
-  noteKey(keys, api_key as string | undefined);
-  for (let index = 0; index < batch.length; index++) noteKey(keys, checkEventTypes(batch[index], index).api_key);
-  if (keys.size > 1)
-    throw refused("invalid", {
-      field: "api_key",
-      fault: "has different values in one request; send one request a key",
-    });
-  const [key = ""] = keys;
-  return { batch: batch as BatchEvent[], key, sentAt: sent_at, checkStored: check_stored === true };
-}
 
-function checkEventTypes(event: unknown, index: number): BatchEvent {
-  const object = typeof event === "object" && event !== null ? event : objectOf(event, `batch[${index}]`);
-  if (Array.isArray(object)) objectOf(object, `batch[${index}]`);
-  const fields = object as PropertyObject;
-  for (const name of TEXT_FIELDS) {
-    const value = fields[name];
-    if (value !== undefined && typeof value !== "string") requireText(value, `batch[${index}].${name}`);
+  #judged(): Envelope {
+    const { broken, batch, apiKey, historical } = this.#faults;
+    const wrong = broken ?? batch ?? apiKey ?? historical;
+    if (wrong) throw wrong;
+    refuseWhenAllAre(this.#batch, (index) => index);
+    if (this.#keys.size > 1) {
+      throw refused("invalid", {
+        field: "api_key",
+        fault: "has different values in one request; send one request a key",
+      });
+    }
+    const [key = ""] = this.#keys;
+    return { batch: this.#batch, length: this.#length, key, sentAt: this.#sentAt, checkStored: this.#checkStored };
   }
-  const { properties } = fields;
-  if (
-    properties !== undefined &&
-    (typeof properties !== "object" || properties === null || Array.isArray(properties))
-  ) {
-    throw wrongType(`batch[${index}].properties`, "an object", properties);
-  }
-  return fields as BatchEvent;
-}
 
-function noteKey(keys: Set<string>, key: string | undefined): void {
-  const trimmed = key === undefined ? "" : key.trim();
-  if (trimmed !== "") keys.add(trimmed);
-}
-
-function objectOf(value: unknown, field: string): PropertyObject {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as PropertyObject;
-  const wanted = field === "body" ? "an object with a batch array" : "an object";
-  throw wrongType(field, wanted, value);
-}
-
-function requireText(value: unknown, field: string): void {
-  if (typeof value !== "string") throw wrongType(field, "a string", value);
-}
-
-function wrongType(field: string, wanted: string, value: unknown) {
-  return refused("invalid", {
-    field,
-    fault: `must be ${wanted}, not ${jsonTypeOf(value)}; leave it out if there is none`,
-  });
-}
-
-/** Both `__proto__` and `prototype` hold "proto", unless spelled by escapes. Few bodies have either; those are searched. */
-function mayReachPrototype(text: string): boolean {
-  return text.includes("proto") || text.includes("\\u00");
-}
-
-/** What careless code copies into every object of a program, refused wherever it stands. */
-function refusePrototypes(root: unknown): void {
-  const open: unknown[] = [root];
-  for (let value = open.pop(); value !== undefined; value = open.pop()) {
-    if (Array.isArray(value)) {
-      for (const inner of value) if (isObject(inner)) open.push(inner);
-    } else if (isObject(value)) {
-      const object = value as PropertyObject;
-      for (const key of Object.keys(object)) {
-        const inner = object[key];
-        if (key === "__proto__")
-          throw refused("body_invalid", { field: "__proto__", fault: "is not allowed as a key" });
-        if (!isObject(inner)) continue;
-        if (key === "constructor" && Object.hasOwn(inner, "prototype")) {
-          throw refused("body_invalid", { field: "constructor.prototype", fault: "is not allowed as a key" });
-        }
-        open.push(inner);
+  #member(name: number, kind: JsonKind): void {
+    const { cursor } = this.#json;
+    if (name === BATCH && kind === "array") {
+      this.#events();
+    } else if (name === API_KEY && kind === "string") {
+      this.#noteKey(cursor.text());
+    } else if (name === SENT_AT && kind === "string") {
+      this.#sentAt = cursor.text();
+    } else if (name === CHECK_STORED && kind === "boolean") {
+      this.#checkStored = textOf(cursor.slice()) === "true";
+    } else {
+      if (name === BATCH) this.#faults.batch = wrongType("batch", "an array of events", kind);
+      if (name === API_KEY) this.#faults.apiKey = wrongType("api_key", "a string", kind);
+      if (name === HISTORICAL && kind !== "boolean") {
+        this.#faults.historical = wrongType("historical_migration", "true or false", kind);
       }
+      cursor.skip();
     }
   }
+
+  #takeBroken(): void {
+    const broken = this.#json.cursor.takeFault(this.#root);
+    if (broken) this.#faults.broken ??= faultError(broken);
+  }
+
+  #events(): void {
+    const { cursor } = this.#json;
+    // What was wrong before the events is none of theirs.
+    this.#takeBroken();
+    cursor.enter();
+    while (cursor.nextItem()) {
+      if (this.#length++ < this.#maxEvents) this.#batch.push(this.#event());
+      else cursor.skip();
+    }
+    if (this.#length > 0) delete this.#faults.batch;
+    else this.#faults.batch = refused("invalid", { field: "batch", fault: "must have at least one event" });
+  }
+
+  #event(): BatchEvent | RuleFault {
+    const { cursor, limits } = this.#json;
+    const kind = cursor.kind();
+    if (kind !== "object") {
+      cursor.skip();
+      return wrongField("", "an object", kind);
+    }
+    const root = cursor.position();
+    const read: EventMembers = { texts: [], properties: undefined, uuid: "", people: [], fault: undefined };
+    cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
+    cursor.enter();
+    while (cursor.nextMember(EVENT)) this.#eventMember(read, cursor.name, cursor.kind());
+    cursor.endBounds();
+    const broken = cursor.takeFault(root);
+    const key = read.texts[2];
+    if (key !== undefined) this.#noteKey(key);
+    return read.fault ?? broken ?? this.#joined(read);
+  }
+
+  #eventMember(read: EventMembers, name: number, kind: JsonKind): void {
+    const { cursor, properties, limits } = this.#json;
+    if (name < 0) {
+      cursor.skip();
+    } else if (name < PROPERTIES) {
+      if (kind === "string") read.texts[name] = cursor.text();
+      else this.#refuse(read, "a string", kind);
+    } else if (name === PROPERTIES) {
+      if (kind === "object") read.properties = properties.atCursor(cursor, limits);
+      else this.#refuse(read, "an object", kind);
+    } else if (name === UUID) {
+      if (kind === "string") read.uuid = cursor.text();
+      else cursor.skip();
+    } else if (kind === "null") {
+      cursor.skip();
+    } else {
+      read.people.push({ key: cursor.keyText(), value: cursor.slice() });
+    }
+  }
+
+  #refuse(read: EventMembers, wanted: string, kind: JsonKind): void {
+    read.fault ??= wrongField(EVENT.at(this.#json.cursor.name), wanted, kind);
+    this.#json.cursor.skip();
+  }
+
+  /** What is said about people is put where the rules of all dialects look for it. */
+  #joined({ texts, uuid, properties, people }: EventMembers): BatchEvent | RuleFault {
+    const [event = "", distinctId = "", , timestamp = ""] = texts;
+    const { inner, limits, properties: reader } = this.#json;
+    let checked: CheckedProperties | RuleFault | undefined = properties;
+    if (people.length > 0) {
+      checked = reader.check(withMembers(properties?.json, people, inner, MERGED), "properties", limits);
+      if ("fault" in checked) return within("", checked);
+    }
+    const ids = [distinctId, checked?.lifted.distinctId ?? ""];
+    return {
+      event,
+      distinctId: ids.find((id) => id.trim() !== "") ?? "",
+      timestamp,
+      uuid,
+      properties: checked,
+      ignoresSentAt: checked?.lifted.ignoresSentAt ?? false,
+    };
+  }
+
+  #noteKey(key: string): void {
+    const trimmed = key.trim();
+    if (trimmed !== "") this.#keys.add(trimmed);
+  }
 }
 
-function isObject(value: unknown): value is object {
-  return typeof value === "object" && value !== null;
+interface EventMembers {
+  /** By index in EVENT. */
+  texts: (string | undefined)[];
+  properties: CheckedProperties | undefined;
+  uuid: string;
+  people: JsonMember[];
+  fault: RuleFault | undefined;
+}
+
+/**
+ * Throws Refused when every event is at fault and one breaks the contract: then its one answer for all stands. An
+ * event over limits alone, of which the contract knows nothing, is counted as dropped.
+ */
+export function refuseWhenAllAre(events: readonly (object | RuleFault)[], indexOf: (at: number) => number): void {
+  if (!events.every((each) => "fault" in each)) return;
+  const at = events.findIndex((each) => each.fault === "invalid");
+  const found = events[at];
+  if (!found) return;
+  const field = `batch[${indexOf(at)}]${found.field && `.${found.field}`}`;
+  throw refused("invalid", { field, fault: found.message });
+}
+
+function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {
+  return fault("invalid", field, typeMessage(wanted, kind));
+}
+
+function wrongType(field: string, wanted: string, kind: JsonKind | "absent"): Refused {
+  return refused("invalid", { field, fault: typeMessage(wanted, kind) });
+}
+
+function typeMessage(wanted: string, kind: JsonKind | "absent"): string {
+  const given = kind === "absent" ? kind : articled(kind);
+  return `must be ${wanted}, not ${given}; leave it out if there is none`;
 }

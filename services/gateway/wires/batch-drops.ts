@@ -12,10 +12,10 @@ const EVENTS_SHOWN = 10;
 export function createDropLog(
   logger: Logger,
   nowMs: () => number = () => performance.now(),
-): (rejected: readonly Rejection[], indexes: readonly number[]) => void {
+): (rejected: readonly Omit<Rejection, "retryable">[]) => void {
   let lastMs = Number.NEGATIVE_INFINITY;
   let unlogged = 0;
-  return (rejected, indexes) => {
+  return (rejected) => {
     const now = nowMs();
     if (now - lastMs < INTERVAL_MS) {
       unlogged++;
@@ -23,8 +23,8 @@ export function createDropLog(
     }
     const events = rejected
       .slice(0, EVENTS_SHOWN)
-      .map(({ index, field, message }) => ({ index: indexes[index], reason: `${field}: ${message}` }));
-    logger.warn({ dropped: rejected.length, events, requestsNotLogged: unlogged }, "events over the limits dropped");
+      .map(({ index, field, message }) => ({ index, reason: field === "" ? message : `${field}: ${message}` }));
+    logger.warn({ dropped: rejected.length, events, requestsNotLogged: unlogged }, "events at fault dropped");
     lastMs = now;
     unlogged = 0;
   };

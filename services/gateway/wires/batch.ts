@@ -6,10 +6,11 @@ import { BATCH_CORS } from "#lib/http/cors.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type Edge, type Entry, encodingOf } from "../edge.ts";
-import { type Ingest, type IngestRequest, IngestUnavailableError, type Verdict } from "../ingest.ts";
+import { type Ingest, type IngestRequest, IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
+import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
-import { parseBody, readEnvelope } from "./batch-body.ts";
+import { readEnvelope } from "./batch-body.ts";
 import { createDropLog } from "./batch-drops.ts";
 import { readEvents } from "./batch-events.ts";
 
@@ -25,25 +26,33 @@ const DIALECT = "batch";
 
 export interface BatchOptions {
   ingest: Ingest;
+  json: JsonReading;
   maxBodyBytes: number;
   maxEvents: number;
   logger: Logger;
 }
 
-export function createBatchWire(edge: Edge, { ingest, maxBodyBytes, maxEvents: max, logger }: BatchOptions): Wire {
+export function createBatchWire(
+  edge: Edge,
+  { ingest, json, maxBodyBytes, maxEvents: max, logger }: BatchOptions,
+): Wire {
   const logDropped = createDropLog(logger);
 
-  async function store(entry: Entry, parsed: unknown, traceparent: string | undefined) {
-    const envelope = readEnvelope(parsed);
+  async function store(entry: Entry, body: Uint8Array, traceparent: string | undefined) {
+    const envelope = readEnvelope(json, body, max);
     entry.identify(envelope.key);
-    const { length: count } = envelope.batch;
+    const { length: count } = envelope;
     if (count > max) throw refused("too_many", { field: "batch", count, max });
     const facts = entry.admit(count, envelope.checkStored);
     const { inputs, indexes, dropped } = readEvents(envelope, facts.receivedUs, entry.isPage);
     if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
     const verdict = await publish({ events: inputs, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent });
-    if (verdict.rejected.length > 0) logDropped(verdict.rejected, indexes);
-    return { status: "ok", ingested: verdict.accepted, dropped: dropped + verdict.rejected.length };
+    const rejected = namedByPlace(verdict.rejected, indexes);
+    if (rejected.length > 0) logDropped(rejected);
+    return {
+      ...{ status: "ok", ingested: verdict.accepted, dropped: dropped + rejected.length },
+      ...(rejected.length > 0 && { rejected }),
+    };
   }
 
   /** Resolves when every event that is not at fault is durable. */
@@ -71,12 +80,17 @@ export function createBatchWire(edge: Edge, { ingest, maxBodyBytes, maxEvents: m
         throw refused("body_too_large", { maxBytes: maxBodyBytes });
       }
       using entry = edge(request, { dialect: DIALECT, access: "body key", json: true });
-      return await store(entry, parseBody(await entry.readJson()), traceparent);
+      return await store(entry, await entry.readJson(), traceparent);
     },
     refusalBody: ({ message }) => ({ status: "error", error: message }),
     // After what is wrong with the bytes themselves.
     closesAfter: ({ refusal }) => refusal.startsWith("body_") && refusal !== "body_key",
   };
+}
+
+/** As callers see them: by the place in their batch. */
+function namedByPlace(rejected: readonly Rejection[], indexes: readonly number[]) {
+  return rejected.map(({ index, code, field, message }) => ({ index: indexes[index] ?? index, code, field, message }));
 }
 
 /** Of the query and the encoding, on each of the original's paths. Throws Refused. */

@@ -1,11 +1,14 @@
 // clickpulse's POST /events: one JSON object, one event. Contract: status 200 {"status":"accepted"}, else {"error": …}.
-import type { PropertyObject } from "#lib/events/properties.ts";
-import { jsonTypeOf } from "#lib/events/properties.ts";
+import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
+import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
 import type { Edge } from "../edge.ts";
 import { type Ingest, IngestUnavailableError } from "../ingest.ts";
-import { refused } from "../refusals.ts";
+import { eventBounds, faultError, type JsonReading, readJsonBody } from "../json-body.ts";
+import { type Refused, refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
 
 const FIELD_NAMES: FieldNames = {
@@ -17,9 +20,10 @@ const FIELD_NAMES: FieldNames = {
   properties: "properties",
 };
 const DIALECT = "events";
-const KNOWN = new Set(["event_type", "source", "user_id", "value", "created_at", "id", "properties"]);
+const NAMES = new JsonNames(["event_type", "source", "user_id", "value", "created_at", "id", "properties"]);
+const [EVENT, SOURCE, USER, VALUE, TIME, ID, PROPERTIES] = [0, 1, 2, 3, 4, 5, 6];
 
-export function createEventsWire(edge: Edge, ingest: Ingest): Wire {
+export function createEventsWire(edge: Edge, { ingest, json }: { ingest: Ingest; json: JsonReading }): Wire {
   return {
     dialect: DIALECT,
     async answer(request, { traceparent }) {
@@ -27,7 +31,7 @@ export function createEventsWire(edge: Edge, ingest: Ingest): Wire {
       using entry = edge(request, { dialect: DIALECT, access: "key", json: true });
       const body = await entry.readJson();
       const facts = entry.admit(1, false);
-      const events = [readEvent(parseObject(body))];
+      const events = [readEvent(json, body)];
       const verdict = await ingest
         .publish({ events, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent })
         .catch((error: unknown) => {
@@ -42,81 +46,91 @@ export function createEventsWire(edge: Edge, ingest: Ingest): Wire {
   };
 }
 
-function parseObject(body: Uint8Array): PropertyObject {
-  if (body.length === 0) throw invalid("body", "is empty; send one JSON object");
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
-  } catch (error) {
-    const reason = error instanceof SyntaxError ? error.message : "the bytes are not UTF-8";
-    throw refused("invalid", { field: "body", fault: `is not JSON: ${reason}` }, error);
-  }
-  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
-    throw invalid("body", `must be one JSON object, not ${jsonTypeOf(parsed)}`);
-  }
-  return parsed as PropertyObject;
+/** The members of the body, as far as they have the right types. */
+interface Members {
+  /** By index in NAMES. */
+  texts: (string | undefined)[];
+  value: number | undefined;
+  properties: CheckedProperties | undefined;
+  /** Those that the contract does not know. */
+  more: JsonMember[];
+  /** The first of the wrong type. */
+  error: Refused | undefined;
 }
 
-function readEvent(object: PropertyObject): EventInput {
+function readEvent(json: JsonReading, body: Uint8Array): EventInput {
+  if (body.length === 0) throw invalid("body", "is empty; send one JSON object");
+  const members = readJsonBody(json.cursor, body, 0, () => readMembers(json));
+  if (members.error) throw members.error;
+  const { texts, value } = members;
   return {
-    id: optionalText(object, "id"),
-    event: requiredText(object, "event_type"),
-    source: requiredText(object, "source"),
-    distinctId: optionalText(object, "user_id"),
-    value: optionalNumber(object, "value"),
-    time: requiredTime(object, "created_at"),
-    properties: readProperties(object),
+    id: texts[ID] ?? "",
+    event: required(texts[EVENT], "event_type"),
+    source: required(texts[SOURCE], "source"),
+    distinctId: texts[USER] ?? "",
+    value,
+    time: readTime(required(texts[TIME], "created_at"), "created_at"),
+    properties: joined(json, members),
   };
 }
 
-function requiredText(object: PropertyObject, field: string): string {
-  const value = object[field];
-  if (value === undefined) throw invalid(field, "is required");
-  if (typeof value !== "string") throw invalid(field, `must be a string, not ${jsonTypeOf(value)}`);
-  if (value.trim() === "") throw invalid(field, "must not be blank");
-  return value;
-}
-
-function optionalText(object: PropertyObject, field: string): string {
-  const value = object[field];
-  if (value === undefined) return "";
-  if (typeof value !== "string") throw invalid(field, `must be a string, not ${jsonTypeOf(value)}`);
-  return value;
-}
-
-function optionalNumber(object: PropertyObject, field: string): number | undefined {
-  const value = object[field];
-  if (value === undefined) return undefined;
-  if (typeof value !== "number") throw invalid(field, `must be a number, not ${jsonTypeOf(value)}`);
-  if (!Number.isFinite(value)) throw invalid(field, "must be a finite number");
-  return value;
-}
-
-function requiredTime(object: PropertyObject, field: string): EventTime {
-  const text = requiredText(object, field);
-  const us = parseRfc3339(text);
-  if (us === undefined) {
-    const shown = text.slice(0, 40);
-    throw invalid(field, `"${shown}" is no RFC 3339 date-time with Z or an offset, like 2026-03-27T12:00:00Z`);
+function readMembers(json: JsonReading): Members {
+  const { cursor, limits } = json;
+  const members: Members = { texts: [], value: undefined, properties: undefined, more: [], error: undefined };
+  const kind = cursor.kind();
+  if (kind !== "object") {
+    cursor.skip();
+    return { ...members, error: invalid("body", `must be one JSON object, not ${articled(kind)}`) };
   }
-  return { us, text: () => text };
+  const root = cursor.position();
+  cursor.beginBounds(eventBounds(limits));
+  cursor.enter();
+  while (cursor.nextMember(NAMES)) readMember(json, members);
+  cursor.endBounds();
+  const broken = cursor.takeFault(root);
+  if (broken) members.error ??= faultError(broken);
+  return members;
+}
+
+function readMember({ cursor, properties, limits }: JsonReading, members: Members): void {
+  const { name } = cursor;
+  if (name < 0) {
+    members.more.push({ key: cursor.keyText(), value: cursor.slice() });
+    return;
+  }
+  const kind = cursor.kind();
+  const wanted: JsonKind = name === VALUE ? "number" : name === PROPERTIES ? "object" : "string";
+  if (kind !== wanted) {
+    members.error ??= invalid(cursor.key(), `must be ${articled(wanted)}, not ${articled(kind)}`);
+    cursor.skip();
+  } else if (name === PROPERTIES) {
+    members.properties = properties.atCursor(cursor, limits);
+  } else if (name === VALUE) {
+    members.value = Number(textOf(cursor.slice()));
+  } else {
+    members.texts[name] = cursor.text();
+  }
 }
 
 /** `properties` as they are, joined by every field the contract does not know, so that nothing a caller sends is lost. */
-function readProperties(object: PropertyObject): PropertyObject {
-  const given = object.properties === undefined ? {} : object.properties;
-  if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    throw invalid("properties", `must be an object, not ${jsonTypeOf(given)}`);
-  }
-  const unknown = Object.keys(object).filter((key) => !KNOWN.has(key));
-  if (unknown.includes("__proto__")) throw invalid("__proto__", "is not allowed as a key");
-  if (unknown.length === 0) return given as PropertyObject;
-  const properties: PropertyObject = { ...given };
+function joined({ inner }: JsonReading, { properties, more }: Members): EventInput["properties"] {
   // A field named like one of the properties is the one that does not win: what is under `properties` was meant so.
-  for (const key of unknown) if (!Object.hasOwn(properties, key)) properties[key] = object[key];
-  return properties;
+  return more.length === 0 ? properties : withMembers(properties?.json, more, inner);
 }
 
-function invalid(field: string, fault: string) {
+function required(text: string | undefined, field: string): string {
+  if (text === undefined) throw invalid(field, "is required");
+  if (text.trim() === "") throw invalid(field, "must not be blank");
+  return text;
+}
+
+function readTime(text: string, field: string): EventTime {
+  const us = parseRfc3339(text);
+  if (us !== undefined) return { us, text: () => text };
+  const fault = `"${text.slice(0, 40)}" is no RFC 3339 date-time with Z or an offset, like 2026-03-27T12:00:00Z`;
+  throw invalid(field, fault);
+}
+
+function invalid(field: string, fault: string): Refused {
   return refused("invalid", { field, fault });
 }

@@ -1,0 +1,74 @@
+// Members put into an object without changing the text of what is there already.
+import { type JsonCursor, type JsonText, textOf } from "./json-cursor.ts";
+import { JsonNames } from "./json-keys.ts";
+
+export interface JsonMember {
+  /** With its quotes. */
+  key: JsonText;
+  value: JsonText;
+}
+
+const NO_NAMES = new JsonNames([]);
+
+/**
+ * The object with these members behind its own; `object` undefined is an empty one. Where it has the key already, its own
+ * value stays, except under `merged` keys: there two objects become one in which the new members count.
+ * Throws JsonFault for what is no JSON. Do not call it while `cursor` is within another text.
+ */
+export function withMembers(
+  object: JsonText | undefined,
+  members: readonly JsonMember[],
+  cursor: JsonCursor,
+  merged: ReadonlySet<string> = new Set(),
+): JsonText {
+  const own = object ? membersOf(object, cursor) : new Map<string, JsonMember>();
+  const pieces: string[] = [];
+  const replaced = new Map<string, string>();
+  for (const { key, value } of members) {
+    const name = JSON.parse(textOf(key)) as string;
+    const before = own.get(name);
+    if (!before) pieces.push(`${textOf(key)}:${textOf(value)}`);
+    else if (merged.has(name)) replaced.set(name, textOf(mergedObjects(before.value, value, cursor)));
+  }
+  const bytes = Buffer.from(replaced.size === 0 ? appended(object, own.size, pieces) : rebuilt(own, replaced, pieces));
+  return { bytes, from: 0, to: bytes.length };
+}
+
+/** White space between the object's own members stays. */
+function appended(object: JsonText | undefined, ownCount: number, pieces: readonly string[]): string {
+  const text = object ? textOf(object) : "{}";
+  if (pieces.length === 0) return text;
+  return `${text.slice(0, -1)}${ownCount > 0 ? "," : ""}${pieces.join(",")}}`;
+}
+
+function rebuilt(
+  own: ReadonlyMap<string, JsonMember>,
+  replaced: ReadonlyMap<string, string>,
+  pieces: readonly string[],
+): string {
+  const kept = [...own].map(([name, { key, value }]) => `${textOf(key)}:${replaced.get(name) ?? textOf(value)}`);
+  return `{${[...kept, ...pieces].join(",")}}`;
+}
+
+/** The second where one of them is no object. */
+function mergedObjects(first: JsonText, second: JsonText, cursor: JsonCursor): JsonText {
+  if (![first, second].every(isObject)) return second;
+  return withMembers(second, [...membersOf(first, cursor).values()], cursor);
+}
+
+function isObject({ bytes, from }: JsonText): boolean {
+  return bytes[from] === 0x7b;
+}
+
+/** By key. A key that is there twice is one member here, the last. */
+function membersOf({ bytes, from, to }: JsonText, cursor: JsonCursor): Map<string, JsonMember> {
+  const members = new Map<string, JsonMember>();
+  cursor.open(bytes, from, to);
+  cursor.enter();
+  while (cursor.nextMember(NO_NAMES)) {
+    const name = cursor.key();
+    members.set(name, { key: cursor.keyText(), value: cursor.slice() });
+  }
+  cursor.close();
+  return members;
+}
