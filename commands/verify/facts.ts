@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid, personIdOf } from "#lib/events/ids.ts";
+import { ABOUT_PERSON, readObject } from "#lib/events/record-json.ts";
 import { updatePeople } from "#lib/identity/closure.ts";
 import { factsOf, IDENTITY_EVENTS, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
 import { addIdentityRows, IDENTITY_COLUMNS, IDENTITY_TABLES, noIdentityRows } from "#lib/identity/rows.ts";
@@ -15,7 +16,9 @@ const IDS_MAX = 200_000;
 
 /** Undefined when the event says nothing about identity. */
 export function factsOfEvent(event: EventRecord): IdentityFacts | undefined {
-  if (!IDENTITY_EVENTS.has(event.event)) return undefined;
+  const { propertiesJson } = event;
+  const isAbout = readObject(propertiesJson, 0, propertiesJson.length) === ABOUT_PERSON;
+  if (!isAbout && !IDENTITY_EVENTS.has(event.event)) return undefined;
   let properties: Record<string, unknown>;
   try {
     properties = readProperties(Buffer.from(event.propertiesJson).toString());

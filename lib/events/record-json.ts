@@ -8,6 +8,16 @@ const TAB = 0x09;
 const LF = 0x0a;
 const CR = 0x0d;
 const QUOTE = 0x22;
+const DOLLAR = 0x24;
+const LOWER_E = 0x65;
+const LOWER_N = 0x6e;
+const LOWER_S = 0x73;
+const LOWER_T = 0x74;
+const LOWER_U = 0x75;
+const NO_OBJECT = 0;
+const ONE_OBJECT = 1;
+/** What `readObject` returns for an object that may say something about a person. */
+export const ABOUT_PERSON = 2;
 const BACKSLASH = 0x5c;
 
 /**
@@ -16,21 +26,34 @@ const BACKSLASH = 0x5c;
  * row alone.
  */
 export function isOneObject(bytes: Uint8Array, from: number, to: number): boolean {
-  if (bytes[from] !== OPEN_BRACE) return false;
+  return readObject(bytes, from, to) !== NO_OBJECT;
+}
+
+/** The same, and whether one of its members may be `$set`, `$set_once` or `$unset`, spelled without escapes. */
+export function readObject(bytes: Uint8Array, from: number, to: number): 0 | 1 | 2 {
+  if (bytes[from] !== OPEN_BRACE) return NO_OBJECT;
   let depth = 0;
+  let kind: 1 | 2 = ONE_OBJECT;
   for (let i = from; i < to; i++) {
     const byte = bytes[i] as number;
     if (byte === QUOTE) {
+      if (depth === 1 && bytes[i + 1] === DOLLAR && isSetting(bytes, i + 2)) kind = ABOUT_PERSON;
       i = endOfString(bytes, i + 1, to);
     } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
       depth++;
     } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
-      if (--depth === 0) return byte === CLOSE_BRACE && i === to - 1;
+      if (--depth === 0) return byte === CLOSE_BRACE && i === to - 1 ? kind : NO_OBJECT;
     } else if (byte < 0x20 && byte !== TAB && byte !== LF && byte !== CR) {
-      return false;
+      return NO_OBJECT;
     }
   }
-  return false;
+  return NO_OBJECT;
+}
+
+/** Whether a name goes on with set or unset. */
+function isSetting(bytes: Uint8Array, at: number): boolean {
+  const set = bytes[at] === LOWER_U && bytes[at + 1] === LOWER_N ? at + 2 : at;
+  return bytes[set] === LOWER_S && bytes[set + 1] === LOWER_E && bytes[set + 2] === LOWER_T;
 }
 
 /** Index of the quote that ends the string; `to` when it has none or a control character, which no JSON string has. */

@@ -5,7 +5,7 @@ import { isUtf8 } from "node:buffer";
 import { fromBinary } from "@bufbuild/protobuf";
 import { RecordOriginSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { PoisonRecordError } from "./record.ts";
-import { isOneObject } from "./record-json.ts";
+import { ABOUT_PERSON, readObject } from "./record-json.ts";
 
 /** Field numbers of EventRecord (log.proto) whose values have a length. */
 export const FIELD = {
@@ -38,6 +38,9 @@ const LAST_FIELD = 23;
 /** 2300-01-01T00:00:00Z, the first moment after a DateTime64's range. */
 const TIME_US_END = 10_413_792_000_000_000;
 
+/** A tag has 32 bits, whatever the bytes it is written in could hold. */
+const TAG_MAX = 0xffff_ffff;
+
 const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
@@ -56,6 +59,8 @@ export interface RecordScanner {
   checkStored: boolean;
   /** The request carried a secret key and no Origin. */
   trusted: boolean;
+  /** Its properties may set properties of a person. */
+  aboutPerson: boolean;
   /** NaN when absent. */
   value: number;
   timeUs: number;
@@ -73,6 +78,7 @@ class Scanner implements RecordScanner {
   idFromCaller = false;
   checkStored = false;
   trusted = false;
+  aboutPerson = false;
   value = Number.NaN;
   timeUs = 0;
   receivedUs = 0;
@@ -82,6 +88,7 @@ class Scanner implements RecordScanner {
     this.#reset(bytes);
     while (this.#at < bytes.length) {
       const tag = this.#varint();
+      if (tag > TAG_MAX) throw malformed();
       this.#field(Math.floor(tag / 8), tag % 8);
     }
     this.#check();
@@ -138,11 +145,10 @@ class Scanner implements RecordScanner {
     if (this.timeUs >= TIME_US_END || this.receivedUs >= TIME_US_END) {
       throw new PoisonRecordError("a time lies outside 1970 to 2299");
     }
-    if (
-      !isOneObject(this.bytes, this.starts[FIELD.propertiesJson] as number, this.ends[FIELD.propertiesJson] as number)
-    ) {
-      throw new PoisonRecordError("the properties are not one JSON object");
-    }
+    const [from, to] = [this.starts[FIELD.propertiesJson] as number, this.ends[FIELD.propertiesJson] as number];
+    const kind = readObject(this.bytes, from, to);
+    if (kind === 0) throw new PoisonRecordError("the properties are not one JSON object");
+    this.aboutPerson = kind === ABOUT_PERSON;
   }
 
   #checkOrigin(): void {

@@ -17,7 +17,44 @@ describe("$identify", () => {
 
   it("takes the first of the two names that has a text which is not blank", () => {
     expect(facts("$identify", { $anon_distinct_id: " ", anon_distinct_id: "b" }).edge?.other).toBe("b");
-    expect(facts("$identify", { $anon_distinct_id: 5, anon_distinct_id: " b" }).edge?.other).toBe(" b");
+    expect(facts("$identify", { $anon_distinct_id: [5], anon_distinct_id: " b" }).edge?.other).toBe(" b");
+    expect(facts("$identify", { $anon_distinct_id: null, anon_distinct_id: "b" })).not.toHaveProperty("voids");
+  });
+
+  it("takes a number for its text, with the digits that were sent", () => {
+    expect(facts("$identify", { $anon_distinct_id: 5 }).edge?.other).toBe("5");
+    expect(facts("$identify", '{"$anon_distinct_id":9007199254740993}').edge?.other).toBe("9007199254740993");
+    expect(facts("$create_alias", '{"alias":1.0}', { trusted: true }).edge?.other).toBe("1.0");
+  });
+
+  it.each([[["a"]], [{ id: "a" }], [true]])("counts %j as an anonymous id, and takes it for none", (value) => {
+    expect(facts("$identify", { $anon_distinct_id: value })).toMatchObject({
+      edge: { other: "" },
+      voids: ["wrong_type"],
+    });
+  });
+
+  it.each(["null", "undefined", "[object Object]", "NaN", "guest", "0", "TRUE", ' "null" '])(
+    "makes no link of %j, whichever side it is on, and counts it",
+    (word) => {
+      expect(facts("$identify", { $anon_distinct_id: word })).toMatchObject({
+        edge: { id: "u", other: "" },
+        voids: ["no_id"],
+      });
+      const nobody = { distinctId: word, trusted: true };
+      expect(facts("$identify", { $anon_distinct_id: "a" }, nobody)).toMatchObject({
+        edge: undefined,
+        voids: ["no_id"],
+      });
+      for (const event of ["$create_alias", "$merge_dangerously"]) {
+        expect(facts(event, { alias: word }, { trusted: true })).toMatchObject({ edge: undefined, voids: ["no_id"] });
+        expect(facts(event, { alias: "x" }, nobody)).toMatchObject({ edge: undefined, voids: ["no_id"] });
+      }
+    },
+  );
+
+  it("counts an id that is no id once where both are", () => {
+    expect(facts("$identify", { $anon_distinct_id: "null" }, { distinctId: "null" }).voids).toEqual(["no_id"]);
   });
 
   it.each([[{}], [{ $anon_distinct_id: "u" }], [{ $anon_distinct_id: "" }], [{ $anon_distinct_id: ["a"] }]])(
@@ -51,14 +88,18 @@ describe("$create_alias and $merge_dangerously", () => {
     expect(facts("$merge_dangerously", { alias: "x" })).toEqual({ edge: undefined, properties: [], isRefused: true });
   });
 
-  it.each([[{}], [{ alias: "" }], [{ alias: "u" }], [{ alias: 7 }], [{ alias: null }]])("says nothing with %j", (p) => {
-    expect(facts("$create_alias", p, { trusted: true })).toMatchObject({ edge: undefined, properties: [] });
-    const merge = facts("$merge_dangerously", p, { trusted: true });
-    expect(merge).toMatchObject({ edge: undefined, properties: [], isRefused: false });
-  });
+  it.each([[{}], [{ alias: "" }], [{ alias: "u" }], [{ alias: null }], [{ alias: ["x"] }]])(
+    "says nothing with %j",
+    (p) => {
+      expect(facts("$create_alias", p, { trusted: true })).toMatchObject({ edge: undefined, properties: [] });
+      const merge = facts("$merge_dangerously", p, { trusted: true });
+      expect(merge).toMatchObject({ edge: undefined, properties: [], isRefused: false });
+    },
+  );
 
-  it("sets no properties", () => {
-    expect(facts("$create_alias", { alias: "x", $set: { a: 1 } }).properties).toEqual([]);
+  it("sets properties as every event does", () => {
+    expect(facts("$create_alias", { alias: "x", $set: { a: 1 } }).properties).toHaveLength(1);
+    expect(facts("$merge_dangerously", { alias: "x", $set: { a: 1 } })).toMatchObject({ properties: [{ key: "a" }] });
   });
 });
 
@@ -66,17 +107,24 @@ describe("properties of a person", () => {
   const of = (properties: object | string, event = "$set") =>
     facts(event, properties).properties.map(({ operation, key, value }) => `${operation} ${key} ${value}`);
 
-  it.each(["$set", "$identify"])("are set, set once and unset by %s", (event) => {
+  it.each(["$set", "$identify", "$set_once", "$pageview", "bought"])("are set, set once and unset by %s", (event) => {
     const properties = { $set: { a: 1, b: "x" }, $set_once: { c: null }, $unset: ["d", 5] };
-    expect(of(properties, event)).toEqual(["set a 1", 'set b "x"', "set_once c null", "unset d "]);
+    expect(of(properties, event)).toEqual(["set a 1", 'set b "x"', "set_once c null", "unset d ", "unset 5 "]);
   });
 
-  it("are not touched by other events", () => {
-    expect(of({ $set: { a: 1 }, $set_once: { b: 1 } }, "$pageview")).toEqual([]);
+  it.each([[[1]], ["x"], [5], ['{"a":1}'], [true]])("are empty when $set is %j, which is counted", (value) => {
+    const said = facts("bought", { $set: value, $set_once: value });
+    expect([said.properties, said.voids]).toEqual([[], ["wrong_type", "wrong_type"]]);
   });
 
-  it.each([[null], [[1]], ["x"], [5]])("are empty when $set is %j", (value) => {
-    expect(of({ $set: value, $set_once: value, $unset: 5 })).toEqual([]);
+  it("are empty, and nothing is counted, when $set is null", () => {
+    expect(facts("bought", { $set: null, $set_once: null, $unset: null })).toEqual({
+      ...{ edge: undefined, properties: [], isRefused: false },
+    });
+  });
+
+  it("are unset by one key alone, too", () => {
+    expect(of({ $unset: "a" })).toEqual(["unset a "]);
   });
 
   it("are unset by the keys of an object, too", () => {

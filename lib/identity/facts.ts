@@ -1,5 +1,6 @@
 // What an event says about who is who: facts, extracted from the event alone. Nothing is looked up, so that the set of
 // facts does not depend on order, batches or replays. docs/identity.md has the rules.
+import { isNoId } from "./no-id.ts";
 
 /** When something was said: event time, and the event's id as UUID text to decide between equal times. */
 export interface Moment {
@@ -36,7 +37,12 @@ export interface IdentityFacts {
   properties: PropertyFact[];
   /** A merge that only a trusted caller may ask for; no fact. */
   isRefused: boolean;
+  /** Why something that was said is no fact; absent where all of it is. */
+  voids?: readonly VoidReason[];
 }
+
+/** `no_id`: a link of an id that is no id (no-id.ts); `wrong_type`: neither a text nor a number, or no object. */
+export type VoidReason = "no_id" | "wrong_type";
 
 export interface FactSource extends Moment {
   event: string;
@@ -48,7 +54,7 @@ export interface FactSource extends Moment {
 
 const NO_FACTS: IdentityFacts = { edge: undefined, properties: [], isRefused: false };
 
-/** Names of the events that say something about identity. */
+/** Names of the events that may make a link, or identify. Properties of a person may be in any event. */
 export const IDENTITY_EVENTS: ReadonlySet<string> = new Set([
   "$identify",
   "$set",
@@ -56,67 +62,97 @@ export const IDENTITY_EVENTS: ReadonlySet<string> = new Set([
   "$merge_dangerously",
 ]);
 
-/** Facts of one event; none for other names, for a blank distinct id and for a merge that is not trusted. */
+/** Facts of one event; none for a blank distinct id, and no link for a merge that is not trusted. */
 export function factsOf(source: FactSource): IdentityFacts {
   if (isBlank(source.distinctId)) return NO_FACTS;
-  switch (source.event) {
-    case "$identify": {
-      const other = firstText(source.properties, ["$anon_distinct_id", "anon_distinct_id"]);
-      const joins = other === source.distinctId ? "" : other;
-      return { ...NO_FACTS, edge: edgeOf(source, "identify", joins), properties: operationsOf(source) };
-    }
-    case "$set":
-      return { ...NO_FACTS, properties: operationsOf(source) };
-    case "$create_alias":
-      return joinOf(source, "alias");
-    case "$merge_dangerously":
-      return source.trusted ? joinOf(source, "merge") : { ...NO_FACTS, isRefused: true };
-    default:
-      return NO_FACTS;
-  }
+  const voids: VoidReason[] = [];
+  const properties = operationsOf(source, voids);
+  const isRefused = source.event === "$merge_dangerously" && !source.trusted;
+  const edge = isRefused ? undefined : edgeIn(source, voids);
+  return { edge, properties, isRefused, ...(voids.length > 0 && { voids }) };
 }
 
-function joinOf(source: FactSource, kind: EdgeKind): IdentityFacts {
-  const other = firstText(source.properties, ["alias"]);
-  if (other === "" || other === source.distinctId) return NO_FACTS;
-  return { ...NO_FACTS, edge: edgeOf(source, kind, other) };
+function edgeIn(source: FactSource, voids: VoidReason[]): Edge | undefined {
+  if (source.event === "$identify") return identifyOf(source, voids);
+  if (source.event === "$create_alias") return joinOf(source, "alias", voids);
+  return source.event === "$merge_dangerously" ? joinOf(source, "merge", voids) : undefined;
+}
+
+/** An id that is no id neither is identified nor takes another to itself. */
+function identifyOf(source: FactSource, voids: VoidReason[]): Edge | undefined {
+  const other = linkOf(source.properties, ["$anon_distinct_id", "anon_distinct_id"], voids);
+  if (isNoId(source.distinctId)) {
+    voids.push("no_id");
+    return undefined;
+  }
+  if (isNoId(other)) voids.push("no_id");
+  return edgeOf(source, "identify", other === source.distinctId || isNoId(other) ? "" : other);
+}
+
+function joinOf(source: FactSource, kind: EdgeKind, voids: VoidReason[]): Edge | undefined {
+  const other = linkOf(source.properties, ["alias"], voids);
+  if (other === "" || other === source.distinctId) return undefined;
+  if (!isNoId(other) && !isNoId(source.distinctId)) return edgeOf(source, kind, other);
+  voids.push("no_id");
+  return undefined;
 }
 
 function edgeOf({ distinctId, trusted, timeUs, eventId }: FactSource, kind: EdgeKind, other: string): Edge {
   return { kind, id: distinctId, other, trusted, timeUs, eventId };
 }
 
-function operationsOf({ properties, distinctId, timeUs, eventId }: FactSource): PropertyFact[] {
+function operationsOf({ properties, distinctId, timeUs, eventId }: FactSource, voids: VoidReason[]): PropertyFact[] {
   const facts: PropertyFact[] = [];
   const add = (operation: PropertyOperation, key: string, value: string) =>
     facts.push({ distinctId, key: key.toWellFormed(), operation, value, timeUs, eventId });
   for (const operation of ["set", "set_once"] as const) {
-    for (const [key, value] of Object.entries(objectOf(properties[`$${operation}`]))) {
-      add(operation, key, JSON.stringify(value));
-    }
+    const given = properties[`$${operation}`];
+    if (isAbsent(given)) continue;
+    if (!isObject(given)) voids.push("wrong_type");
+    else for (const [key, value] of Object.entries(given)) add(operation, key, JSON.stringify(value));
   }
-  for (const key of keysOf(properties.$unset)) add("unset", key, "");
+  for (const key of unsetKeys(properties.$unset, voids)) add("unset", key, "");
   return facts;
 }
 
-function objectOf(value: unknown): Record<string, unknown> {
-  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  return isObject ? (value as Record<string, unknown>) : {};
+function isAbsent(value: unknown): value is null | undefined {
+  return value === undefined || value === null;
 }
 
-/** `$unset` is a list of keys, or an object whose values do not matter. */
-function keysOf(value: unknown): string[] {
-  if (Array.isArray(value)) return value.filter((key) => typeof key === "string");
-  return Object.keys(objectOf(value));
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !isRawJSON(value);
 }
 
-function firstText(properties: Record<string, unknown>, names: readonly string[]): string {
+/** `$unset` is a key, a list of keys, or an object whose values do not matter. */
+function unsetKeys(value: unknown, voids: VoidReason[]): string[] {
+  if (isAbsent(value)) return [];
+  if (isObject(value)) return Object.keys(value);
+  const given = Array.isArray(value) ? (value as unknown[]) : [value];
+  const keys = given.map(idText);
+  if (keys.includes(undefined)) voids.push("wrong_type");
+  return keys.filter((key) => key !== undefined);
+}
+
+/** First of the names that has an id; "" when none has. */
+function linkOf(properties: Record<string, unknown>, names: readonly string[], voids: VoidReason[]): string {
+  let isWrong = false;
   for (const name of names) {
     const value = properties[name];
+    if (isAbsent(value)) continue;
+    const text = idText(value);
+    if (text === undefined) isWrong = true;
     // As UTF-8 would have it: ids are hashed and stored as that.
-    if (typeof value === "string" && !isBlank(value)) return value.toWellFormed();
+    else if (!isBlank(text)) return text.toWellFormed();
   }
+  if (isWrong) voids.push("wrong_type");
   return "";
+}
+
+/** A number is its text, with the digits that were sent. */
+function idText(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  if (typeof value === "number") return String(value);
+  return isRawJSON(value) ? value.rawJSON : undefined;
 }
 
 function isBlank(text: string): boolean {
@@ -125,9 +161,10 @@ function isBlank(text: string): boolean {
 
 type Reviver = (key: string, value: unknown, context: { source?: string }) => unknown;
 // Not in TypeScript's library yet; Node has both since version 22.
-const { parse, rawJSON } = JSON as unknown as {
+const { parse, rawJSON, isRawJSON } = JSON as unknown as {
   parse(text: string, reviver: Reviver): unknown;
   rawJSON(text: string): unknown;
+  isRawJSON(value: unknown): value is { rawJSON: string };
 };
 
 /**
@@ -135,11 +172,10 @@ const { parse, rawJSON } = JSON as unknown as {
  * written. Throws SyntaxError for text that is no JSON.
  */
 export function readProperties(json: string): Record<string, unknown> {
-  return objectOf(
-    parse(json, (_key, value, { source }) =>
-      typeof value === "number" && source !== undefined && String(value) !== source ? rawJSON(source) : value,
-    ),
+  const value = parse(json, (_key, each, { source }) =>
+    typeof each === "number" && source !== undefined && String(each) !== source ? rawJSON(source) : each,
   );
+  return isObject(value) ? value : {};
 }
 
 /** Earlier first, then the smaller event id. */

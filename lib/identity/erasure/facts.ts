@@ -45,7 +45,7 @@ async function storeLaterFacts(warehouse: Warehouse, erasureId: string): Promise
     `SELECT event, distinct_id AS distinctId, toString(uuid) AS id, toUnixTimestamp64Micro(timestamp) AS us,
             properties AS json, (${POSITION}) IN (${edges}) AS hasEdge
      FROM events_raw
-     WHERE NOT ${BELOW} AND event IN {names:Array(String)} AND (person_id_at_ingest IN ${IDS} OR (${POSITION}) IN (${edges}))`,
+     WHERE NOT ${BELOW} AND (event IN {names:Array(String)} OR multiSearchAny(properties, ['"$set', '"$unset'])) AND (person_id_at_ingest IN ${IDS} OR (${POSITION}) IN (${edges}))`,
     { params: { erasure: erasureId, names: [...IDENTITY_EVENTS] }, maxSeconds: STATEMENT_SECONDS_MAX },
   );
   const found = noIdentityRows();

@@ -82,9 +82,9 @@ describe("identity", () => {
     expect(client.get_distinct_id()).toBe("u2");
   });
 
-  it.each(["", "  ", "null", "undefined", "true", "False"])("refuses %j as an id", (id) => {
+  it.each(["", "  ", "null", "undefined", "true", "False", "guest", {}, Number.NaN, 0])("refuses %j as an id", (id) => {
     const { client } = start();
-    expect(() => client.identify(id)).toThrow("no distinct id");
+    expect(() => client.identify(id as string)).toThrow("no distinct id");
     expect(() => client.identify(undefined)).toThrow("no distinct id");
   });
 

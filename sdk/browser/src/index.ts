@@ -5,6 +5,7 @@ import { makeEvent } from "./event.ts";
 import { createIdentity, type Identity } from "./identity.ts";
 import { createKeyValue } from "./key-value.ts";
 import { native } from "./native.ts";
+import { isNoId } from "./no-id.ts";
 import { type Options, readOptions } from "./options.ts";
 import { pageProperties, watchPages } from "./pages.ts";
 import { createQueueStore, NO_STORE } from "./queue-store.ts";
@@ -26,8 +27,6 @@ export type {
   TransportName,
   TransportPayload,
 } from "./types.ts";
-
-const NO_ID = ["", "null", "undefined", "true", "false"];
 
 interface Running {
   options: Options;
@@ -78,12 +77,12 @@ export class Millrace {
 
   /**
    * From now on the visitor is this person. Sends `$identify` when the visitor was anonymous, else `$set` if there are
-   * properties. Throws for an id that is none: blank, or the text of null, undefined, true or false.
+   * properties. Throws for a text that is no id, such as null, undefined or guest.
    */
   identify(id?: string, set?: Properties, setOnce?: Properties): void {
     const { identity } = this.#started();
     const distinctId = String(id ?? "").trim();
-    if (NO_ID.includes(distinctId.toLowerCase())) throw new Error(`identify: ${JSON.stringify(id)} is no distinct id`);
+    if (isNoId(distinctId)) throw new Error(`identify: ${JSON.stringify(id)} is no distinct id`);
     const before = identity.ids();
     identity.setIds({ ...before, distinctId, isIdentified: true });
     identity.changeProperties((all) => {

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { createRecordScanner } from "#lib/events/record-scanner.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import type { VoidReason } from "#lib/identity/facts.ts";
 import { addIdentityRows, IDENTITY_COLUMNS, IDENTITY_TABLES, noIdentityRows } from "#lib/identity/rows.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -19,6 +20,8 @@ export interface FactWriterDeps {
   onEdges(): void;
   /** So many merges were not made, for want of a secret key. */
   onRefused(count: number): void;
+  /** Once for each thing that was said and is no fact. */
+  onVoid(reason: VoidReason): void;
 }
 
 export interface FactWriter {
@@ -62,6 +65,7 @@ export function createFactWriter(deps: FactWriterDeps): FactWriter {
         event.scan(value);
         const facts = factsOfRecord(event);
         if (facts.isRefused) refused++;
+        for (const reason of facts.voids ?? []) deps.onVoid(reason);
         hasEdges ||= facts.edge !== undefined;
         characters += addIdentityRows(rows, facts, origin, offset);
         if (characters < PIECE_CHARACTERS) continue;

@@ -1,4 +1,4 @@
-// Identity facts of records. Most events say nothing about identity; their name tells.
+// Identity facts of records. Most events say nothing about identity: neither their name nor a member of the properties.
 import { formatUuid } from "#lib/events/ids.ts";
 import { FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
 import { factsOf, IDENTITY_EVENTS, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
@@ -8,7 +8,8 @@ const NAMES = new Map([...IDENTITY_EVENTS].map((name) => [name.length, Buffer.fr
 const NO_FACTS: IdentityFacts = { edge: undefined, properties: [], isRefused: false };
 
 /** Whether the record just scanned is an event that may say something about identity. Runs once a record. */
-export function isIdentityEvent({ bytes, starts, ends }: RecordScanner): boolean {
+export function isIdentityEvent({ bytes, starts, ends, aboutPerson }: RecordScanner): boolean {
+  if (aboutPerson) return true;
   const from = starts[FIELD.event] as number;
   const name = NAMES.get((ends[FIELD.event] as number) - from);
   if (name === undefined) return false;

@@ -6,6 +6,7 @@ import type { RowOrigin } from "#lib/events/row.ts";
 import { updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import type { Logger } from "#lib/process/log.ts";
+import { startAtZero } from "#lib/process/metrics.ts";
 import { sleepUnless } from "#lib/process/waiting.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { askPatiently } from "../patience.ts";
@@ -109,6 +110,7 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
         ...{ warehouse, origin, lost, logger },
         onEdges: () => note(origin),
         onRefused: (count) => metrics.refused.inc(count),
+        onVoid: (reason) => metrics.voids.inc({ reason }),
       });
     },
     async check() {
@@ -124,6 +126,13 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
 
 function createIdentityMetrics(registry: Registry) {
   const registers = [registry];
+  const voids = new Counter({
+    name: "millrace_identity_voids_total",
+    help: "What events said about people that is no fact: links of ids that are no ids, values of a wrong type.",
+    labelNames: ["reason"],
+    registers,
+  });
+  startAtZero(voids, "reason", ["no_id", "wrong_type"]);
   return {
     edges: new Counter({
       name: "millrace_identity_edges_resolved_total",
@@ -140,5 +149,6 @@ function createIdentityMetrics(registry: Registry) {
       help: "$merge_dangerously events without a secret key.",
       registers,
     }),
+    voids,
   };
 }
