@@ -118,7 +118,7 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
     message: () => "too many bytes in flight; try again",
   },
   body_late: {
-    ...{ status: 408, code: Code.Unavailable, ...form },
+    ...{ status: 408, code: Code.Unavailable, ...form, retryAfter: AGAIN },
     message: () => "the body stood still, or took too long to arrive; send the request again",
   },
   body_too_large: { ...size, message: ({ maxBytes }) => `body: is larger than MAX_BATCH_BYTES (${maxBytes})` },

@@ -2,9 +2,11 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { Code } from "@connectrpc/connect";
 import { beforeAll, describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import type { Main } from "#lib/process/run-command.ts";
+import { REFUSALS } from "../../services/gateway/refusals.ts";
 import { type HelpSetting, isExpectedOutput, readHelp, readSteps } from "../kit/readme.ts";
 import { runMillrace } from "../kit/standalone.ts";
 
@@ -201,6 +203,21 @@ it("messages in docs/errors.md are those of the code", () => {
   const quoted = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, text = ""]) => text));
   expect(quoted.length).toBeGreaterThan(40);
   expect(quoted.filter((text) => !source.includes(text))).toEqual([]);
+});
+
+it("the refusals in docs/errors.md are those of the gateway, and all of them", () => {
+  const page = read("docs/errors.md");
+  const [, section = ""] = /^## Refusals of the gateway(.*?)^## /ms.exec(page) ?? [];
+  const rows = [...section.matchAll(/^\| (.*?) +\| (\d+) +\| (\w+) +\| (\S*) +\| \S.*\|$/gm)].map((row) =>
+    row.slice(1, 5),
+  );
+  const blank = new Proxy({}, { get: () => "…" }) as never;
+  const refusals = Object.values(REFUSALS).map(({ message, status, code, retryAfter = "" }) => {
+    const name = (Code[code] ?? "").replace(/(?<=.)[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
+    return [message(blank), String(status), name, typeof retryAfter === "function" ? "…" : String(retryAfter)];
+  });
+  const distinct = (lines: string[][]) => [...new Set(lines.map((line) => line.join(" | ")))].sort();
+  expect(distinct(rows)).toEqual(distinct(refusals));
 });
 
 it("every decision is listed", () => {

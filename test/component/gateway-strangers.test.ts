@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { encode } from "#lib/http/encodings.ts";
 import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../kit/batch-calls.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
-import { callH1, envelope, exchangeRaw } from "../kit/http-calls.ts";
+import { callH1, connectH2, envelope, exchangeRaw } from "../kit/http-calls.ts";
 import { atMost } from "../kit/patience.ts";
 import { RPC_BODY, SINGLE, send, WIRES, type Wire } from "../kit/stranger-calls.ts";
 
@@ -273,4 +273,61 @@ it("where no key is set, every caller counts as one who has a key", async () => 
   const body = JSON.stringify({ batch: [{ ...EVENT, properties: { a: "x".repeat(500_000) } }] }).padEnd(15_000_000);
   const answer = await callH1(open.port, "/batch/", { headers: { ...JSON_TYPE, origin: ORIGIN }, body });
   expect(answer.status).toBe(200);
+});
+
+describe("a health check over RPC needs no key and no room", () => {
+  const path = "/grpc.health.v1.Health/Check";
+  it("also of a gateway that is full", async () => {
+    await using _held = await holdBodies("/events", 1, BOUND, `X-Api-Key: ${SECRET}\r\n`);
+    await expect.poll(() => inFlight(), SLOW).toBe(BOUND);
+    expect((await callH1(gateway.port, path, { headers: JSON_TYPE, body: "{}" })).text).toBe('{"status":"SERVING"}');
+    using connection = connectH2(gateway.port);
+    const headers = { "content-type": "application/grpc" };
+    const answer = await connection.call(path, { headers, body: envelope(Buffer.alloc(0)) });
+    expect([answer.status, answer.body[0]]).toEqual([200, 0]);
+  });
+
+  it("but takes no more than a name", async () => {
+    const body = JSON.stringify({ service: "x".repeat(10_000) });
+    expect((await callH1(gateway.port, path, { headers: JSON_TYPE, body })).status).toBe(429);
+  });
+});
+
+describe("without keys, on loopback, only this machine may call", () => {
+  let open: TestGateway;
+  beforeEach(async () => {
+    open = await startTestGateway({ allowedOrigins: [ORIGIN] });
+  });
+  afterEach(() => open[Symbol.asyncDispose]());
+
+  const takers = wires.filter(([name]) => name !== "/batch/" && name !== "/admin/replay");
+  const bodyOf = ({ path, type }: Wire) =>
+    Buffer.from(type.includes("grpc") ? "\n\u0003\u0012\u0001e" : path === "/events" ? SINGLE : RPC_BODY);
+  const refusedBy = [
+    ["a page that is not listed", { origin: "https://evil.example" }],
+    ["a page that resolves to this machine", { origin: "http://evil.example:8080", host: "evil.example:8080" }],
+    ["a sandboxed page", { origin: "null" }],
+    ["a name of somebody else", { host: "evil.example:8080" }],
+    ["an address of somebody else", { host: "192.0.2.1:8080" }],
+  ] as const;
+  it.each(takers.flatMap(([name, each]) => refusedBy.map((by) => [name, by[0], each, by[1]] as const)))(
+    "%s: not %s",
+    async (_name, _by, each, { host, ...headers }: Record<string, string>) => {
+      const named = host === undefined ? {} : each.h2 ? { ":authority": host } : { host };
+      const answer = await send(open.port, each, bodyOf(each), { headers: { ...headers, ...named } });
+      expect(each.statusOf(answer)).toMatch(/^(403|permission_denied|grpc 7)$/);
+      expect(await open.stored()).toEqual([]);
+    },
+  );
+
+  it.each([
+    ["no page", {}],
+    ["a listed page", { origin: ORIGIN }],
+    ["localhost", { host: "localhost:8080" }],
+    ["localhost with a dot", { host: "LOCALHOST.:8080" }],
+    ["another address of loopback", { host: "127.0.0.2" }],
+    ["IPv6", { host: "[::1]:8080" }],
+  ])("but %s", async (_by, headers) => {
+    expect((await send(open.port, wire("/events"), Buffer.from(SINGLE), { headers })).status).toBe(200);
+  });
 });

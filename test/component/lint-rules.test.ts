@@ -34,11 +34,11 @@ const CASES: Record<string, Case> = {
     rule: IMPORTS,
   },
   "a service that imports another from a folder of its own": {
-    path: "services/gateway/dialects/a.ts",
+    path: "services/gateway/wires/a.ts",
     code: importing("../../consumer/app.ts"),
     rule: IMPORTS,
   },
-  "a service that imports its own parts": { path: "services/gateway/dialects/b.ts", code: importing("../ingest.ts") },
+  "a service that imports its own parts": { path: "services/gateway/wires/b.ts", code: importing("../ingest.ts") },
   "a service that imports lib": { path: "services/gateway/b.ts", code: importing("#lib/eventlog/log.ts") },
   "a service's test that imports what tests share": {
     path: "services/gateway/b.test.ts",

@@ -1,7 +1,9 @@
 // The wires of the gateway as a table: what a caller needs of each to send a body, in any encoding, with or without a key.
+import { once } from "node:events";
 import type { OutgoingHttpHeaders } from "node:http";
+import http2 from "node:http2";
 import { encode } from "#lib/http/encodings.ts";
-import { type Answer, callH1, connectH2, envelope } from "./http-calls.ts";
+import { type Answer, callH1, envelope } from "./http-calls.ts";
 
 const SERVICE = "/millrace.events.v1.EventService";
 export const SINGLE = '{"event_type":"e","source":"s","created_at":"2026-03-27T12:00:00Z"}';
@@ -62,7 +64,25 @@ export async function send(
   const body = wire.framed ? envelope(encoded, encoding === "identity" ? 0 : 1) : encoded;
   const named = encoding === "identity" ? {} : { [wire.encodingHeader]: encoding };
   const call = { headers: { "content-type": wire.type, ...named, ...headers }, body };
-  if (!wire.h2) return callH1(port, wire.path, call);
-  using connection = connectH2(port);
-  return await connection.call(wire.path, call);
+  return wire.h2 ? callH2(port, wire.path, call) : callH1(port, wire.path, call);
+}
+
+/** With the trailers among the headers: gRPC says there how a call went. */
+async function callH2(
+  port: number,
+  path: string,
+  { headers, body }: { headers: OutgoingHttpHeaders; body: Uint8Array },
+): Promise<Answer> {
+  const session = http2.connect(`http://127.0.0.1:${port}`);
+  session.on("error", () => {});
+  const stream = session.request({ ":method": "POST", ":path": path, ...headers });
+  stream.end(body);
+  let trailers = {};
+  stream.on("trailers", (given: object) => {
+    trailers = given;
+  });
+  const [head] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+  const bytes = Buffer.concat((await Array.fromAsync(stream)) as Buffer[]);
+  session.destroy();
+  return { status: Number(head[":status"]), headers: { ...head, ...trailers }, body: bytes, text: bytes.toString() };
 }
