@@ -16,8 +16,8 @@ const RIGHTS =
   "CHECK, SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE ARBITRARY TEMPORARY TABLE, " +
   "CREATE TEMPORARY VIEW, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, dictGet";
 
-/** Settings that name files, switch to another language or hold SQL in a string. */
-const FIXED_SETTINGS = [
+/** Settings that name files and other machines, switch to another language or hold SQL in a string. */
+export const FIXED_SETTINGS: readonly string[] = [
   "dialect",
   "polyglot_dialect",
   "allow_experimental_eval_table_function",
@@ -34,6 +34,18 @@ const FIXED_SETTINGS = [
   "url_base",
   "rename_files_after_processing",
   "max_query_size",
+  "ai_function_embedding_default_credentials",
+  "ai_function_text_default_credentials",
+  "cluster_for_parallel_replicas",
+  "default_view_definer",
+  "distributed_cache_file_cache_name",
+  "filesystem_cache_name",
+  "output_format_avro_confluent_subject",
+  "promql_database",
+  "promql_table",
+  "s3queue_default_zookeeper_path",
+  "schema_inference_hints",
+  "stream_like_engine_insert_queue",
 ];
 
 /** Writes the configuration into `directory` and returns the arguments with which a session starts under it. */

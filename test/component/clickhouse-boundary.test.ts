@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Session } from "chdb";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { leaveFileSystem, writeAccessConfig } from "../../services/clickhouse/access.ts";
+import { FIXED_SETTINGS, leaveFileSystem, writeAccessConfig } from "../../services/clickhouse/access.ts";
 import { DATABASE_ENGINES, TABLE_ENGINES, TABLE_FUNCTIONS } from "../../services/clickhouse/allowed.ts";
 import { startClickHouse } from "../../services/clickhouse/app.ts";
 import { createBoundary } from "../../services/clickhouse/boundary.ts";
@@ -51,6 +51,25 @@ const REFUSED = {
   dictionary_sources: `cassandra clickhouse executable executable_pool file http jdbc library mongodb mysql null odbc
     postgresql redis yamlregexptree ytsaurus`,
 };
+/** Settings that hold text and stay free: none names a file or a machine, and none is SQL. */
+const FREE_TEXT_SETTINGS = new Set(
+  `bool_false_representation bool_true_representation chdb_client_name column_names_for_schema_inference compatibility
+  count_distinct_implementation distributed_plan_force_exchange_kind errors_output_format
+  exclude_materialize_skip_indexes_on_insert force_data_skipping_indices force_optimize_projection_name
+  format_csv_null_representation format_custom_field_delimiter format_custom_result_after_delimiter
+  format_custom_result_before_delimiter format_custom_row_after_delimiter format_custom_row_before_delimiter
+  format_custom_row_between_delimiter format_json_object_each_row_column_for_object_name format_regexp
+  format_schema_message_name format_template_resultset_format format_template_row_format
+  format_template_rows_between_delimiter format_tsv_null_representation function_implementation http_response_headers
+  iceberg_metadata_compression_method ignore_data_skipping_indices implicit_table_at_top_level
+  input_format_mysql_dump_table_name input_format_orc_reader_time_zone_name insert_deduplication_token
+  local_filesystem_read_method log_comment metrics_perf_events_list network_compression_method output_format_avro_codec
+  output_format_avro_string_column_pattern output_format_image_terminal_mode output_format_orc_writer_time_zone_name
+  output_format_pretty_grid_charset output_format_sql_insert_table_name preferred_optimize_projection_name
+  query_cache_tag remote_filesystem_read_method send_logs_source_regexp temporary_files_codec trace_profile_events_list
+  workload`.split(/\s+/),
+);
+
 type Kind = keyof typeof REFUSED;
 const refusedOf = (kind: Kind) => REFUSED[kind].split(/\s+/);
 const ALLOWED: Partial<Record<Kind, readonly string[]>> = {
@@ -66,6 +85,16 @@ describe("names the engine has", () => {
     expect(unjudged, "judge these: allow them in services/clickhouse/allowed.ts, or list them here as refused").toEqual(
       [],
     );
+  });
+
+  it("settings that hold text are all judged, and those that are not free cannot be set", async () => {
+    const names = await lines("SELECT name FROM system.settings WHERE type IN ('String', 'Map', 'URI', 'Dialect')");
+    const unjudged = names.filter((name) => !FREE_TEXT_SETTINGS.has(name) && !FIXED_SETTINGS.includes(name));
+    expect(unjudged, "judge these: fix them in access.ts, or list them here as free").toEqual([]);
+    for (const name of names.filter((it) => FIXED_SETTINGS.includes(it))) {
+      const value = name === "additional_table_filters" ? "{'a':'b'}" : name === "dialect" ? "'prql'" : "'x'";
+      expect(await sql(`SELECT 1 SETTINGS ${name} = ${value}`), name).toMatch(/^Code: (452|164|497|473)\. /);
+    }
   });
 
   it("are refused unless they are allowed", async () => {

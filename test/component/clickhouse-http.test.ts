@@ -350,11 +350,11 @@ describe("limits", () => {
 
   it("let nobody wait while a long statement is read", async () => {
     let read = false;
-    const long = sql(`SELECT ${"t.a,".repeat(300_000)} file('/etc/passwd')`).then(({ text }) => {
+    const long = sql(`SELECT ${"t.a,".repeat(60_000)} file('/etc/passwd')`).then(({ text }) => {
       read = true;
       return text;
     });
-    for (let ping = 0; ping < 20; ping++) expect((await call({ method: "GET", path: "/ping" })).status).toBe(200);
+    for (let ping = 0; ping < 10; ping++) expect((await call({ method: "GET", path: "/ping" })).status).toBe(200);
     expect(read).toBe(false);
     expect(await long).toContain("Code: 497");
   });
