@@ -235,7 +235,7 @@ export function secret(defaultText?: string): Setting<string | undefined> {
 
 function secretFault(value: string): string | undefined {
   if (/[\r\n]/.test(value)) return "has a line break in it, as from a file whose last line ends: take it away";
-  if (/[^\P{Cc}\t]/u.test(value)) return "has a control character in it, which nobody can send: take it away";
+  if (/[^\P{Cc}\t]/u.test(value)) return "has a control character, which no header can carry: remove it";
   if (value !== value.trim()) return "begins or ends with a blank, which is lost on the way: take it away";
   return hasQuotesAround(value)
     ? "begins and ends with a quotation mark, which would be part of it: take both away"

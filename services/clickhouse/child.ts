@@ -114,7 +114,7 @@ function listenFault(error: NodeJS.ErrnoException, { host, port }: ChildOptions)
   }
   if (error.code === "EACCES")
     return `Not allowed to listen on port ${port}. Set CLICKHOUSE_HTTP_PORT to one above 1023.`;
-  if (error.code === "EADDRNOTAVAIL") return `${host} is no address of this machine. Set HOST to one that is.`;
+  if (error.code === "EADDRNOTAVAIL") return `${host} is not an address of this machine. Set HOST to one.`;
   return `Cannot listen on ${host}:${port} (${error.code ?? error.message}).`;
 }
 

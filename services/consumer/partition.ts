@@ -11,7 +11,7 @@ import {
   type IdWindowBounds,
   windowId,
 } from "#lib/ledger/id-window.ts";
-import { createMarkerKeeper, type Marker } from "#lib/ledger/marker.ts";
+import { createMarkerKeeper, decodeCommit } from "#lib/ledger/marker.ts";
 import { COMPACTED_REMEDY, resetFault, resetRemedy, TRIMMED_REMEDY } from "#lib/ledger/same-log.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
 import type { Clock } from "#lib/process/clock.ts";

@@ -175,7 +175,7 @@ function createAppendObserver(metrics: GatewayMetrics, logger: Logger): NonNulla
     const failed = error !== undefined && !(error instanceof RecordTooLargeError);
     if (failed === failing) return;
     failing = failed;
-    if (failed) logger.warn({ err: error }, "the event log does not take events; callers are told to come again");
+    if (failed) logger.warn({ err: error }, "the event log does not take events; callers get 503 and Retry-After");
     else logger.info("the event log takes events again");
   };
 }

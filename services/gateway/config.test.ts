@@ -39,7 +39,7 @@ describe("gateway settings", () => {
   it("name what is wrong with each trusted proxy, and take ranges and loopback", () => {
     const outcome = parse({ ...BROKERS, HOST: "127.0.0.1", TRUSTED_PROXIES: "loopback,proxy.example,10.0.0.0/33" });
     const faults = outcome.kind === "faults" ? outcome.faults.join("\n") : "";
-    for (const part of ["TRUSTED_PROXIES", '"proxy.example" is no address', '"10.0.0.0/33"'])
+    for (const part of ["TRUSTED_PROXIES", '"proxy.example" is not an address', '"10.0.0.0/33"'])
       expect(faults).toContain(part);
     const good = parse({ ...BROKERS, HOST: "127.0.0.1", TRUSTED_PROXIES: "loopback, 10.0.0.0/8" });
     expect(good.kind === "config" && good.config.trustedProxies).toEqual(["loopback", "10.0.0.0/8"]);

@@ -30,7 +30,7 @@ export const ingressSettings = {
   ),
   maxConnections: count(10_000, { min: 1 }).describe("Most open connections."),
   maxConnectionsPerAddress: count(0).describe(
-    "Most of them from one IPv4 address or IPv6 /64, but not from TRUSTED_PROXIES; 0: a quarter, at least 16.",
+    "Most connections from one IPv4 address or IPv6 /64, but not from TRUSTED_PROXIES; 0: a quarter, at least 16.",
   ),
   publicApiKeys: csv([], { secret: true }).describe("Keys that may write, comma-separated."),
   secretApiKeys: csv([], { secret: true }).describe("Keys that may write and administer, comma-separated."),

@@ -28,7 +28,7 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
   });
   const rejected = new Counter({
     name: "millrace_events_rejected_total",
-    help: "Events refused, by the rule they broke; those refused as unavailable may come again.",
+    help: "Events rejected, by the rule they broke; those rejected as unavailable can be sent again.",
     labelNames: ["dialect", "reason"],
     registers,
   });
@@ -91,7 +91,7 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
     }),
     rateLimited: new Counter({
       name: "millrace_rate_limited_events_total",
-      help: "Events in requests refused by RATE_LIMIT_EVENTS; callers were told when to come again.",
+      help: "Events in requests refused by RATE_LIMIT_EVENTS; callers get Retry-After.",
       labelNames: ["dialect"],
       registers,
     }),

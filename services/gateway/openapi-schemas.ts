@@ -57,7 +57,7 @@ const BATCH = {
     properties: { type: "object" },
     $set: { type: "object", description: "Beside the properties as among them; so are $set_once, $unset, alias." },
     timestamp: { type: "string", description: "RFC 3339 or another form of one meaning; absent: the receive time." },
-    uuid: { ...ID, description: "The idempotency key; ignored when it is no UUID." },
+    uuid: { ...ID, description: "The idempotency key; ignored if it is not a UUID." },
     api_key: { type: "string" },
   }),
   BatchAccepted: answer(["status", "ingested", "dropped"], {

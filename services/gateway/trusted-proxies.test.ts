@@ -40,7 +40,7 @@ it.each(["loopback", "Loopback", "10.0.0.0/8", "192.0.2.7", "::1", "2001:db8::/3
 it.each(["proxy.example", "10.0.0", "10.0.0.0/33", "::1/129", "10.0.0.0/", "10.0.0.0/8/8", "10.0.0.0/-1", "*", "/8"])(
   "%s cannot",
   (entry) => {
-    expect(proxyFault(entry)).toContain("is no address");
+    expect(proxyFault(entry)).toContain("is not an address");
   },
 );
 

@@ -26,7 +26,7 @@ export function proxyFault(entry: string): string | undefined {
   const bits = prefix ?? "0";
   const isPrefix = /^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128);
   if (version !== 0 && isPrefix && entry.split("/").length <= 2) return undefined;
-  return `"${entry.slice(0, 60)}" is no address, no range like 10.0.0.0/8 and not the word loopback`;
+  return `"${entry.slice(0, 60)}" is not an address, not a range like 10.0.0.0/8 and not the word loopback`;
 }
 
 /** `list` holds addresses, CIDR ranges and `loopback`, each without a `proxyFault`. */

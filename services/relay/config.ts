@@ -27,7 +27,7 @@ export const relaySettings = {
     "Most agents connected at once; further connections are closed.",
   ),
   relayMaxConnectionsPerAddress: count(0).describe(
-    "Most of them from one IPv4 address or IPv6 /64; 0: a quarter, at least 16.",
+    "Most connections from one IPv4 address or IPv6 /64; 0: a quarter, at least 16.",
   ),
   relayMaxLineBytes: bytes("64KiB", { min: 1_024, max: 1_048_576 }).describe(
     "Longest line from an agent; a longer one ends its connection.",

@@ -82,7 +82,7 @@ const READERS = new Map<string, (value: Uint8Array) => Replayed>([
 function faultOf(read: () => Replayed, grant: Grant): string | undefined {
   try {
     const { origin, checkStored, trusted } = read();
-    if (!origin || !checkStored) return "is no replay: it has no origin, or is not to be looked up";
+    if (!origin || !checkStored) return "is not a replay: it has no origin, or lacks check_stored";
     return trusted && !grant.isSecret ? "was sent with a secret key, so its replay needs one" : undefined;
   } catch (error) {
     if (error instanceof PoisonRecordError) return `could not be stored: ${error.message}`;
