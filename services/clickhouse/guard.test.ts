@@ -128,6 +128,10 @@ describe("the guard allows", () => {
   });
 });
 
+it("USE is refused with what to do instead", async () => {
+  await expect(check("USE millrace")).rejects.toThrow(/^Code: 48\. .*Send database=NAME/);
+});
+
 it.each([
   "String",
   "Nullable(String)",

@@ -21,7 +21,7 @@ const STATEMENTS = new Set([
 ]);
 
 /** Refused by name; every other word gets a syntax error. */
-const REFUSED_STATEMENTS = new Set(["SYSTEM", "BACKUP", "RESTORE", "GRANT", "REVOKE", "EXECUTE", "USE", "COPY"]);
+const REFUSED_STATEMENTS = new Set(["SYSTEM", "BACKUP", "RESTORE", "GRANT", "REVOKE", "EXECUTE", "COPY"]);
 
 /** What a CREATE, ATTACH or ALTER may be about. */
 const OBJECTS =
@@ -44,6 +44,12 @@ export async function assertAllowed(
   foreign: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const { tokens, keyword } = statement;
+  if (keyword === "USE") {
+    throw endpointError(
+      48,
+      "USE has no effect here: each request has a session of its own. Send database=NAME with it.",
+    );
+  }
   if (REFUSED_STATEMENTS.has(keyword)) throw refused(`${keyword} statements`);
   if (!STATEMENTS.has(keyword)) throw endpointError(62, `Syntax error: ${keyword} begins no statement.`);
   if (["CREATE", "ALTER", "ATTACH"].includes(keyword)) assertObject(tokens, keyword);
