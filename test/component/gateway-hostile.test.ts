@@ -171,6 +171,14 @@ describe("a malformed RPC", () => {
     expect((await callH1(watched.gateway.port, path, { method, headers, body })).status).toBe(status);
   });
 
+  it("with scheme and authority in its target, as proxies send it, is served", async () => {
+    const { gateway } = watched;
+    const call = (path: string, method = "GET") => callH1(gateway.port, path, { method, headers: JSON_TYPE });
+    expect((await call("http://h/healthz")).status).toBe(200);
+    expect((await call("HTTP://[::1]:8080/readyz?x=1")).status).toBe(200);
+    expect((await callH1(gateway.port, `http://h${PUBLISH}`, { headers: JSON_TYPE, body: GOOD })).status).toBe(200);
+  });
+
   it("by another method is told which there is", async () => {
     const { status, headers } = await callH1(watched.gateway.port, PUBLISH, { method: "TRACE", headers: JSON_TYPE });
     expect([status, headers.allow]).toEqual([405, "POST"]);

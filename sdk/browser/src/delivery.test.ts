@@ -1,5 +1,5 @@
 // What the queue makes of ids that tabs still agree on, while a page that is hidden hands its events over.
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { createDelivery } from "./delivery.ts";
 import { type Listed, NO_STORE, type Row } from "./queue-store.ts";
 import { uuidv7 } from "./uuid.ts";
@@ -8,6 +8,7 @@ function start(stored: Row[] = []) {
   const sent: string[] = [];
   const stash: Row[] = [];
   const put: string[] = [];
+  let lists = 0;
   const listed: Listed = { rows: stored, isComplete: false };
   const delivery = createDelivery({
     sender: {
@@ -23,7 +24,10 @@ function start(stored: Row[] = []) {
     },
     store: {
       ...NO_STORE,
-      list: async () => listed,
+      list: async () => {
+        lists++;
+        return listed;
+      },
       put: async (rows) => {
         put.push(...rows.map(({ uuid }) => uuid));
         return [];
@@ -34,7 +38,7 @@ function start(stored: Row[] = []) {
       },
     },
     lock: undefined,
-    flushAt: 1000,
+    flushAt: 3,
     flushIntervalMs: 60_000,
     maxQueueSize: 1000,
     counters: { captured: 0, sent: 0, queued: 0, overflow: 0, rejected: 0, filtered: 0, invalid: 0 },
@@ -44,7 +48,7 @@ function start(stored: Row[] = []) {
     delivery.add(event, JSON.stringify(event), true);
     return event.uuid;
   };
-  return { delivery, add, sent, stash, put };
+  return { delivery, add, sent, stash, put, lists: () => lists };
 }
 
 const devices = (jsons: readonly string[], uuid: string) =>
@@ -101,5 +105,23 @@ it("a hidden page writes nothing that a database has still to answer for; a page
   delivery.setHidden(false);
   await aTurn();
   expect(put).toEqual([shown, leave, hidden]);
+  delivery.stop();
+});
+
+it("a page's last event that fills a batch begins no request for stored ones", async () => {
+  const { delivery, add, lists } = start();
+  add({});
+  add({});
+  const last = () => {
+    add({});
+    delivery.setHidden(true);
+    delivery.handOver("fetch");
+  };
+  last();
+  await aTurn();
+  expect(lists()).toBe(0);
+  delivery.setHidden(false);
+  add({});
+  await vi.waitFor(() => expect(lists()).toBeGreaterThan(0));
   delivery.stop();
 });

@@ -54,6 +54,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   let waiting: Promise<void> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let hasStopped = false;
+  let isHidden = false;
 
   const handOver = createHandOver({ pending, store, sender, onAnswer: answered, onNoAnswer: schedule });
   const deliver = createDeliver(sender, pending, answered);
@@ -73,6 +74,12 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   /** What fails is queued again and shows in the counters; there is nobody here to tell. */
   function inBackground(): void {
     flush().catch(() => undefined);
+  }
+
+  /** The event that fills a batch may be the page's last: a lock or a read under way would keep it from being kept. */
+  function flushIfShown(): void {
+    if (isHidden) schedule();
+    else inBackground();
   }
 
   function flush(): Promise<void> {
@@ -142,12 +149,13 @@ export function createDelivery(options: DeliveryOptions): Delivery {
     add(event, json, isOwnTime) {
       discarded.add(pending.add(event, json, isOwnTime));
       saver.save(gates);
-      if (pending.size >= flushAt && backoff.waitMs() === 0 && !isOffline()) inBackground();
+      if (pending.size >= flushAt && backoff.waitMs() === 0 && !isOffline()) native.queueMicrotask(flushIfShown);
       else schedule();
     },
-    setHidden(isHidden) {
-      saver.setHidden(isHidden);
-      if (!isHidden) saver.save(gates);
+    setHidden(hidden) {
+      isHidden = hidden;
+      saver.setHidden(hidden);
+      if (!hidden) saver.save(gates);
     },
     waitFor(gate) {
       gates = Promise.all([gates, gate]);
