@@ -29,7 +29,7 @@ export const RPC_CORS: CorsRules = {
 export interface Cors {
   /**
    * Sets the headers that belong on every answer, errors included, for a listed Origin. Without them a page cannot see
-   * even the status that tells it to come again.
+   * even the status that asks it to send again.
    */
   attach(request: HttpRequest, response: HttpResponse, rules: CorsRules): void;
   /** Answers an OPTIONS request and returns its status; undefined, and no answer: an unlisted Origin is told 404. */

@@ -59,7 +59,7 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
   const connection: KafkaConnection = options;
   const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
   const producer = createKafkaProducer(connection, { appendTimeoutMs, compression: options.compression ?? "none" });
-  const desk = createDesk(connection);
+  const adminConnection = createAdminConnection(connection);
   const closing = new AbortController();
   const consumers = new Set<Promise<void>>();
   const appendedTopics = new Set<string>();
@@ -85,19 +85,21 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
     },
 
     tail: (topic, partition, read) =>
-      desk.ask(`read ${topic}[${partition}]`, CALL_TIMEOUT_MS + read.maxWaitMs, async ({ cluster }) => {
+      adminConnection.ask(`read ${topic}[${partition}]`, CALL_TIMEOUT_MS + read.maxWaitMs, async ({ cluster }) => {
         await cluster.addTargetTopic(topic);
         return tailOnce(cluster, topic, partition, read);
       }),
 
     bounds: (topic) =>
-      desk.ask(`tell the bounds of ${topic}`, CALL_TIMEOUT_MS, ({ admin }) => topicBounds(admin, topic)),
+      adminConnection.ask(`read the bounds of ${topic}`, CALL_TIMEOUT_MS, ({ admin }) => topicBounds(admin, topic)),
 
     committed: (topic, group) =>
-      desk.ask(`tell the commits of ${group}`, CALL_TIMEOUT_MS, ({ admin }) => topicCommits(admin, topic, group)),
+      adminConnection.ask(`read the commits of ${group}`, CALL_TIMEOUT_MS, ({ admin }) =>
+        topicCommits(admin, topic, group),
+      ),
 
     createTopics: (topics) =>
-      desk.ask("create topics", 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
+      adminConnection.ask("create topics", 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
         const brokers = (await admin.describeCluster()).brokers.length;
         const replicationFactor = options.replicationFactor ?? Math.min(3, brokers);
         const made: string[] = [];
@@ -109,7 +111,7 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
       }),
 
     trim: (topic, partition, before) =>
-      desk.ask(`trim ${topic}[${partition}]`, CALL_TIMEOUT_MS, async ({ admin }) => {
+      adminConnection.ask(`trim ${topic}[${partition}]`, CALL_TIMEOUT_MS, async ({ admin }) => {
         const bounds = (await topicBounds(admin, topic)).find((one) => one.partition === partition);
         if (bounds === undefined) throw new Error(`${topic} has no partition ${partition}`);
         if (before <= bounds.start) return;
@@ -120,7 +122,7 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
     epoch: async () => undefined,
 
     check: () =>
-      desk.ask("take records", CHECK_TIMEOUT_MS, async ({ cluster }) => {
+      adminConnection.ask("take records", CHECK_TIMEOUT_MS, async ({ cluster }) => {
         for (const topic of appendedTopics) await cluster.addTargetTopic(topic);
         await cluster.refreshMetadata();
         for (const topic of appendedTopics) refuseUnwritable(cluster, topic);
@@ -135,37 +137,37 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
       } catch (err) {
         options.logger.warn({ err }, "the log is closed while consumers still end");
       }
-      desk.close();
+      adminConnection.close();
     },
   };
 }
 
-interface Counter {
+interface AdminClients {
   client: KafkaClient;
   cluster: Cluster;
   admin: Admin;
 }
 
-interface Desk {
+interface AdminConnection {
   /** Rejects with LogUnavailableError naming `what`; the next call then gets a new connection. */
-  ask<T>(what: string, timeoutMs: number, work: (counter: Counter) => Promise<T>): Promise<T>;
+  ask<T>(what: string, timeoutMs: number, work: (clients: AdminClients) => Promise<T>): Promise<T>;
   close(): void;
 }
 
 /** The connection for everything but appends and groups. */
-function createDesk(connection: KafkaConnection): Desk {
-  let current: { client: KafkaClient; counter: Promise<Counter> } | undefined;
+function createAdminConnection(connection: KafkaConnection): AdminConnection {
+  let current: { client: KafkaClient; clients: Promise<AdminClients> } | undefined;
   let closed = false;
 
-  function open(): { client: KafkaClient; counter: Promise<Counter> } {
+  function open(): { client: KafkaClient; clients: Promise<AdminClients> } {
     const client = createKafkaClient(connection, REQUEST_TIMEOUT_MS);
-    const connectAll = async (): Promise<Counter> => {
+    const connectAll = async (): Promise<AdminClients> => {
       const cluster = openCluster(client);
       const admin = client.kafka.admin();
       await Promise.all([cluster.connect(), admin.connect()]);
       return { client, cluster, admin };
     };
-    return { client, counter: connectAll() };
+    return { client, clients: connectAll() };
   }
 
   return {
@@ -175,7 +177,7 @@ function createDesk(connection: KafkaConnection): Desk {
       const mine = current;
       const late = () => new Error(`no answer within ${timeoutMs} ms`);
       try {
-        return await withTimeout(mine.counter.then(work), timeoutMs, late);
+        return await withTimeout(mine.clients.then(work), timeoutMs, late);
       } catch (error) {
         if (error instanceof OffsetOutOfRangeError) throw error;
         // A refusal came over a working connection; anything else may mean that this one is dead.
