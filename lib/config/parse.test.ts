@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { type ConfigInput, parseConfig } from "./parse.ts";
-import { argument, bytes, count, csv, duration, flag, httpUrl, oneOf, port, secret, text } from "./settings.ts";
+import { argument, bytes, count, csv, duration, fixed, flag, httpUrl, oneOf, port, secret, text } from "./settings.ts";
 
 const schema = z
   .object({
@@ -374,4 +374,20 @@ it("--help shows what people set first, and --help all the rest below it", () =>
   expect(help("--help").text).not.toContain("--rare");
   expect(help("--help", "all").text).toMatch(/--port[\s\S]*--help\n[\s\S]*Leave these[\s\S]*--rarea/);
   expect(help("--help=all").text).toBe(help("-h", "all").text);
+});
+
+it("what is no setting any more is a constant, and a flag or key of its name is told so", () => {
+  const schema = z.object({ port: port(8080), maxNames: fixed(10_000) });
+  const read = (argv: string[], env = {}, text = "") =>
+    parseConfig(schema, { argv, env, command: "millrace test", summary: "", readFile: () => text });
+  expect(read([], { MAX_NAMES: "5" })).toMatchObject({ kind: "config", config: { maxNames: 10_000 } });
+  expect(read(["--max-names", "5"])).toMatchObject({
+    faults: ["--max-names=5: is no setting any more: it is always 10000"],
+  });
+  expect(read(["--config-file", "f.yaml"], {}, "max-names: 5\n")).toMatchObject({
+    faults: ["max-names: 5 (in f.yaml): is no setting any more: it is always 10000"],
+  });
+  for (const asked of ["--help", "--print-config"]) {
+    expect(read([asked])).toMatchObject({ text: expect.not.stringMatching(/max-names/) });
+  }
 });

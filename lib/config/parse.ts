@@ -65,9 +65,10 @@ const COMMON = {
  */
 export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput): ConfigOutcome<z.output<S>> {
   const shape: Record<string, z.ZodType> = { ...schema.shape };
+  const settable = Object.fromEntries(Object.entries(shape).filter(([, field]) => fixedText(field) === undefined));
   const argv = longArguments(input, shape);
   if (argv.includes("--help") || argv.includes("--help=all")) {
-    return { kind: "help", text: helpText(input, { ...shape, ...COMMON }, asksForAll(argv)), exitCode: 0 };
+    return { kind: "help", text: helpText(input, { ...settable, ...COMMON }, asksForAll(argv)), exitCode: 0 };
   }
   const { layers, faults, instead, operands, flags } = readLayers(shape, input, argv);
   const chosen = new Map<string, Given>();
@@ -81,7 +82,8 @@ export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput
   if (faults.length > 0 || result.config === undefined) {
     return { kind: "faults", faults, text: faultsText(input.command, faults), exitCode: 2 };
   }
-  if (instead.printConfig) return { kind: "printed", text: printedConfig(input.command, shape, chosen), exitCode: 0 };
+  if (instead.printConfig)
+    return { kind: "printed", text: printedConfig(input.command, settable, chosen), exitCode: 0 };
   if (instead.checkConfig) return { kind: "checked", text: "configuration ok\n", exitCode: 0 };
   return { kind: "config", config: result.config, operands, flags };
 }
@@ -112,7 +114,8 @@ function readLayers(shape: Record<string, z.ZodType>, input: ConfigInput, argv: 
   const common = Object.entries(COMMON).map(knownName);
   const flags = readArguments(argv, [...own, ...common], input.takesOperands === true);
   const lasting = own.filter(({ name }) => !isArgumentOnly(shape[name]));
-  const anywhere = [...lasting, ...common.filter(({ name }) => name === "configFile")];
+  const settable = lasting.filter(({ name }) => shape[name] === undefined || fixedText(shape[name]) === undefined);
+  const anywhere = [...settable, ...common.filter(({ name }) => name === "configFile")];
   const environment = readEnvironment(input.env, anywhere, input.environment ?? "own names");
   const faults = [...flags.faults, ...environment.faults];
   const layers = [environment.given, flags.given].map((given) => given.filter(({ name }) => !(name in COMMON)));
@@ -140,9 +143,13 @@ function isArgumentOnly(field: z.ZodType | undefined): boolean {
   return field !== undefined && settingInfo.get(field)?.argumentOnly === true;
 }
 
+function fixedText(field: z.ZodType): string | undefined {
+  return settingInfo.get(field)?.fixed;
+}
+
 function isFlag(field: z.ZodType): boolean {
   const info = settingInfo.get(field);
-  return info !== undefined && info.placeholder === undefined;
+  return info !== undefined && info.placeholder === undefined && info.fixed === undefined;
 }
 
 /** Within one layer, an alias beside the setting it stands for must agree with it: neither could win by a rule. */
@@ -196,7 +203,10 @@ function validate<S extends z.ZodObject>(
   const values: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(shape)) {
     const given = chosen.get(key);
-    const issues = given?.fault ? [given.fault] : (field.safeParse(given?.value).error?.issues ?? []).map(messageOf);
+    const constant = fixedText(field);
+    const removed = given && constant !== undefined ? `is no setting any more: it is always ${constant}` : undefined;
+    const fault = removed ?? given?.fault;
+    const issues = fault ? [fault] : (field.safeParse(given?.value).error?.issues ?? []).map(messageOf);
     if (issues.length === 0) values[key] = given?.value;
     else {
       faulty.add(key);

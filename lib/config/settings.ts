@@ -13,6 +13,8 @@ export interface SettingInfo {
   secret?: boolean;
   /** Neither the environment nor the configuration file can set it. */
   argumentOnly?: boolean;
+  /** No setting any more: the value that everybody has, which nobody can change. */
+  fixed?: string;
   /** Given several times on the command line, all values are meant. */
   isList?: boolean;
 }
@@ -51,6 +53,11 @@ export function setting<T>(info: SettingInfo, defaultValue: T, read: (raw: unkno
 
 export function expected<T>(info: SettingInfo): Read<T> {
   return { fault: `expected ${info.expected}` };
+}
+
+/** What was a setting once and nobody had a reason to change: a constant, which a flag of its old name is told of. */
+export function fixed<T>(value: T, shown = String(value)): Setting<T> {
+  return setting({ expected: shown, fixed: shown }, value, () => ({ value }));
 }
 
 /** TCP port. 0 lets the system choose a free one. */

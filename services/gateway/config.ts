@@ -1,6 +1,6 @@
 // Settings of `millrace gateway`; refuses an open port without keys.
 import { z } from "zod";
-import { bytes, count, csv, duration, flag, oneOf, port, text } from "#lib/config/settings.ts";
+import { bytes, count, csv, duration, fixed, flag, oneOf, port, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
@@ -22,9 +22,8 @@ export const ingressSettings = {
   plainJson: flag(false).describe(
     "Read JSON bodies by JSON.parse instead of the scanner: slower, and numbers and text are written anew.",
   ),
-  maxEventNames: count(10_000, { min: 1, max: 100_000 }).describe(
-    "Different event names from one key before a warning is logged; the events are stored all the same.",
-  ),
+  /** It only warns: names are a dictionary in ClickHouse, made for thousands of them. */
+  maxEventNames: fixed(10_000),
   maxBytesInFlight: bytes("16MiB", { min: 65_536 }).describe(
     "Body bytes of unanswered requests with a key; over it callers get 503 / RESOURCE_EXHAUSTED and Retry-After.",
   ),
@@ -44,11 +43,13 @@ export const ingressSettings = {
   rateLimitEvents: count(0).describe("Events a second from one key, or one address without a key; 0: any number."),
   rateLimitBurst: count(0).describe("Events at once under RATE_LIMIT_EVENTS; 0: those of one second."),
   allowAnonymous: flag(false).describe("Listen beyond loopback without any key."),
-  headersTimeout: duration("10s", { min: 100 }).describe("Time for a request's head to arrive."),
+  /** For a request's head to arrive: a proxy sends it at once, and only who holds connections needs longer. */
+  headersTimeout: fixed(10_000, "10s"),
   requestTimeout: duration("60s", { min: 100 }).describe(
     "Time for a whole request, or one message of a stream, to arrive.",
   ),
-  bodyIdleTimeout: duration("10s", { min: 100 }).describe("Time for the next bytes of a body or message to arrive."),
+  /** For the next bytes of a body or message; slow callers have REQUEST_TIMEOUT. */
+  bodyIdleTimeout: fixed(10_000, "10s"),
   stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to finish when the process stops."),
 };
 

@@ -35,7 +35,7 @@ export function createEventNames(options: EventNamesOptions): EventNames {
     warnedMs = now;
     logger.warn(
       { event: event.slice(0, NAME_CHARS_SHOWN), maxEventNames: maxNames },
-      "a key sends more different event names than MAX_EVENT_NAMES; put what varies into properties",
+      "a key sends more different event names than are counted; put what varies into properties",
     );
   }
 

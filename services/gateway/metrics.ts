@@ -97,7 +97,7 @@ export function createGatewayMetrics(registry: Registry, inFlightBytes: () => nu
     }),
     eventNamesOverCap: new Counter({
       name: "millrace_event_names_over_cap_total",
-      help: "Events whose name came after MAX_EVENT_NAMES others of the same key; they are stored.",
+      help: "Events whose name came after 10,000 others of the same key; they are stored.",
       registers,
     }),
     countVerdict(dialect, verdict) {

@@ -32,7 +32,6 @@ describe("relay settings", () => {
     ["BEAT_INTERVAL", { BEAT_INTERVAL: "1" }, /at least 2s/],
     ["POLL_INTERVAL", { POLL_INTERVAL: "10ms" }, /expected 0, or at least 100ms/],
     ["PULSE_COMPAT", { PULSE_COMPAT: "both" }, /readme, code/],
-    ["RELAY_MAX_LINE_BYTES", { RELAY_MAX_LINE_BYTES: "10" }, /1024/],
   ])("name %s when it is no good", (name, env, message) => {
     const outcome = parse(env);
     const faults = outcome.kind === "faults" ? outcome.faults : [];

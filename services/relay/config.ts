@@ -1,6 +1,6 @@
 // Settings of `millrace relay`; refuses an open port without a token.
 import { z } from "zod";
-import { bytes, count, duration, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
+import { bytes, count, duration, fixed, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { needsBoth } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
@@ -29,9 +29,8 @@ export const relaySettings = {
   relayMaxConnectionsPerAddress: count(0).describe(
     "Most connections from one IPv4 address or IPv6 /64; 0: a quarter, at least 16.",
   ),
-  relayMaxLineBytes: bytes("64KiB", { min: 1_024, max: 1_048_576 }).describe(
-    "Longest line from an agent; a longer one ends its connection.",
-  ),
+  /** Longest line from an agent: a hundred times what one with every collector sends. */
+  relayMaxLineBytes: fixed(65_536, "64KiB"),
   relayBufferBytes: bytes("64MiB", { min: 65_536 }).describe(
     "Points kept in memory while the log cannot take them; beyond it the oldest are dropped and counted.",
   ),

@@ -106,7 +106,7 @@ class SocketConnection implements RelayConnection {
     });
   }
 
-  /** Strangers hold less than relays: all of them together would else take RELAY_MAX_LINE_BYTES each, without a token. */
+  /** Strangers hold less than relays: all of them together would else take a longest line each, without a token. */
   #isTooMuchOf({ length }: Buffer): boolean {
     if (this.#known || this.#isEnding) return false;
     this.#unidentifiedBytes += length;

@@ -1,6 +1,6 @@
 // Settings of `millrace stats`; refuses an open port without a token.
 import { z } from "zod";
-import { count, csv, duration, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
+import { count, csv, duration, fixed, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
@@ -34,7 +34,8 @@ export const statsSettings = {
     .superRefine(checkTimeZone)
     .describe("Time zone of the times of day in /daily, such as Europe/Berlin; unset: the machine's, or TZ's."),
   statsMaxQueries: count(4, { min: 1, max: 100 }).describe("Most queries to ClickHouse side by side; others wait."),
-  statsMaxWatchers: count(500, { min: 1, max: 5_000 }).describe("Most watchers of live values at once."),
+  /** Of live values at once: each holds a connection of a page that somebody looks at. */
+  statsMaxWatchers: fixed(500),
   publicApiKeys: csv([], { secret: true }).describe("The gateway's public keys; none of them may delete persons."),
   secretApiKeys: csv([], { secret: true }).describe(
     "The gateway's secret keys, which may delete persons over RPC, comma-separated; unset: nobody may.",

@@ -32,7 +32,7 @@ export async function allSettings(): Promise<ReadonlyMap<string, ServiceSettings
   const mains = SERVICES.map(
     (name) => pathToFileURL(join(ROOT, name === "migrate" ? "commands" : "services", name, "main.ts")).href,
   );
-  const program = `for (const main of ${JSON.stringify(mains)}) await (await import(main)).main(["--help"], {});`;
+  const program = `for (const main of ${JSON.stringify(mains)}) await (await import(main)).main(["--help", "all"], {});`;
   const { stdout, stderr } = await run(process.execPath, ["--input-type=module", "--eval", program]);
   const pages = stdout.split(/^(?=millrace [a-z]+: )/m);
   return new Map(
