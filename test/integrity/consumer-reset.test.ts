@@ -215,7 +215,7 @@ async function forgetCommits(stage: Stage): Promise<void> {
 
 describe("a log that was trimmed", () => {
   it("below what is committed goes on", async () => {
-    await using stage = await storedStage("given-up", 20);
+    await using stage = await storedStage("trimmed", 20);
     await stage.log.trim(EVENTS_TOPIC, 0, 20);
     await stage.append(eventRecord());
     stage.start();
@@ -266,7 +266,7 @@ it("a topic without an epoch waits for one, says what to run, and goes on by its
 });
 
 it("records removed before they were stored halt the partition; given up, it goes on under its epoch", async () => {
-  await using stage = await storedStage("given-up", 20);
+  await using stage = await storedStage("accepted-loss", 20);
   await stage.append(...Array.from({ length: 10 }, () => eventRecord()));
   await stage.log.trim(EVENTS_TOPIC, 0, 25);
   const first = stage.start();
