@@ -1,6 +1,8 @@
 // One row's text → its fields.
 
 import { parse as parseCsv } from "csv-parse/sync";
+import { JsonFault } from "#lib/events/json-fault.ts";
+import { createJsonScanner } from "#lib/events/json-scanner.ts";
 import { type Format, InputError } from "./records.ts";
 
 export type Fields = Record<string, unknown>;
@@ -28,8 +30,9 @@ function parseJsonRow(text: string): ParsedRow {
   try {
     value = parseJsonExactly(text);
   } catch (error) {
-    // JSON.parse throws nothing but SyntaxError; its text names the position within the row.
-    return { ok: false, reason: `is not JSON: ${error instanceof Error ? error.message : String(error)}` };
+    if (error instanceof JsonFault) return { ok: false, reason: error.message };
+    // A key twice, or a RangeError: more levels than there is stack.
+    return { ok: false, reason: error instanceof Error ? error.message : String(error) };
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return { ok: false, reason: "is not a JSON object" };
@@ -55,13 +58,27 @@ export function isExactNumber(value: unknown): value is ExactNumber {
   return exactJson.isRawJSON(value);
 }
 
-/** As JSON.parse, but integers beyond 2^53, which are usually ids, keep every digit. */
+/** Numbers that may be written otherwise than JavaScript would: of many digits, with a fraction or an exponent, -0. */
+const UNUSUAL_NUMBER = /\d{16}|\d\.\d|\d[eE]|-0/;
+
+/** As JSON.parse, but numbers keep every digit, and a key that is there twice is a fault. */
 function parseJsonExactly(text: string): unknown {
-  if (!/\d{16}/.test(text)) return JSON.parse(text);
-  return exactJson.parse(text, (_key, value, { source }) => {
-    const rounded = typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined;
-    return rounded && /^-?\d+$/.test(source) ? exactJson.rawJSON(source) : value;
-  });
+  refuseTwice(text);
+  if (!UNUSUAL_NUMBER.test(text)) return JSON.parse(text);
+  return exactJson.parse(text, (_key, value, { source }) =>
+    typeof value === "number" && source !== undefined && String(value) !== source ? exactJson.rawJSON(source) : value,
+  );
+}
+
+const scanner = createJsonScanner();
+
+/** Throws for what is not JSON, with the place, and for the one thing that JSON.parse does not see. */
+function refuseTwice(text: string): void {
+  scanner.open(Buffer.from(text));
+  scanner.skip();
+  scanner.close();
+  const found = scanner.takeFault(0);
+  if (found) throw new Error(`${found.field} ${found.message}`);
 }
 
 const columnsMax = 10_000;

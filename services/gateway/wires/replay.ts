@@ -1,5 +1,6 @@
 // POST /admin/replay: dead letters that `millrace dead-letters replay` has made anew, for a log that only this process
 // can write. Records are appended as they are, so it asks for a secret key wherever keys are asked for at all.
+import { isUtf8 } from "node:buffer";
 import { type AppendRecord, LogUnavailableError, type Position, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { decodePoint } from "#lib/events/point-record.ts";
 import { decodeRecord, PoisonRecordError } from "#lib/events/record.ts";
@@ -21,6 +22,7 @@ const DIALECT = "replay";
 
 export function createReplayWire(edge: Edge, options: ReplayOptions): Wire {
   function readRequest(body: Uint8Array, grant: Grant): ReplayRequest {
+    if (!isUtf8(body)) throw invalid("body", "is not UTF-8");
     const request = decodeReplayRequest(Buffer.from(body.buffer, body.byteOffset, body.length).toString());
     if (!request) throw invalid("body", 'must be {"topic":"…","records":[{"key":"<base64>","value":"<base64>"}]}');
     const { topic, records } = request;
