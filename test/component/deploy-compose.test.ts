@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { packageVersion } from "#lib/process/version.ts";
+import { callCommand, mainOf } from "../kit/command.ts";
 import {
   allSettings,
   HEALTH_PORTS,
@@ -14,7 +15,6 @@ import {
   SERVICES,
   type ServiceSettings,
 } from "../kit/deploy.ts";
-import { runMillrace } from "../kit/standalone.ts";
 
 interface Service {
   image?: string;
@@ -234,8 +234,8 @@ describe("docker-compose.yml", () => {
     const checks = SERVICES.map(async (name) => {
       const environment = Object.entries(compose?.services[name]?.environment ?? {});
       const env = environment.flatMap(([key, value]) => (value === null ? [] : [[key, interpolated(value)]]));
-      const { stdout, stderr } = await runMillrace([name, "--check-config"], Object.fromEntries(env));
-      return [name, stdout + stderr];
+      const { out, err } = await callCommand(await mainOf(name), ["--check-config"], Object.fromEntries(env));
+      return [name, out + err];
     });
     const expected = SERVICES.map((name) => [name, "configuration ok\n"]);
     expect(await Promise.all(checks)).toEqual(expected);

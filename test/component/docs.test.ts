@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { Code } from "@connectrpc/connect";
 import { beforeAll, describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
-import type { Main } from "#lib/process/run-command.ts";
 import { REFUSALS } from "../../services/gateway/refusals.ts";
+import { helpOf } from "../kit/command.ts";
 import { type HelpSetting, isExpectedOutput, readHelp, readSteps } from "../kit/readme.ts";
 import { runMillrace } from "../kit/standalone.ts";
 
@@ -85,7 +85,7 @@ describe("settings", () => {
       help.set(command, text);
       settings.set(command, readHelp(text));
     }
-  }, 60_000);
+  });
 
   it("in docs/settings.md are those of --help (vitest -u writes the file anew)", async () => {
     expect(settings.get("start")?.length).toBeGreaterThan(20);
@@ -112,21 +112,6 @@ describe("settings", () => {
     expect([...new Set(unknown)]).toEqual([]);
   });
 });
-
-/** `millrace COMMAND --help all`, in this process: one for each command takes long where much else runs. */
-async function helpOf(command: string): Promise<string> {
-  const name = command === "start" ? "standalone" : command;
-  const room = existsSync(join(ROOT, "commands", name)) ? "commands" : "services";
-  const { main } = (await import(join(ROOT, room, name, "main.ts"))) as { main: Main };
-  const said: string[] = [];
-  const exitCode = await main(
-    ["--help", "all"],
-    {},
-    { out: (text) => said.push(text), err: (text) => said.push(text) },
-  );
-  expect(exitCode, said.join("")).toBe(0);
-  return said.join("");
-}
 
 /** Words in capitals that documents have in backquotes: codes of RPC, SQLite or ClickHouse, and variables of tools. */
 const NOT_SETTINGS = new Set([

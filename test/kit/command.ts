@@ -1,13 +1,13 @@
 // A command of `millrace` called in this process: starting one costs more than most tests ask of it.
-import type { Output } from "#lib/process/output.ts";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Main } from "#lib/process/run-command.ts";
 
 export interface Answered {
   code: number;
   out: string;
   err: string;
 }
-
-type Main = (argv: readonly string[], env: Record<string, string>, output: Output) => Promise<number>;
 
 /** What `main` answers and prints for these arguments, with nothing but `env` in its environment. */
 export async function callCommand(main: Main, args: readonly string[], env: Record<string, string>): Promise<Answered> {
@@ -21,4 +21,22 @@ export async function callCommand(main: Main, args: readonly string[], env: Reco
     },
   });
   return { code, ...printed };
+}
+
+/** `main` of the command that `millrace --help` lists under this name. */
+export async function mainOf(command: string): Promise<Main> {
+  const name = command === "start" ? "standalone" : command;
+  const [service, other] = ["services", "commands"].map(
+    (room) => new URL(`../../${room}/${name}/main.ts`, import.meta.url),
+  );
+  const url = service && existsSync(fileURLToPath(service)) ? service : other;
+  const { main } = (await import(/* @vite-ignore */ String(url))) as { main: Main };
+  return main;
+}
+
+/** Its settings, all of them. */
+export async function helpOf(command: string): Promise<string> {
+  const { code, out, err } = await callCommand(await mainOf(command), ["--help", "all"], {});
+  if (code !== 0) throw new Error(`millrace ${command} --help ended with ${code}: ${err}`);
+  return out;
 }

@@ -1,10 +1,10 @@
 // What the deployment files are compared with: the settings of the services as --help has them, and files as objects.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
+import { helpOf } from "./command.ts";
 import { readHelp } from "./readme.ts";
-import { run } from "./standalone.ts";
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const SERVICES = ["gateway", "relay", "consumer", "stats", "migrate"] as const;
@@ -27,21 +27,11 @@ export interface ServiceSettings {
   aliases: readonly string[];
 }
 
-/** Of every service. One process asks all of them for their --help: what they share is loaded once. */
+/** Of every service. */
 export async function allSettings(): Promise<ReadonlyMap<string, ServiceSettings>> {
-  const mains = SERVICES.map(
-    (name) => pathToFileURL(join(ROOT, name === "migrate" ? "commands" : "services", name, "main.ts")).href,
-  );
-  const program = `for (const main of ${JSON.stringify(mains)}) await (await import(main)).main(["--help", "all"], {});`;
-  const { stdout, stderr } = await run(process.execPath, ["--input-type=module", "--eval", program]);
-  const pages = stdout.split(/^(?=millrace [a-z]+: )/m);
-  return new Map(
-    SERVICES.map((name) => {
-      const page = pages.find((each) => each.startsWith(`millrace ${name}: `));
-      if (!page) throw new Error(`millrace ${name} has no --help:\n${stdout}${stderr}`);
-      return [name, settingsIn(page)] as const;
-    }),
-  );
+  const settings = new Map<string, ServiceSettings>();
+  for (const name of SERVICES) settings.set(name, settingsIn(await helpOf(name)));
+  return settings;
 }
 
 function settingsIn(help: string): ServiceSettings {
