@@ -1,8 +1,8 @@
 // Brings back missing offsets from the log. Safe to be killed, run twice, or run by two people at once:
 //
 // - Missing offsets are cut into runs that go into one table each, so a run is stored whole or not at all. Where a run
-//   ends depends on its first offset and the log alone; whoever starts at the same gap, or goes on where another left
-//   off, cuts the same runs.
+//   ends depends on its first offset and the log alone; a repair that starts at the same gap, or continues where another
+//   stopped, cuts the same runs.
 // - The token of a run is made of its offsets and a round. A round whose token ClickHouse still remembers adds nothing,
 //   which is how two repairs at once store one row. If the rows are not there afterwards, the token was spent on rows
 //   that have been lost since, and the next round follows; so each repair of a loss finds a token of its own.

@@ -1,4 +1,5 @@
-// Stores the identity facts of rows, before the rows' range is committed: whoever is killed in between does it again.
+// Stores the identity facts of rows, before the rows' range is committed: after a kill in between, the next owner stores
+// them again.
 import { randomUUID } from "node:crypto";
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { createRecordScanner } from "#lib/events/record-scanner.ts";
