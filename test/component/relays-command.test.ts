@@ -37,7 +37,7 @@ afterAll(async () => {
 
 describe("millrace relays", () => {
   it("says that nobody is connected, and then who is", async () => {
-    expect(await run(["ls"])).toEqual({ code: 0, out: "no relay is connected here\n", err: "" });
+    expect(await run(["ls"])).toEqual({ code: 0, out: "no agent is connected here\n", err: "" });
     client = createRelayClient({ host: "127.0.0.1", port: relay.port, id: ID, token: TOKEN });
     client.add("cpu", () => 1, ["dc:eu"]);
     client.add("ram\u001b[31m", () => 2);
@@ -63,7 +63,7 @@ describe("millrace relays", () => {
   });
 
   it.each([
-    [["flush", "nobody"], 'no relay "nobody" is connected here'],
+    [["flush", "nobody"], 'no agent "nobody" is connected here'],
     [["override", ID, "--duration", "5", "--interval", "cpu=1s"], "duration: needs a unit"],
     [["override", ID, "--duration", "1500ms", "--interval", "cpu=1s"], "duration: expected whole seconds"],
     [["override", ID, "--duration", "5s", "--interval", "cpu=2h"], "intervals: cpu: expected a duration"],

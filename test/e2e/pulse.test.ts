@@ -124,7 +124,7 @@ describe("millrace pulse", () => {
     expect(await runMillrace(args)).toMatchObject({ code: 1, stderr: expect.stringContaining("certificate") });
     expect(await runMillrace([...args, "--tls-ca", cert])).toMatchObject({
       code: 0,
-      stdout: "no relay is connected here\n",
+      stdout: "no agent is connected here\n",
     });
   });
 
