@@ -114,3 +114,11 @@ describe("in a cluster", () => {
     expect(() => inCluster("TRUNCATE TABLE millrace.points")).toThrow("a cluster has no form of");
   });
 });
+
+it("migrations are numbered without a gap, but for 0004, which was never used", () => {
+  const names = readdirSync(DIRECTORY).filter((name) => name.endsWith(".sql"));
+  const numbers = names.map((name) => Number(name.slice(0, 4)));
+  const last = Math.max(...numbers);
+  const expected = Array.from({ length: last }, (_, index) => index + 1).filter((number) => number !== 4);
+  expect(numbers.sort((a, b) => a - b)).toEqual(expected);
+});
