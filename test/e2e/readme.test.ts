@@ -84,7 +84,7 @@ it("the two commands of the README are scripts that package.json has", async () 
   };
   expect(ofKind("setup").map(({ command }) => command.trim())).toEqual(["npm ci && npm start", "npm ci && npm test"]);
   expect(scripts).toMatchObject({
-    start: expect.stringMatching(/^node .*bin\/millrace\.cjs start$/),
+    start: expect.stringMatching(/^exec node .*bin\/millrace\.cjs start$/),
     test: "node scripts/test.ts",
   });
 });
