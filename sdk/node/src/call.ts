@@ -82,6 +82,9 @@ function readVerdicts(response: PublishResponse, count: number): Outcome {
   return { kind: "verdicts", rejected: verdicts };
 }
 
+const SPEAKS_OF_SIZE = /too large|larger than|exceeds|decodes to more/i;
+const MESSAGE_CHARS_READ = 500;
+
 function readFailure(error: ConnectError): Outcome {
   // A proxy answers in plain HTTP; what is left of that is the message.
   if (error.rawMessage === "HTTP 413") return { kind: "too large", error, isCertain: true };
@@ -89,9 +92,10 @@ function readFailure(error: ConnectError): Outcome {
   // login page, or of an answer that was cut.
   if (error.metadata.keys().next().done) return { kind: "later", error, afterMs: 0, isDoubtful: true };
   const afterMs = retryAfterOf(error);
-  // A gateway that is full says when to come back. One that does not, says by the same code that it is too much at once.
+  // A gateway that is full says when to come back. Without that the code means too much at once, if the message speaks of
+  // size as gateways and gRPC libraries do; a proxy's rate limit answers the same code about requests of any size.
   if (error.code === Code.ResourceExhausted && afterMs === undefined) {
-    return { kind: "too large", error, isCertain: false };
+    return { kind: "too large", error, isCertain: SPEAKS_OF_SIZE.test(error.rawMessage.slice(0, MESSAGE_CHARS_READ)) };
   }
   switch (error.code) {
     case Code.InvalidArgument:
