@@ -17,7 +17,7 @@ export const NO_IDS: ReadonlySet<string> = new Set([
     "(not set)",
   ],
   ...["true", "false", "0", "-1", "-", "{}", "[]", "[object object]", "[object undefined]", "[object null]"],
-  ...["anonymous", "anon", "guest", "not_authenticated", "unauthenticated"],
+  ...["anonymous", "guest", "not_authenticated", "unauthenticated"],
   ...["id", "distinctid", "distinct_id", "$distinct_id", "user_id", "userid", "anonymous_id", "email", "uuid", "guid"],
   ...["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
 ]);

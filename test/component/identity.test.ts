@@ -136,15 +136,16 @@ describe("people", () => {
     expect(persons).toEqual([{ distinct_id: "user_123", id: person, properties: '{"plan":"pro"}', is_identified: 1 }]);
   });
 
-  it("stay identified, keep the digits of their numbers, and have no row for plain events", async () => {
+  it("stay identified, keep the digits of their numbers, and have no row for events that say nothing about them", async () => {
     await using scene = await createScene("sticky");
-    await scene.say(identify("u"), event("plain", { $set: { n: 1 } }));
+    await scene.say(identify("u"), event("plain"), event("told", { $set: { n: 1 } }));
     await scene.say({ ...set("u", {}), properties: '{"$set":{"n":1.50,"big":[9007199254740993]}}' });
     await scene.say(set("w", { $set_once: { first: 1 }, $unset: ["gone"] }), set("w", { $set_once: { first: 2 } }));
     const persons = await scene.warehouse.query(
       "SELECT distinct_id AS d, is_identified AS i, properties AS p FROM persons FINAL ORDER BY d",
     );
     expect(persons).toEqual([
+      { d: "told", i: 0, p: '{"n":1}' },
       { d: "u", i: 1, p: '{"big":[9007199254740993],"n":1.50}' },
       { d: "w", i: 0, p: '{"first":1}' },
     ]);

@@ -171,7 +171,7 @@ describe("the roll-up", () => {
     await warehouse.command("ALTER TABLE points MODIFY TTL stored_at + INTERVAL 8 HOUR");
     try {
       const second = stage.start({ clock: slowClock });
-      const isTold = () => second.warnings.some(({ msg }) => msg.includes("may have expired and be in no roll-up"));
+      const isTold = () => second.warnings.some(({ msg }) => msg.includes("may have expired without being rolled up"));
       await until(isTold, "it is told");
       expect(first.warnings).toEqual([]);
     } finally {

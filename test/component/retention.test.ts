@@ -1,5 +1,7 @@
 // Retention on a real ClickHouse: what expires goes, in all tables of a setting, and the audit does not miss it.
-
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
@@ -11,6 +13,7 @@ import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import { applyRetentions, keptSince, retentionSettings } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { auditLog, isClean, totalsOf } from "../../commands/verify/audit.ts";
+import { backdate } from "../kit/backdate.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { eventRecord } from "../kit/consumer.ts";
 import { until } from "../kit/until.ts";
@@ -19,10 +22,15 @@ const DAY_MS = 86_400_000;
 const TABLES = ["events_raw", "log_outcomes", "dead_letters"];
 
 let clickhouse: TestClickHouse;
+let directory: string;
 beforeAll(async () => {
   clickhouse = await startTestClickHouse();
+  directory = await mkdtemp(join(tmpdir(), "millrace-retention-"));
 });
-afterAll(() => clickhouse[Symbol.asyncDispose]());
+afterAll(async () => {
+  await clickhouse[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true, force: true });
+});
 
 async function createTables(database: string): Promise<Warehouse> {
   await clickhouse.migrate(database);
@@ -74,14 +82,18 @@ async function store(warehouse: Warehouse, epoch: string, from: number, to: numb
   }
 }
 
-/** A log with so many records, all of them committed. */
-async function startLog(records: number): Promise<OpenLog> {
-  const log = await createSqliteLog({ file: ":memory:" });
-  await log.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
-  await log.append(
+/** A log with so many records, all of them committed, the first `old` of which arrived so many days ago. */
+async function startLog(records: number, old: number, daysAgo: number): Promise<OpenLog> {
+  const file = join(directory, "log.sqlite");
+  await using written = await createSqliteLog({ file });
+  await written.createTopics([{ topic: EVENTS_TOPIC, partitions: 1 }]);
+  await written.append(
     EVENTS_TOPIC,
     Array.from({ length: records }, () => eventRecord()),
   );
+  await written[Symbol.asyncDispose]();
+  backdate(file, (offset) => (offset < old ? daysAgo * DAY_MS : 0));
+  const log = await createSqliteLog({ file });
   const done = new AbortController();
   await log.consume({
     topic: EVENTS_TOPIC,
@@ -98,7 +110,7 @@ async function startLog(records: number): Promise<OpenLog> {
 describe("EVENTS_RETENTION", () => {
   it("takes expired rows of all three tables away, and verify calls none of them lost", async () => {
     const warehouse = await createTables("expiring");
-    const log = await startLog(30);
+    const log = await startLog(30, 15, 100);
     try {
       const epoch = (await log.epoch()) ?? "";
       await store(warehouse, epoch, 0, 15, 100);

@@ -42,11 +42,14 @@ async function remove(stage: Stage, table: string, where: string): Promise<void>
   await warehouse.command(`DELETE FROM ${table} WHERE log_epoch = '${stage.epoch}' AND (${where})`);
 }
 
+let stages = 0;
 /** Two slots with points, two offsets that are none, and a third slot that has the other two closed. */
 async function threeSlots(epoch: string): Promise<Stage> {
+  // Its own id, or the epochs would look like those of one log.
+  stages += 1;
   const { stage, clock } = await pointsStage(warehouse, epoch);
   clock.nowMs = recentSlot(0);
-  const first = pointRecord({ id: idOf(1), value: 1 });
+  const first = pointRecord({ id: idOf(stages), value: 1 });
   await stage.append(first, pointRecord({ value: 2 }), poisonRecord, first);
   clock.nowMs = recentSlot(1);
   await stage.append(pointRecord({ value: 4 }), pointRecord({ metric: "ram", value: 8 }));
@@ -175,7 +178,7 @@ describe("points", () => {
        FROM (SELECT * FROM points WHERE log_epoch = 'twice' AND log_offset = 0)`,
     );
     const finding = await verify(stage, POINTS);
-    expect(finding.audit.duplicateIds).toMatchObject({ count: 1, examples: [{ id: idOf(1), times: 2 }] });
+    expect(finding.audit.duplicateIds).toMatchObject({ count: 1, examples: [{ id: idOf(stages), times: 2 }] });
     expect(isSound(finding)).toBe(false);
   });
 });

@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord, OpenLog } from "#lib/eventlog/log.ts";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
@@ -15,6 +14,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { main } from "../../commands/verify/main.ts";
 import { createStoredLog } from "../../commands/verify/stored.ts";
 import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
+import { backdate } from "../kit/backdate.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { type Answered, callCommand } from "../kit/command.ts";
 import { recordOf } from "../kit/identity.ts";
@@ -128,15 +128,6 @@ async function startSystem(records: readonly AppendRecord[], options: SystemOpti
     },
   };
 }
-
-/** As if the records had been appended so long ago. */
-function backdate(file: string, agoMs: (offset: number) => number): void {
-  using database = new DatabaseSync(file);
-  const update = database.prepare("UPDATE records_1 SET append_ms = append_ms - ? WHERE log_offset = ?");
-  const { n } = database.prepare("SELECT count(*) AS n FROM records_1").get() as { n: number };
-  for (let offset = 0; offset < n; offset++) update.run(agoMs(offset), offset);
-}
-
 async function store(log: OpenLog, warehouse: Warehouse, epoch: string, from = 0): Promise<void> {
   const rows = createEventRows({ epoch, topic: EVENTS_TOPIC, partition: 0 });
   const lines: Buffer[] = [];
