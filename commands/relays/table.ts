@@ -4,7 +4,7 @@ import type { ConnectedRelay } from "./client.ts";
 
 /** Padded columns under their names, or a sentence when nobody is connected. */
 export function relaysTable(relays: readonly ConnectedRelay[]): string {
-  if (relays.length === 0) return "no relay is connected here";
+  if (relays.length === 0) return "no agent is connected here";
   const rows = [...relays]
     .sort((a, b) => Number(a.id > b.id) - Number(a.id < b.id))
     .map(({ id, address, connected_at, last_seen, collectors }) => [

@@ -161,6 +161,8 @@ describe("properties", () => {
     const wellFormed = (value: unknown) => (typeof value === "string" ? value.toWellFormed() : value);
     fc.assert(
       fc.property(object, fc.constantFrom(0, 1), (sent, indent) => {
+        // Two keys that are one once their halves are U+FFFD are a key sent twice, which is refused.
+        fc.pre(new Set(Object.keys(sent).map((key) => key.toWellFormed())).size === Object.keys(sent).length);
         const expected = Object.fromEntries(Object.entries(sent).map(([k, v]) => [k.toWellFormed(), wellFormed(v)]));
         for (const input of [sent, JSON.stringify(sent, null, indent)]) {
           const json = jsonOf(input);

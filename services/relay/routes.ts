@@ -75,7 +75,7 @@ export function createRoutes({ connections, token, host, logger }: RoutesOptions
 
   function named(id: string): RelayConnection[] {
     const found = [...connections].filter((connection) => connection.id === id);
-    if (found.length === 0) throw new RouteError(404, `no relay ${JSON.stringify(id)} is connected here`);
+    if (found.length === 0) throw new RouteError(404, `no agent ${JSON.stringify(id)} is connected here`);
     return found;
   }
 

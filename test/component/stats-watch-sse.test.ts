@@ -68,7 +68,7 @@ describe("GET /watch", () => {
     ]);
     for (const [query, text] of [
       ["metric=", "metric: is empty"],
-      ["origin=moon", 'origin: "moon" is none'],
+      ["origin=moon", 'origin: "moon" is invalid'],
       ["=x", "a tag has no name"],
       [Array.from({ length: 101 }, (_, i) => `t${i}=1`).join("&"), "at most 100 tags"],
     ] as const) {
