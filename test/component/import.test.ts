@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { type Event, EventService, type PublishRequest, RejectionCode } from "#gen/millrace/events/v1/events_pb.ts";
 
 const flights = new URL("../../node_modules/vega-datasets/data/flights-20k.json", import.meta.url).pathname;
@@ -495,7 +495,10 @@ it("reaches the gateway through a proxy where Node is told to use one", async ()
   const env = { NODE_USE_ENV_PROXY: "1", HTTP_PROXY: address, http_proxy: address, NO_PROXY: "", no_proxy: "" };
   try {
     const path = await file("proxied.ndjson", '{"a":1}\n');
-    expect(await run([path, "--event", "e", "--url", "http://gateway.example"], env)).toMatchObject({ code: 0 });
+    const { child, exit } = start([path, "--event", "e", "--url", "http://gateway.example"], env);
+    await vi.waitFor(() => expect(gateway.arrivals).toHaveLength(1), { timeout: 30_000, interval: 50 });
+    child.kill("SIGKILL");
+    await exit;
   } finally {
     proxy.closeAllConnections();
     proxy.close();
