@@ -36,9 +36,8 @@ beforeAll(async () => {
 });
 afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
 
-function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog & AsyncDisposable {
-  const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });
-  return Object.assign(log, { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() });
+function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog {
+  return createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });
 }
 
 async function freshTopic(log: OpenLog, partitions = 3): Promise<string> {
