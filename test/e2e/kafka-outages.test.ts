@@ -22,7 +22,7 @@ afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
 
 function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog & AsyncDisposable {
   const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });
-  return Object.assign(log, { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() });
+  return log;
 }
 
 async function freshTopic(log: OpenLog, partitions = 3): Promise<string> {

@@ -46,7 +46,7 @@ afterAll(() => stack.disposeAsync(), 30_000);
 function openLog(): OpenLog & AsyncDisposable {
   const logger = pino({ level: "silent" });
   const log = createKafkaLog({ brokers: [`127.0.0.1:${faults.port}`], clientId: "e2e", logger });
-  return Object.assign(log, { [Symbol.asyncDispose]: () => log[Symbol.asyncDispose]() });
+  return log;
 }
 
 describe.skipIf(!kafka.available)("one partition that cannot be written", () => {

@@ -168,7 +168,7 @@ it("a commit names the range in flight while it is", async () => {
       ...inner,
       async insert(options) {
         const commit = (await stage.log.committed(EVENTS_TOPIC, CONSUMER_GROUP)).get(0);
-        seen.push(`${commit?.offset} ${commit?.metadata}`);
+        if (options.table === "events_raw") seen.push(`${commit?.offset} ${commit?.metadata}`);
         await inner.insert(options);
       },
     }),

@@ -25,8 +25,9 @@ const COLUMNS = {
   log_outcomes: OUTCOME_COLUMNS,
   dead_letters: DEAD_LETTER_COLUMNS,
   log_progress: ["log_epoch", "log_topic", "log_partition", "next_offset"],
+  log_hours: ["log_epoch", "log_topic", "log_partition", "hour", "first_offset"],
 };
-const NUMBERS = ["log_partition", "log_offset", "next_offset"];
+const NUMBERS = ["log_partition", "log_offset", "next_offset", "hour", "first_offset"];
 
 type TableName = keyof typeof COLUMNS;
 
