@@ -14,7 +14,7 @@ import { withAssignments } from "./consumer.ts";
  * ask: the first question about a range after an insert that nobody answered is answered with "nothing of it is stored".
  * count: when ClickHouse is asked about a range a second time, "all of it is stored" is answered in its place.
  */
-export type Safeguard = "token" | "marker" | "fence" | "deadline" | "ask" | "count";
+export type Safeguard = "token" | "marker" | "fence" | "deadline" | "ask" | "count" | "token and ask";
 
 /** What a consumer is given in place of its own ports. Shared by all consumers of a scenario. */
 export interface Switches {
@@ -40,9 +40,15 @@ export function createSwitches(off: Safeguard | undefined): Switches {
       return { ...allOn, warehouse: sendingAgainBlindly };
     case "count":
       return { ...allOn, warehouse: believing() };
+    case "token and ask":
+      return { ...allOn, warehouse: together(sendingAgainBlindly, freshTokens()) };
     case undefined:
       return allOn;
   }
+}
+
+function together(first: Switches["warehouse"], second: Switches["warehouse"]): Switches["warehouse"] {
+  return (inner) => second(first(inner));
 }
 
 function freshTokens(): Switches["warehouse"] {
