@@ -153,7 +153,7 @@ export function createInserter(deps: InsertDeps): Inserter {
   }
 
   async function insert({ range, isThere, ...insertion }: Insertion): Promise<InsertResult> {
-    let unanswered = 0;
+    let [doubtful, unanswered] = [0, 0];
     const attempt = async () => {
       if (unanswered > 0 && (await hasLandedMeanwhile(range, isThere))) return;
       await markers.refresh(range, INSERT_DEADLINE_MS);
@@ -162,16 +162,20 @@ export function createInserter(deps: InsertDeps): Inserter {
       } catch (error) {
         // What met the open breaker was not sent.
         const isSent = !(error instanceof BreakerOpenError);
-        if (isSent && error instanceof WarehouseError && error.kind === "transient") unanswered++;
+        if (isSent && error instanceof WarehouseError && error.kind === "transient") {
+          doubtful++;
+          // An exception is an answer: the same token holds it. Asking each time would also keep the breaker closed.
+          if (error.code === undefined || error.isTimeout) unanswered++;
+        }
         throw error;
       }
     };
     try {
       await insertPatiently(attempt, { signal: assignment.lost, logger });
-      return { isDoubtful: unanswered > 0 };
+      return { isDoubtful: doubtful > 0 };
     } catch (error) {
       if (!(error instanceof WarehouseError)) throw error;
-      return { isDoubtful: unanswered > 0, refused: error };
+      return { isDoubtful: doubtful > 0, refused: error };
     }
   }
 
