@@ -101,7 +101,7 @@ const number = fc.oneof(
   fc.double({ noNaN: true, noDefaultInfinity: true }).map((each) => JSON.stringify(each)),
   fc.stringMatching(/^-?(0|[1-9]\d{0,24})(\.\d{1,9})?([eE][+-]?\d{1,3})?$/),
 );
-const string = fc
+const parts = fc
   .array(
     fc.oneof(
       fc.string({ unit: "binary" }).map((each) => JSON.stringify(each).slice(1, -1)),
@@ -109,7 +109,10 @@ const string = fc
     ),
     { maxLength: 6 },
   )
-  .map((parts) => `"${parts.join("")}"`);
+  .map((all) => all.join(""));
+const string = parts.map((text) => `"${text}"`);
+/** Without a backslash of their own: after one, V8's JSON.parse misreads keys (see the test of it). */
+const key = parts.filter((text) => !text.includes("\\\\") && !/\\u005c/i.test(text)).map((text) => `"${text}"`);
 const { json } = fc.letrec<{ json: string }>((tie) => ({
   json: fc.oneof(
     { maxDepth: 5, withCrossShrink: true },
@@ -122,12 +125,27 @@ const { json } = fc.letrec<{ json: string }>((tie) => ({
       .map((all) => `[${all.join(",")}]`),
     fc
       .array(
-        fc.tuple(space, string, space, fc.constant(":"), space, tie("json"), space).map((all) => all.join("")),
+        fc.tuple(space, key, space, fc.constant(":"), space, tie("json"), space).map((all) => all.join("")),
         { maxLength: 5 },
       )
       .map((all) => `{${all.join(",")}}`),
   ),
 }));
+
+// V8 guesses a key from the object read before it, and compares the guess with the key's bytes as they are: the key "\\"
+// matches the first byte of the key "\\u0041", so that JSON.parse makes one of two objects with different keys.
+describe("a key that is a backslash", () => {
+  it.each([
+    [String.raw`[{"a":1,"\\":2},{"a":1,"\u0041":2}]`, ["a", "A"]],
+    [String.raw`[{"":"","\\":""},{"":"","\u0041":""}]`, ["", "A"]],
+    [String.raw`[{"a":1,"\\u":2},{"a":1,"\u0041b":2}]`, ["a", "Ab"]],
+    [String.raw`[{"x":{"\\":1}},{"x":{"\n":1}}]`, ["x"]],
+  ])("does not change the keys of the objects after it: %s", (text, keys) => {
+    const [, second] = walkBy(scanner, Buffer.from(text)) as [unknown, Record<string, unknown>];
+    expect(Object.keys(second)).toEqual(keys);
+    expect(textOf(readBy(scanner, Buffer.from(text)) as JsonText)).toBe(text);
+  });
+});
 
 describe("for any text", () => {
   it("both ways to read give the same members, or both refuse", () => {

@@ -15,6 +15,12 @@ export interface Session {
   resume(): void;
 }
 
+interface Held {
+  id: string;
+  startedMs: number;
+  lastMs: number;
+}
+
 const SESSION = "millrace.session";
 const WINDOW = "millrace.window";
 const AGE_MS_MAX = 24 * 3600_000;
@@ -28,6 +34,8 @@ export function createSession(
 ): Session {
   const storage = isKept ? native.sessionStorage : undefined;
   let windowId = takeWindowId() ?? uuidv7();
+  /** Not in storage yet: a tab that reads it there would take it for settled, and it may lose. */
+  let provisional: Held | undefined;
 
   /** Taken out while the page lives: a tab that is duplicated copies its storage, and must not share the id. */
   function takeWindowId(): string | undefined {
@@ -39,27 +47,33 @@ export function createSession(
   function start(now: number, after: string): string {
     const id = uuidv7();
     windowId = uuidv7();
-    write(id, now, now);
     const { database } = agreement;
-    if (!database) return id;
+    if (!database) {
+      write({ id, startedMs: now, lastMs: now });
+      return id;
+    }
+    provisional = { id, startedMs: now, lastMs: now };
     const settled = claim(database, { name: "session", after, candidate: id }).then((winner) => {
-      if (winner === id) return;
-      agreement.replace(id, winner);
+      if (winner !== id) agreement.replace(id, winner);
       const current = read();
-      if (current?.id === id) write(winner, current.startedMs, current.lastMs);
+      if (current?.id !== id) return;
+      provisional = undefined;
+      write({ ...current, id: winner });
     });
     agreement.waitFor(settled);
     return id;
   }
 
-  function read() {
+  function read(): Held | undefined {
+    if (provisional) return provisional;
     const [id = "", started, last] = (store.get(SESSION) ?? "").split(" ");
     const [startedMs, lastMs] = [Number(started), Number(last)];
     return id !== "" && startedMs >= 0 && lastMs >= 0 ? { id, startedMs, lastMs } : undefined;
   }
 
-  function write(id: string, startedMs: number, lastMs: number): void {
-    store.set(SESSION, `${id} ${startedMs} ${lastMs}`);
+  function write(held: Held): void {
+    if (provisional) provisional = held;
+    else store.set(SESSION, `${held.id} ${held.startedMs} ${held.lastMs}`);
   }
 
   return {
@@ -70,15 +84,18 @@ export function createSession(
       const isOver = !held || Math.abs(now - held.lastMs) > timeoutMs || Math.abs(now - held.startedMs) > AGE_MS_MAX;
       const sessionId = isOver ? start(now, held?.id ?? "") : held.id;
       if (!isOver && Math.abs(now - held.lastMs) > Math.min(WRITE_MS, timeoutMs / 10)) {
-        write(sessionId, held.startedMs, now);
+        write({ ...held, lastMs: now });
       }
       return { sessionId, windowId };
     },
     end() {
       const held = read();
-      if (held) write(held.id, 0, 0);
+      if (held) write({ ...held, startedMs: 0, lastMs: 0 });
     },
     keep() {
+      const held = provisional;
+      provisional = undefined;
+      if (held) write(held);
       try {
         storage?.setItem(WINDOW, windowId);
       } catch {
