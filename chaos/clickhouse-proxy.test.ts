@@ -220,7 +220,7 @@ it("too_many_parts refuses inserts as ClickHouse words it, which is transient; q
   expect(hits).toBe(1);
 });
 
-it("an insert whose statement begins in the body is one too, and a select about inserts is none", async () => {
+it("an insert whose statement begins in the body counts as an insert, and a select about inserts does not", async () => {
   const hits = await hitsDuring("too_many_parts", async () => {
     const post = (body: string) => fetch(proxy.url, { method: "POST", body });
     expect((await post(`\n insert INTO numbers (n) VALUES (${++lastBatch})`)).status).toBe(500);

@@ -22,7 +22,7 @@ export interface Load {
   readonly told: readonly LoadEvent[];
   /** Distinct ids of acknowledged events. */
   readonly distinctIds: ReadonlySet<string>;
-  /** Requests that ended without an answer, or with one that says to come again. */
+  /** Requests that ended without an answer, or with one that says to retry. */
   readonly retries: number;
   /** Events that were sent once more although they had been acknowledged. */
   readonly repeats: number;

@@ -132,7 +132,7 @@ export function contentText({ event, distinctId, value, properties }: Content): 
   return JSON.stringify([event, distinctId, value, properties]);
 }
 
-/** Content that is different in each event and hard on whoever copies bytes: escapes, other scripts, fractions. */
+/** Content that is different in each event and hard on code that copies bytes: escapes, other scripts, fractions. */
 function newEvent(n: number): NewEvent {
   return {
     id: randomUUID(),

@@ -19,7 +19,7 @@ const TIMEOUT_MS = 4_000;
 function ownUrl() {
   const words = readFileSync("/proc/1/cmdline", "utf8").split("\0");
   const service = Object.keys(PORTS).find((name) => words.includes(name));
-  if (!service) throw new Error(`process 1 is none of ${Object.keys(PORTS).join(", ")}`);
+  if (!service) throw new Error(`process 1 is not one of ${Object.keys(PORTS).join(", ")}`);
   const [setting, usual] = PORTS[service];
   const scheme = WITH_TLS.includes(service) && process.env.TLS_CERT ? "https" : "http";
   return `${scheme}://${ownHost()}:${process.env[setting] || usual}/readyz`;

@@ -22,7 +22,7 @@ const overdue = AbortSignal.timeout(SECONDS_MAX * 1000);
 const HOUR_SECONDS = 3600;
 /** A slot is closed, and counted for the first time, five minutes after it began. */
 const ABSENT_AT_FIRST = new Set(["millrace_rollup_slots_total", "millrace_rollup_late_slots_total"]);
-/** A metric that is none: the check must find it, or it finds nothing. */
+/** A metric that does not exist: a check that misses it would find nothing. */
 const MISSPELT: Query = { dashboard: "", panel: "", language: "promql", text: "millrace_row_stored_total", legend: "" };
 
 interface Asked {

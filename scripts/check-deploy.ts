@@ -89,7 +89,7 @@ async function checkCompose(scratch: string): Promise<void> {
   await writeFile(join(scratch, "wrong.yml"), right.replace("mem_limit:", "memory_limit:"));
   await refuse("an unknown key", "memory_limit", compose, ["wrong.yml"], scratch);
   await writeFile(join(scratch, "wrong.yml"), right.replace("-3000}:3000", "-3000}:http"));
-  await refuse("a port that is none", "http", compose, ["wrong.yml"], scratch);
+  await refuse("an invalid port", "http", compose, ["wrong.yml"], scratch);
 }
 
 async function validate(what: string, files: readonly string[]): Promise<void> {

@@ -16,7 +16,7 @@ export interface Replay extends StoredRow {
   isCertain: boolean;
 }
 
-/** The origin of the record at a position; null when it is none's replay, undefined when the log does not tell. */
+/** The origin of the record at a position; null when it is not a replay, undefined when the log does not tell. */
 export type OriginReader = (place: LogPlace) => Promise<LogPlace | null | undefined>;
 
 const SHOWN_MAX = 100;

@@ -1,4 +1,4 @@
-// Identity facts of rows that come back from the log: stored and resolved before the rows are, so that whoever is
+// Identity facts of rows that come back from the log: stored and resolved before the rows are, so that a process
 // killed in between does it again. Facts are a set; those that are there already change nothing.
 import { randomUUID } from "node:crypto";
 import type { EventRecord } from "#gen/millrace/log/v1/log_pb.ts";

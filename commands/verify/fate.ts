@@ -98,7 +98,7 @@ export function createClassifier(
   };
 }
 
-/** Whoever was erased does not come back from the log. */
+/** A person who was erased does not come back from the log. */
 function reaches({ ends, ownIds }: Erasure, partition: number, record: StoredRecord): boolean {
   if (record.offset >= (ends.get(partition) ?? 0)) return false;
   const owner = ownerOf(record);

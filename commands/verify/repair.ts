@@ -155,7 +155,7 @@ async function readWindow(log: LogReader, topic: string, partition: number, from
   return records;
 }
 
-/** Stores one run, exactly once, whoever else does. `touched` is told the slots in which rows were stored. */
+/** Stores one run, exactly once, also when others store it at the same time. `touched` is told the slots in which rows were stored. */
 function createRunStore(
   { warehouse, kind }: RepairDeps,
   identity: LogIdentity,

@@ -36,7 +36,7 @@ interface Order {
   total: number;
 }
 
-/** Undefined when the body is none. */
+/** Undefined when the body is invalid. */
 async function readOrder(request: IncomingMessage): Promise<Order | undefined> {
   try {
     const { customer, total } = (await json(request)) as Partial<Order>;

@@ -160,7 +160,7 @@ export function readConfigFile(path: string, readFile: (path: string) => string,
 }
 
 /**
- * YAML, which JSON is too. Throws for what is none, and for what the parser itself only warns of: it would read a
+ * YAML, which JSON is too. Throws for invalid YAML, and for what the parser itself only warns of: it would read a
  * password that begins with "!" as empty. The parser's own words quote the file, which may hold passwords; these do not.
  */
 function parseSettings(text: string): unknown {

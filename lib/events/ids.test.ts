@@ -22,7 +22,7 @@ describe("uuid text", () => {
     ["empty", ""],
     ["without dashes", "0192f0c123457abc8def0123456789ab"],
     ["in braces", "{0192f0c1-2345-7abc-8def-0123456789ab}"],
-    ["with a digit that is none", "0192f0c1-2345-7abc-8def-0123456789ag"],
+    ["with an invalid digit", "0192f0c1-2345-7abc-8def-0123456789ag"],
     ["with a dash at the wrong place", "0192f0c1-23457-abc-8def-0123456789ab"],
     ["with a line break after it", "0192f0c1-2345-7abc-8def-0123456789ab\n"],
     ["of fullwidth digits", "０192f0c1-2345-7abc-8def-0123456789ab"],

@@ -57,7 +57,7 @@ describe("one value's fault is not its neighbour's", () => {
     ["a key that another begins with", '{"a":1,"aa":2,"":3}'],
     ["one key in two forms of Unicode", '{"é":1,"e\u0301":2}'],
     ["an escape that is text elsewhere", '{"a":1,"\\\\u0061":2}'],
-  ])("%s is none", (_case, text) => {
+  ])("%s is not a duplicate key", (_case, text) => {
     expect(faultOf(text)).toBeUndefined();
   });
 

@@ -35,7 +35,7 @@ class Writer implements RowWriter {
   readonly #eventTime = new TimeText();
   readonly #receivedTime = new TimeText();
   readonly #appendTime = new TimeText();
-  /** Person ids by distinct id: a digest costs more than all else in a row, and the same people come again. */
+  /** Person ids by distinct id: a digest costs more than all else in a row, and the same people send many. */
   readonly #persons = new Map<string, string>();
   #out = Buffer.alloc(0);
   #at = 0;

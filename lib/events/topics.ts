@@ -12,7 +12,7 @@ export const POINTS_TOPIC = "millrace.points";
 /** Consumer group that lands points. Not that of events: all members of a group must consume the same topics. */
 export const POINTS_GROUP = "millrace-consumer-points";
 
-/** Topic of one partition and no records: whoever holds its partition evaluates alerts. */
+/** Topic of one partition and no records: the holder of its partition evaluates alerts. */
 export const ALERTS_TOPIC = "millrace.alerts";
 
 /** Consumer group of the copies that can evaluate alerts. */

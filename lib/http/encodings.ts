@@ -1,4 +1,4 @@
-// Content encodings of request bodies and RPC messages: gzip, deflate, br, zstd. Whoever decodes is shown each piece as it
+// Content encodings of request bodies and RPC messages: gzip, deflate, br, zstd. The caller is shown each piece as it
 // comes out and may stop there, so that a few bytes which unpack to many never take more memory than there is room for.
 import { promisify } from "node:util";
 import zlib from "node:zlib";

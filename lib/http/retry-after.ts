@@ -1,4 +1,4 @@
-// What callers are told to wait before they come again, seconds, and why so long.
+// How long callers are asked to wait before they retry, in seconds, and why.
 
 export const RETRY_AFTER_SECONDS = {
   /** A full gateway, or a log that is away: two group commits even of a slow log. */

@@ -58,7 +58,7 @@ export async function closureOf(seeds: Iterable<string>, source: EdgeSource, ids
 
 /**
  * Resolves the ids that edges from or to `seeds` may have changed, and writes all of them, the unchanged too: a slower
- * writer that saw fewer edges must find a higher version. Whoever stored an edge calls this after it, so that of several
+ * writer that saw fewer edges must find a higher version. The process that stored an edge calls this after it, so that of several
  * writers at least the one that stored the last edge sees all of them.
  */
 export async function updatePeople(

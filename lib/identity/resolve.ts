@@ -37,7 +37,7 @@ function rootsOf(edges: readonly Edge[]): Map<string, string> {
   return roots;
 }
 
-/** An id that was never identified belongs to whoever claimed it first; an identified one to nobody. */
+/** An id that was never identified belongs to the person who claimed it first; an identified one to nobody. */
 function parentsOf(edges: readonly Edge[]): Map<string, Edge> {
   const identified = identifiedIds(edges);
   const parents = new Map<string, Edge>();
@@ -98,7 +98,7 @@ function survivorsOf(edges: readonly Edge[], roots: ReadonlyMap<string, string>)
     groups.join(into, from);
     absorbed.add(from);
   }
-  // Whoever absorbs and is not absorbed. Without one, in a circle of merges, everyone who absorbs is a candidate.
+  // The ids that absorb and are not absorbed. Without one, in a circle of merges, everyone who absorbs is a candidate.
   const best = new Map<string, { edge: Edge; into: string }>();
   for (const { edge, into, from } of joins) {
     if (into === from) continue;

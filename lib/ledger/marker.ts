@@ -1,4 +1,4 @@
-// The marker is the group's committed offset with metadata saying how far the range in flight reaches. Whoever gets the
+// The marker is the group's committed offset with metadata saying how far the range in flight reaches. The consumer that gets the
 // partition next reads exactly that range again and inserts it under the same token.
 import type { Assignment, Commit } from "#lib/eventlog/log.ts";
 import type { Clock } from "#lib/process/clock.ts";

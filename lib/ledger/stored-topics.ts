@@ -7,7 +7,7 @@ export interface RowTable {
   name: string;
   /** Of an insert. */
   columns: readonly string[];
-  /** True in SQL for a row whose id was made by a caller and may come again. */
+  /** True in SQL for a row whose id was made by a caller and may repeat. */
   isFromCaller: string;
   /** In SQL: within which ids are one. */
   apiKey: string;

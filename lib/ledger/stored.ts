@@ -14,7 +14,7 @@ export interface StoredPosition {
   offset: number;
 }
 
-/** What became of an offset: a row, or the outcome that says why it is none. */
+/** What became of an offset: a row, or the outcome that says why there is no row. */
 export type Fate = "row" | "duplicate" | "dead_letter" | "erased" | "lost";
 
 export interface Fates {

@@ -28,7 +28,7 @@ export interface RelayClient {
    * name with - : or , in it, for `_connected`, and for a name that is taken.
    */
   add(name: string, collector: Collector, tags?: readonly string[]): void;
-  /** An unknown name is none. */
+  /** An unknown name is ignored. */
   remove(name: string): void;
   /** Collects and sends now, without being asked. Resolves when the values are handed to the connection, if there is one. */
   flush(): Promise<void>;

@@ -56,7 +56,7 @@ describe("overrides", () => {
     "60  cpu:1 ",
     "x cpu:1",
     " 60 cpu:1",
-  ])("%j is none", (text) => {
+  ])("%j is not an override", (text) => {
     expect(parseOverride(text)).toBeUndefined();
   });
 });

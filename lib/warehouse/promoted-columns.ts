@@ -211,7 +211,7 @@ async function define(warehouse: Warehouse, statement: string): Promise<void> {
   }
 }
 
-/** Columns of events_raw that begin with the prefix, whoever made them. */
+/** Columns of events_raw that begin with the prefix, by whatever they were made. */
 async function promotedColumns(warehouse: Warehouse): Promise<Set<string>> {
   const rows = await warehouse.query<{ name: string }>(
     "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'events_raw' AND startsWith(name, {prefix:String})",

@@ -14,7 +14,7 @@ it.each([
     "Too many partitions for single INSERT block (more than 100)",
     "too_many_partitions",
   ],
-  ["a number that is none", 72, "Cannot read floating point value here", "rejected"],
+  ["an invalid number", 72, "Cannot read floating point value here", "rejected"],
   ["a broken row", 27, "Cannot parse input", "rejected"],
   ["a missing table", 60, "Table m.t does not exist", "transient"],
   ["a missing column", 16, "No such column", "transient"],

@@ -8,7 +8,7 @@ import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 /** One insert must stay one block (docs/design.md, "Exactly once"). */
 const BATCH_BYTES_MAX = 8_000_000;
 
-/** What a consumer needs, whoever starts it. */
+/** What a consumer needs, as a process of its own or within another. */
 export const batchSettings = {
   batchSize: count(50_000, { min: 1, max: 500_000 }).describe("Most records in one insert."),
   batchBytes: bytes(BATCH_BYTES_MAX, { min: 65_536, max: BATCH_BYTES_MAX }).describe("Most bytes in one insert."),

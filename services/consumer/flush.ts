@@ -160,7 +160,7 @@ export function createFlusher(deps: FlushDeps): Flusher {
     return byOffset;
   }
 
-  /** What follows from the rows is stored before the commit: whoever is killed in between does it again. */
+  /** What follows from the rows is stored before the commit: a consumer killed in between does it again. */
   async function finish(
     records: readonly StoredRecord[],
     prepared: Prepared,

@@ -20,7 +20,7 @@ export interface Keys {
 
 /**
  * Compares by digest in constant time, so that neither a key's length nor its beginning shows in the time taken. A key in
- * both lists is public: whoever put it among the public ones has given it away.
+ * both lists is public: putting it among the public ones has given it away.
  */
 export function createKeys(publicKeys: readonly string[], secretKeys: readonly string[]): Keys {
   const known = [...new Set([...publicKeys, ...secretKeys])].map((key) => ({

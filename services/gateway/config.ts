@@ -8,7 +8,7 @@ import { isLoopback } from "#lib/http/loopback.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 import { IP_MODES, proxyFault } from "./trusted-proxies.ts";
 
-/** What a gateway needs, whoever starts it. */
+/** What a gateway needs, as a process of its own or within another. */
 export const ingressSettings = {
   port: port(8080).describe(
     "Port for HTTP/1.1 and HTTP/2: Connect, gRPC, gRPC-Web, POST /events and /batch/, health, metrics.",

@@ -196,7 +196,7 @@ export function encodingOf({ headers }: HttpRequest): string {
   throw refused("encoding", { given: encoding });
 }
 
-/** A body declared beyond the limit is let in, to be told that it is too large rather than to come again. */
+/** A body declared beyond the limit is let in, so that the answer is 413 and not 503. */
 function roomFor(request: HttpRequest, maxBytes: number): number {
   const declared = declaredLength(request);
   return declared > maxBytes ? 0 : declared;

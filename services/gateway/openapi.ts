@@ -13,7 +13,7 @@ const json = (schema: SchemaName) => ({
 });
 const body = (schema: SchemaName) => ({ required: true, content: json(schema) });
 const answer = (description: string, schema: SchemaName) => ({ description, content: json(schema) });
-/** An answer that says when to come again. */
+/** An answer that says when to retry. */
 const later = (description: string, schema: SchemaName) => ({
   ...answer(description, schema),
   headers: { "Retry-After": { description: "Seconds.", schema: { type: "integer", minimum: 0 } } },

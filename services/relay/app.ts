@@ -27,14 +27,14 @@ export interface RelayParts {
 
 export interface RelayOptions extends RelayParts {
   config: RelayConfig & { stopTimeout: number };
-  /** What `/relays` asks for, where whoever mounts it has a token of its own; RELAY_TOKEN otherwise. */
+  /** What `/relays` asks for, where the service that mounts it has a token of its own; RELAY_TOKEN otherwise. */
   routesToken?: string | undefined;
 }
 
 export interface Relay extends AsyncDisposable {
   /** Of the line protocol. */
   readonly port: number;
-  /** `/relays` and what is below it, for the HTTP server of whoever mounts this. */
+  /** `/relays` and what is below it, for the HTTP server that mounts this. */
   readonly routes: RelayRoutes;
 }
 

@@ -9,7 +9,7 @@ import { LOG_LEVELS } from "#lib/process/log.ts";
 /** Shorter polls would be a load and no measurement. */
 const POLL_MS_MIN = 100;
 
-/** What a relay service needs, whoever starts it. */
+/** What a relay service needs, as a process of its own or within another. */
 export const relaySettings = {
   relayPort: port(3001).describe("TCP port for agents: pulse's line protocol."),
   pollInterval: duration("60s", { bareUnit: "s" })

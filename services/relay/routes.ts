@@ -136,7 +136,7 @@ function decode(segment: string): string {
   try {
     return decodeURIComponent(segment);
   } catch {
-    // Thrown for escapes that are none, nothing else.
+    // Thrown for invalid escapes only.
     throw new RouteError(400, "the relay's id has a % that begins no escape; write it as %25");
   }
 }

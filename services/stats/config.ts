@@ -12,7 +12,7 @@ import { alertSettings } from "./alerts/evaluator-settings.ts";
 /** Grain of the roll-up that means are made of. */
 const GRAIN_MS = 300_000;
 
-/** What a stats service needs, whoever starts it. */
+/** What a stats service needs, as a process of its own or within another. */
 export const statsSettings = {
   statsPort: port(8081).describe("Port for HTTP/1.1 and HTTP/2: history, alerts, live values, health, metrics."),
   ...tlsSettings,

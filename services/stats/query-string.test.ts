@@ -29,7 +29,7 @@ describe("durations", () => {
     "1D",
     "1y",
     "1d\n",
-  ])("%j is none", (text) => expect(parseInfluxDuration(text)).toBeUndefined());
+  ])("%j is not a duration", (text) => expect(parseInfluxDuration(text)).toBeUndefined());
 });
 
 describe("backfill", () => {

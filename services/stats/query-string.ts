@@ -13,7 +13,7 @@ export function pathOf({ url = "" }: HttpRequest): string | undefined {
     decodeURIComponent(path);
     return path;
   } catch {
-    // Thrown for escapes that are none, nothing else.
+    // Thrown for invalid escapes only.
     return undefined;
   }
 }
@@ -56,7 +56,7 @@ export function parseInfluxDuration(text: string): number | undefined {
 }
 
 /**
- * What empty windows are filled with: undefined when nothing is to be, a number as Go reads it, 0 for what is none.
+ * What empty windows are filled with: undefined when nothing is to be, a number as Go reads it, 0 for text that is not a number.
  * "not finite" for infinities and NaN, which JSON cannot say.
  */
 export function parseBackfill(text: string | null): number | undefined | "not finite" {

@@ -64,7 +64,7 @@ describe("POST /alerts", () => {
     expect((await call("GET", `/alerts/${id}`)).text).toBe(text);
   });
 
-  it("fills in crit, 5m and the empty operator, and leaves out tags that there are none of", async () => {
+  it("fills in crit, 5m and the empty operator, and leaves out tags when there are none", async () => {
     const { id, ...rest } = await create(LEAST);
     const expected = { metric: "cpu_used", level: "crit", operator: "", threshold: 80, duration: "5m" };
     expect(rest).toEqual({ ...expected, post: LEAST.post });

@@ -246,7 +246,7 @@ describe("migrate", () => {
     });
   });
 
-  it("refuses a database name that is none", async () => {
+  it("refuses an invalid database name", async () => {
     await withFiles({}, async (directory) => {
       await expect(run("a; DROP DATABASE test", directory)).rejects.toThrow(/CLICKHOUSE_DATABASE/);
     });

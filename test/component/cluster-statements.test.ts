@@ -190,7 +190,7 @@ describe("a cluster", () => {
   });
 });
 
-it("nobody is deleted from a cluster, whoever asks", async () => {
+it("nobody is deleted from a cluster, by command or by RPC", async () => {
   const warehouse = open();
   await expect(deletePerson({ warehouse } as never, "id")).rejects.toThrow("not made for clusters yet");
   expect(statements).toEqual([]);

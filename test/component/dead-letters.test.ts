@@ -328,7 +328,7 @@ describe("what cannot be meant", () => {
     expect(await stage.end()).toBe(1);
   });
 
-  it("the gateway takes no replay without a secret key, from a web page, or of what is none", async () => {
+  it("the gateway takes no replay without a secret key, from a web page, or of something that is not a dead letter", async () => {
     const keys = { publicApiKeys: ["public"], secretApiKeys: ["secret"] };
     await using stage = await startDeadLetterStage(clickhouse, "letters_keys", keys);
     stage.startConsumer();

@@ -121,7 +121,7 @@ function serviceFaults(name: string, service: Service, compose: Compose): string
     ...(hasHealth || WITHOUT_HEALTHCHECK.includes(name) ? [] : [`${name}: no health check`]),
     ...Object.entries(service.depends_on ?? {}).flatMap(([other, { condition }]) => {
       const target = compose.services[other];
-      if (!target) return [`${name}: depends on ${other}, which is none`];
+      if (!target) return [`${name}: depends on ${other}, which is not a service`];
       if (condition === "service_healthy" && !target.healthcheck?.test) return [`${name}: ${other} has no health`];
       if (condition === "service_completed_successfully" && target.restart !== "no")
         return [`${other} never completes`];

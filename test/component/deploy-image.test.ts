@@ -115,7 +115,7 @@ describe("the image", () => {
     await using gateway = await startTestGateway();
     expect(await run(process.execPath, [script, `${gateway.url}/readyz`])).toEqual({ code: 0, stdout: "", stderr: "" });
     expect((await run(process.execPath, [script, `http://127.0.0.1:${await freePort()}/readyz`])).code).toBe(1);
-    expect((await run(process.execPath, [script])).stderr).toContain("process 1 is none of gateway");
+    expect((await run(process.execPath, [script])).stderr).toContain("process 1 is not one of gateway");
   });
 });
 

@@ -171,7 +171,7 @@ describe("every answer to a listed origin can be read by its page", () => {
     expect([other.headers.vary, corsOf(other.headers)]).toEqual(["Origin", {}]);
   });
 
-  itInProcess("503, which tells its SDK to come again", async () => {
+  itInProcess("503, which its SDK retries", async () => {
     gateway.inProcess?.appendBy(() => Promise.reject(new Error("away")));
     const answer = await postBatch(gateway.port, [EVENT], NO_KEY, { origin: ORIGIN });
     gateway.inProcess?.appendBy(undefined);

@@ -129,7 +129,7 @@ describe("a body of the wrong form is 400", () => {
     ["a member of the envelope twice", `{"api_key":"${KEY}",${GOOD.slice(1)}`, "api_key"],
     ["two keys", JSON.stringify({ api_key: KEY, batch: [{ ...EVENT, api_key: "k2" }] }), "api_key"],
     ["two keys, one of a dropped event", '{"api_key":"a","batch":[{"api_key":"b"}]}', "api_key"],
-    ["a time that is none", event({ timestamp: "soon" }), "batch[0].timestamp"],
+    ["an invalid time", event({ timestamp: "soon" }), "batch[0].timestamp"],
     ["a blank time", event({ timestamp: " " }), "batch[0].timestamp"],
     ["digits as time", event({ timestamp: "1700000000" }), "batch[0].timestamp"],
     ["hour 25", event({ timestamp: "2026-03-27T25:00:00Z" }), "batch[0].timestamp"],

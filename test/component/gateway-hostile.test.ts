@@ -234,7 +234,7 @@ describe("a caller who does not speak HTTP", () => {
       `POST ${PUBLISH} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: ${GOOD.length}\r\n\r\n${GOOD}`,
     ],
     [
-      "a Host that is none",
+      "an invalid Host",
       `POST ${PUBLISH} HTTP/1.1\r\nConnection: close\r\nHost: a b:::\r\nContent-Type: application/json\r\nContent-Length: ${GOOD.length}\r\n\r\n${GOOD}`,
     ],
   ])("or names %s is answered 400", async (_case, bytes) => {

@@ -57,7 +57,7 @@ describe("stopping", () => {
     await Promise.all(closed);
   });
 
-  it("ends an open stream with a code that says come again", async () => {
+  it("ends an open stream with a code that clients retry", async () => {
     const client = createClient(EventService, createGrpcTransport({ baseUrl: gateway.url }));
     const never = Promise.withResolvers<void>();
     async function* requests() {
@@ -92,7 +92,7 @@ describe("stopping", () => {
     expect(await stopMs()).toBeLessThan(atMost(PROMPT_MS));
   });
 
-  it("cuts off at the deadline whoever does not come to an end, and an append that hangs", async () => {
+  it("cuts off at the deadline callers that do not finish, and an append that hangs", async () => {
     gateway.appendBy(() => new Promise(() => {}));
     const hanging = callH1(gateway.port, PUBLISH, GOOD).catch((error: NodeJS.ErrnoException) => error.code);
     const session = http2.connect(gateway.url);

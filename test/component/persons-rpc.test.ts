@@ -93,7 +93,7 @@ describe("a person", () => {
     expect(await shared.verify()).toBe(true);
   });
 
-  it("is gone once, and everybody else is deleted after it, whoever asks at the same time", async () => {
+  it("is gone once, and everybody else is deleted after it, however many ask at the same time", async () => {
     await using scene = await createScene(clickhouse, "rpc_together", 2);
     scene.stage.start();
     // Two persons with a link between them: bob's identify names an id of ann's.
@@ -140,7 +140,7 @@ describe("a caller who leaves", () => {
     expect(await countOf("liv")).toBe(0);
   });
 
-  it("takes what waits for its turn along, and its place; beyond 16 places callers are told to come again", async () => {
+  it("takes what waits for its turn along, and its place; beyond 16 places callers get a time to retry", async () => {
     await shared.tell(seen("mia"), seen("max"));
     await shared.settled();
     // As another copy of the service, or the command, holds it.

@@ -291,7 +291,7 @@ describe("the view events", () => {
 });
 
 describe("a promotion killed half-way", () => {
-  it("is completed, and a demotion too, by whoever comes next", async () => {
+  it("is completed, and a demotion too, by the next command", async () => {
     const { warehouse, store, column } = await createScene();
     await store(...ROWS);
     const killedAfter = (commands: number): Warehouse => {

@@ -196,7 +196,7 @@ describe.each([
   });
 });
 
-it("tags that are no text are left out and counted, and a collector whose name is none is refused", async () => {
+it("tags that are not text are left out and counted, and a collector with an invalid name is refused", async () => {
   peer.send(Buffer.from("add c:a:1,b:\xff2,d:\x853,e:4\x0b\nadd \xff:\ngot c-v:1\n", "latin1"));
   const [point] = await relay.points(1);
   expect(point?.tags).toEqual({ host: "host-1", a: "1" });

@@ -186,7 +186,7 @@ it.concurrent("a relay that answers polls and never pings stays, also where poll
   expect(await sparse.points(2)).toHaveLength(2);
 });
 
-it.concurrent("whoever has not identified itself within two beats is dropped, whatever it trickles", async () => {
+it.concurrent("a peer that has not identified itself within two beats is dropped, whatever it trickles", async () => {
   await using peer = await codeRelay.connect();
   const trickle = setInterval(() => peer.send("x"), 300);
   await peer.closes();

@@ -220,7 +220,7 @@ describe("paths", () => {
     expect(await plain.get(path)).toMatchObject({ status: 301, text: "", headers: { location } });
   });
 
-  it("with escapes that are none are a 400", async () => {
+  it("with invalid escapes are a 400", async () => {
     expect((await plain.get("/latest/%zz")).status).toBe(400);
     expect((await plain.get("/latest/%ff")).status).toBe(400);
   });

@@ -201,7 +201,7 @@ describe("a wrong request", () => {
     expect([error.code, error.rawMessage]).toEqual([Code.InvalidArgument, expect.stringContaining(field)]);
   });
 
-  it("in JSON is refused with the name of a field that is none", async () => {
+  it("in JSON is refused with the name of the unknown field", async () => {
     const answer = await callH1(stats.port, `${PATH}/ListTags`, {
       headers: { "content-type": "application/json", "x-auth-token": TOKEN },
       body: '{"metrik":"cpu"}',
@@ -294,7 +294,7 @@ describe("a slow or absent ClickHouse", () => {
     expect([raw.status, JSON.parse(raw.text).code]).toEqual([504, "deadline_exceeded"]);
   });
 
-  it("is unavailable with a time to come again, and nothing of why", async () => {
+  it("is unavailable with a time to retry, and not with the reason", async () => {
     const dead = createClickHouseWarehouse({ url: "http://127.0.0.1:1", user: "default", password: "", database: "x" });
     const broken = createStatsQueries({
       warehouse: dead,
@@ -328,7 +328,7 @@ describe("a slow or absent ClickHouse", () => {
     ["busy", Code.ResourceExhausted, "1"],
     ["unavailable", Code.Unavailable, "1"],
   ] as const)(
-    "that is %s is told as such, with a time to come again where that helps",
+    "that is %s is reported as such, with a time to retry where that helps",
     async (kind, code, retryAfter) => {
       const failing: StatsQueries = {
         ...queries,

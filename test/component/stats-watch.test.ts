@@ -161,7 +161,7 @@ describe("a watcher", () => {
     await expect.poll(() => one.messages.length, { timeout: 5_000 }).toBeGreaterThan(before + 3);
   });
 
-  it("beyond the limit is refused with a time to come again, and let in when a place is free", async () => {
+  it("beyond the limit is refused with a time to retry, and let in when a place is free", async () => {
     await using small = await startTestStats({ log, maxWatchers: 1 });
     const first = watch({}, clientOf(small));
     await live(first);

@@ -175,7 +175,7 @@ describe("clients", () => {
     expect(await namesStored()).toContain("imported");
   });
 
-  it("a file of authorities that is none is a fault of the settings", () => {
+  it("an invalid file of authorities is a fault of the settings", () => {
     const env = { CLICKHOUSE_CA: files.keyFile("gateway"), KAFKA_SSL_CA: "/nowhere.pem" };
     const schema = z.object({ ...clickhouseSettings, ...kafkaSettings });
     const outcome = parseConfig(schema, { argv: [], env, command: "test", summary: "" });

@@ -43,7 +43,7 @@ async function remove(stage: Stage, table: string, where: string): Promise<void>
 }
 
 let stages = 0;
-/** Two slots with points, two offsets that are none, and a third slot that has the other two closed. */
+/** Two slots with points, two offsets without a point, and a third slot that has the other two closed. */
 async function threeSlots(epoch: string): Promise<Stage> {
   // Its own id, or the epochs would look like those of one log.
   stages += 1;
@@ -69,7 +69,7 @@ const rawRows = (epoch: string) =>
   );
 
 describe("points", () => {
-  it("are accounted for with what is none of them", async () => {
+  it("are accounted for with the offsets that have none", async () => {
     await using stage = await threeSlots("whole");
     const finding = await verify(stage, POINTS);
     expect(finding).toMatchObject({

@@ -95,7 +95,7 @@ describe("a letter is one row", () => {
     expect(ids?.n).toBe("80");
   });
 
-  it("months later, whoever made its id, also when it had none that can be stored", async () => {
+  it("months later, with an id of ours or of the caller's, also when it had none that can be stored", async () => {
     const warehouse = await databaseOf("replays_late");
     let now = 1_790_000_000_000;
     await using stage = await createStage(warehouse, { partitions: 2, epoch: "late", now: () => now });

@@ -47,7 +47,7 @@ async function play(interleaving: Play, off?: Safeguard): Promise<StoredAudit> {
   return interleaving(createSwitches(off), `${interleaving.name} ${off ?? "on"}`);
 }
 
-/** Holds whoever passes until it is opened, and says when the first one is there. */
+/** Holds all who pass until it is opened, and says when the first one is there. */
 function createGate() {
   const reached = Promise.withResolvers<void>();
   const opened = Promise.withResolvers<void>();

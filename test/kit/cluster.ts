@@ -3,7 +3,7 @@
 //
 // - A Replicated engine is the engine without replicas. ON CLUSTER is run on every node, one after the other, and so is an
 //   insert into a table that every node has.
-// - A Distributed table is an empty table of the same columns, so that whoever reads rows through it misses them; writing
+// - A Distributed table is an empty table of the same columns, so that a query that reads rows through it misses them; writing
 //   through it, or changing rows, is refused.
 // - A replica that is to catch up has, if there is the table. system.clusters, macros, replicas and tables say what the
 //   test sets, in `tables`.

@@ -143,7 +143,7 @@ export function eventRecord(fields: Partial<Omit<LogEvent, "id">> & { id?: strin
   return { key: Buffer.from(key ?? event.distinctId), value: Buffer.from(encode(event)) };
 }
 
-/** UUID text made of a number, for ids that come again. */
+/** UUID text made of a number, for ids that repeat. */
 export function idOf(n: number): string {
   return `00000000-0000-4000-8000-${n.toString(16).padStart(12, "0")}`;
 }

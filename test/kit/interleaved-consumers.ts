@@ -46,7 +46,7 @@ export interface Interleaved {
   pause(ms: number, signal: AbortSignal | undefined): Promise<void>;
   /** Everything appended is committed and nothing is in flight. */
   isDrained(): boolean;
-  /** Kills whoever lives. From now on nothing fails. */
+  /** Kills every consumer still alive. From now on nothing fails. */
   killAll(): void;
   /** The same, and no pause ends any more: what is left is what the dead have sent. */
   end(): void;

@@ -66,7 +66,7 @@ it.each([
 it.each([
   ["that is cut off", "04224d186040820f000080aa"],
   ["without an end", "04224d18604082"],
-  ["that is none", "0011223344556677"],
+  ["without its magic bytes", "0011223344556677"],
 ])("an lz4 frame %s is refused", async (_what, hex) => {
   await expect(codec("lz4").decompress(Buffer.from(hex, "hex"))).rejects.toThrow(/lz4/);
 });

@@ -55,7 +55,7 @@ export function createGroups(
       }
       group.owner = undefined;
     }
-    // Members may have changed during the wait: whoever changed them is next in line with a hand-over of its own.
+    // Members may have changed during the wait: the one that changed them is next in line with a hand-over of its own.
     if (next && next === group.members.at(-1)) assign(group, next);
   }
 

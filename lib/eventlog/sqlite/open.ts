@@ -159,7 +159,7 @@ export function isDiskFull(error: unknown): boolean {
   return primaryCode(error) === SQLITE_FULL;
 }
 
-/** The error a caller of the log sees: whoever runs it can tell what to do. */
+/** The error a caller of the log sees, with what an operator can do. */
 export function asUnavailable(error: unknown, file: string): LogUnavailableError {
   if (error instanceof LogUnavailableError) return error;
   const directory = dirname(resolve(file));

@@ -1,4 +1,4 @@
-// A person deleted from end to end, for whoever is asked to: `millrace persons delete` and PersonService.
+// A person deleted from end to end, for both ways to ask: `millrace persons delete` and PersonService.
 import { createErasures, type Erasure } from "#lib/identity/erasures.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Certificate, certify } from "./certificate.ts";

@@ -2,7 +2,7 @@
 //
 // - Rows of identity_edges are a clock (migrations/0002_identity.sql). Markers are added before the deletion, so that it
 //   never goes back behind what it showed before, and again after it, so that it then shows more than it ever did:
-//   whoever resolves from there on is newer than anybody who saw the deleted edges, and newer than anybody who read the
+//   a process that resolves from there on is newer than anybody who saw the deleted edges, and newer than anybody who read the
 //   clock in between. Who did that, and wrote with too low a version therefore, is made good by resolving again.
 // - identity_ids and identity_properties do not say from which offset a row came, so all rows of the ids go, and what
 //   later events said is stored again. An event is stored before its facts: what was deleted of them can be found.
@@ -84,7 +84,7 @@ export async function countEdges(warehouse: Warehouse, erasureId: string): Promi
   return Number(row?.n ?? 0);
 }
 
-/** `erasure.edges` must have been saved before: it tells whoever goes on after a crash what the clock has to make good. */
+/** `erasure.edges` must have been saved before: after a crash it says what the clock has to make good. */
 export async function eraseEdges(warehouse: Warehouse, erasure: Erasure): Promise<void> {
   const options = { params: { erasure: erasure.id }, maxSeconds: STATEMENT_SECONDS_MAX };
   if (erasure.edges > 0) {

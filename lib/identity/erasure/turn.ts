@@ -1,4 +1,4 @@
-// One erasure at a time in a database, whoever asks for it: the command, or any copy of the stats service
+// One erasure at a time in a database, no matter who asks for it: the command, or any copy of the stats service
 // (migrations/0007_erasure_turns.sql has the reason and the protocol).
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
@@ -36,12 +36,12 @@ export async function takeTurn(warehouse: Warehouse, { signal, onWait }: TurnOpt
       const id = randomUUID();
       const signedAt = performance.now();
       await sign(warehouse, id, false);
-      // Whoever signs after this look sees the row above.
+      // A writer that signs after this look sees the row above.
       if (!(await isTaken(warehouse, id))) return holdTurn(warehouse, id, signedAt);
       await sign(warehouse, id, true);
     }
     onWait();
-    // At random, so that two who stepped back for each other do not come again together.
+    // At random, so that two that stepped back for each other do not retry together.
     await pause(LOOK_MS * (0.5 + Math.random()), undefined, signal && { signal }).catch((error) => {
       signal?.throwIfAborted();
       throw error;

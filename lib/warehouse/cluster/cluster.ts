@@ -53,7 +53,7 @@ export function createClusterWarehouse(
 function createReplicas(nodes: readonly Warehouse[], isShard: boolean): Warehouse {
   let current = 0;
 
-  /** No second attempt here: whoever called knows what it may repeat, and then meets the next replica. */
+  /** No second attempt here: the caller knows what it may repeat, and then meets the next replica. */
   async function onCurrent<T>(call: (node: Warehouse) => Promise<T>): Promise<T> {
     const asked = current;
     try {

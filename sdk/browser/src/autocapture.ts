@@ -67,7 +67,7 @@ function isUrlAllowed({ urlAllowlist, urlIgnorelist }: AutocaptureConfig): boole
   return !urlIgnorelist?.some(matches) && (urlAllowlist?.some(matches) ?? true);
 }
 
-/** Its own text, not that of elements inside; what a visitor typed into the page is none of it. */
+/** Its own text, not that of elements inside; what a visitor typed into the page is not part of it. */
 function textOf(element: Element): string | undefined {
   if (element.closest(FIELDS.join(",")) || (element as HTMLElement).isContentEditable) return undefined;
   const own = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);

@@ -230,7 +230,7 @@ describe("flush", () => {
     expect(client.counters().captured).toBe(1);
   });
 
-  it("times that are none count as not given: a server that is away is not asked without a pause", async () => {
+  it("invalid times count as not given: a server that is away is not asked without a pause", async () => {
     let tries = 0;
     const { client } = start({
       flushIntervalMs: Number.NaN,

@@ -26,7 +26,7 @@ export interface Options
 /** What a timer can hold. */
 const MS_MAX = 2 ** 31 - 1;
 
-/** Throws when apiHost is missing. Numbers that are none, or below 1, count as not given. */
+/** Throws when apiHost is missing. Invalid numbers, and those below 1, count as not given. */
 export function readOptions(given: InitOptions): Options {
   const apiHost = typeof given?.apiHost === "string" ? given.apiHost.trim().replace(/\/+$/, "") : "";
   if (apiHost === "") throw new Error("apiHost is required");

@@ -43,7 +43,7 @@ describe("sanitize", () => {
     });
   });
 
-  it("writes bigint, dates, toJSON and numbers that are none as JSON can", () => {
+  it("writes bigint, dates, toJSON and non-finite numbers as JSON can", () => {
     const url = new URL("http://a.example/b");
     expect(clean([10n, new Date(0), new Date(Number.NaN), url, Number.NaN, undefined, () => 1, Symbol("s")])).toEqual([
       "10",

@@ -80,7 +80,7 @@ export function numbersOf(options: ClientOptions): Numbers {
   return numbers;
 }
 
-/** A time to wait, as a timer can hold it: Infinity is as good as for ever. Throws a TypeError for what is none. */
+/** A time to wait, as a timer can hold it: Infinity is as good as for ever. Throws a TypeError for an invalid time. */
 export function timeoutOf(ms: number): number {
   if (typeof ms !== "number" || !(ms >= 0)) throw new TypeError(`timeoutMs: expected milliseconds, not ${ms}`);
   return Math.min(ms, MS_MAX);

@@ -17,7 +17,7 @@ export interface ReadRecords {
   frames: Uint8Array[];
   /** Bytes of the records in `frames`. */
   bytes: number;
-  /** Why no record follows: the bytes end, perhaps within one; or they are none. */
+  /** Why no record follows: the bytes end, perhaps within one; or they are not a record. */
   stop: "end" | "cut" | "damaged" | "enough";
 }
 

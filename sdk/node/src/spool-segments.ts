@@ -140,7 +140,7 @@ export function closeSegment(segment: Segment): void {
   segment.fd = undefined;
 }
 
-/** A file that could not be read to its end is kept under another name, for whoever wants to look into it. */
+/** A file that could not be read to its end is kept under another name, for anyone who wants to look into it. */
 export function removeSegment(segment: Segment): void {
   closeSegment(segment);
   if (segment.isDamaged) renameSync(segment.path, `${segment.path}.damaged`);

@@ -29,7 +29,7 @@ export interface OwnedTransport {
   close(): void;
 }
 
-/** Throws a TypeError for a URL that is none, and for a transport or key that cannot be. */
+/** Throws a TypeError for an invalid URL, transport or key. */
 export function createTransport({
   url,
   apiKey,

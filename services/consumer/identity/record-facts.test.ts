@@ -22,9 +22,12 @@ describe("records that may say something about identity", () => {
     expect(isIdentityEvent(scanned({ event }))).toBe(true);
   });
 
-  it.each(["$pageview", "$Identify", "identify$", "$se", "$sets", "é", "$create_aliaS"])("%s is none", (event) => {
-    expect(isIdentityEvent(scanned({ event }))).toBe(false);
-  });
+  it.each(["$pageview", "$Identify", "identify$", "$se", "$sets", "é", "$create_aliaS"])(
+    "%s is not an identity event",
+    (event) => {
+      expect(isIdentityEvent(scanned({ event }))).toBe(false);
+    },
+  );
 });
 
 describe("facts of a record", () => {
@@ -44,7 +47,7 @@ describe("facts of a record", () => {
     expect(factsOfRecord(scanned(merge))).toEqual({ edge: undefined, properties: [], isRefused: true });
   });
 
-  it("are none when what is between the braces is no JSON", () => {
+  it("are ignored when the text between the braces is not JSON", () => {
     expect(factsOfRecord(scanned({ propertiesJson: "{nonsense}" }))).toMatchObject({ edge: undefined, properties: [] });
   });
 });

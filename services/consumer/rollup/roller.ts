@@ -45,7 +45,7 @@ const IDLE_NOTE_MS = 12 * SLOT_MS;
  * it when it thaws, may have closed it over a row that the owner after it had stored and died before it computed.
  */
 const RECHECKED_SLOTS = 2;
-/** After so many computed slots progress is noted, for whoever has to go on. */
+/** After so many computed slots progress is noted, for the process that has to go on. */
 const SLOTS_PER_NOTE = 12;
 
 interface Partition {

@@ -138,7 +138,7 @@ class Reading {
 
   #events(): void {
     const { cursor } = this.#json;
-    // What was wrong before the events is none of theirs.
+    // What was wrong before the events is not a fault of theirs.
     this.#takeBroken();
     cursor.enter();
     while (cursor.nextItem()) {

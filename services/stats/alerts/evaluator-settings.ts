@@ -2,7 +2,7 @@
 import type { z } from "zod";
 import { duration, fixed, flag, secret } from "#lib/config/settings.ts";
 
-/** What evaluating alerts and telling their receivers needs, whoever starts it. */
+/** What evaluating alerts and telling their receivers needs, in whichever process it runs. */
 export const alertSettings = {
   alertInterval: duration("30s", { min: 1000, max: 3_600_000 }).describe("How often alerts are evaluated."),
   /** For a receiver to answer: it is told again for 24 hours. */

@@ -32,7 +32,7 @@ const REJOIN_MS = 1000;
 /** Asks for the lease until `signal` fires; never rejects. */
 export async function holdLease({ log, onHeld, signal, logger }: LeaseOptions): Promise<void> {
   const onAssigned = async (assignment: Assignment) => {
-    // Should the topic have been made with more partitions, whoever has the first one holds the lease.
+    // Should the topic have been made with more partitions, the holder of the first one holds the lease.
     if (assignment.partition !== 0) return;
     try {
       await onHeld(createLease(assignment, signal));

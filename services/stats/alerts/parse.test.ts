@@ -34,9 +34,12 @@ describe("a duration", () => {
     expect(check({ duration })).toMatchObject({ durationMs: duration, durationText });
   });
 
-  it.each(["5", "m", "5 m", "1.5h", "+5m", "5M", "5mm", "５m", `${"1".repeat(100)}s`])("%j is none", (duration) => {
-    expect(check({ duration })).toEqual([expect.stringMatching(/^duration: .* is not a duration; send /)]);
-  });
+  it.each(["5", "m", "5 m", "1.5h", "+5m", "5M", "5mm", "５m", `${"1".repeat(100)}s`])(
+    "%j is not a duration",
+    (duration) => {
+      expect(check({ duration })).toEqual([expect.stringMatching(/^duration: .* is not a duration; send /)]);
+    },
+  );
 
   it.each(["0s", "999u", "1500u"])("%j is not whole milliseconds", (duration) => {
     expect(check({ duration })).toEqual([expect.stringMatching(/^duration: .* in whole milliseconds$/)]);

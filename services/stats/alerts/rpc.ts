@@ -62,7 +62,7 @@ const STORE_CODES: Readonly<Record<AlertStoreErrorKind, Code>> = {
   full: Code.ResourceExhausted,
 };
 
-/** Methods reject with ConnectError; what is none is a fault of the service. */
+/** Methods reject with ConnectError; any other error is a fault of the service. */
 export function createAlertService({
   store,
   history,

@@ -44,7 +44,7 @@ describe("an address", () => {
     expect(refusedKind(address)).toBeUndefined();
   });
 
-  it("that is none is refused", () => {
+  it("that is not a URL is refused", () => {
     for (const text of ["", "localhost", "1.2.3", "1.2.3.4.5", "::g"]) expect(refusedKind(text), text).toBeDefined();
   });
 

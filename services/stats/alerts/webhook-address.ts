@@ -1,4 +1,4 @@
-// Which addresses a webhook may reach. An alert's URL is written by whoever may write alerts, and posted to from inside
+// Which addresses a webhook may reach. An alert's URL is written by anyone who may write alerts, and posted to from inside
 // the network of this process: what it can reach there is not theirs to call.
 import { type LookupAddress, type LookupOptions, lookup as systemLookup } from "node:dns";
 import { BlockList, isIP, isIPv4, type LookupFunction } from "node:net";

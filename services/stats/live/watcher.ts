@@ -21,7 +21,7 @@ export interface Delivery {
   points: LivePoint[];
 }
 
-/** Held by whoever sends to one peer. */
+/** Held by the sender to one peer. */
 export interface Watcher {
   /**
    * Waits until there is something to tell. The first answer is the status as it is. Undefined: ended by `close`.

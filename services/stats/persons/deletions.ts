@@ -52,7 +52,7 @@ export interface DeletionsOptions {
 
 const DELETIONS_MAX = 16;
 
-/** To be disposed of after `stopSignal` has fired. Whoever asks again goes on from where it was. */
+/** To be disposed of after `stopSignal` has fired. Asking again resumes the deletion where it was. */
 export function createDeletions(options: DeletionsOptions): Deletions {
   const { log, warehouse, logger, patienceMs, stopSignal, stopMs } = options;
   const pending = new Set<Promise<unknown>>();

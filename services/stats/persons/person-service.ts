@@ -23,7 +23,7 @@ export interface PersonServiceOptions {
   retention(): Promise<LogRetention>;
 }
 
-/** How often progress is told that is none, so that nobody between caller and service takes the call for dead. */
+/** How often progress is repeated while there is none, so that nothing between caller and service takes the call for dead. */
 const AGAIN_MS = 10_000;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** The person id of events without a distinct id. */

@@ -21,7 +21,7 @@ const MESSAGE_BYTES_MAX = 128 * 1024;
 export function createPersonsRpc(options: PersonsRpcOptions): Mounted {
   const { publicKeys, secretKeys } = options;
   const isPublic = createKeyCheck(publicKeys);
-  // Whoever put a key among the public ones as well has given it away.
+  // A secret key that is also among the public ones has been given away.
   const isSecret = createKeyCheck(secretKeys.filter((key) => !publicKeys.includes(key)));
   const handler = createRpcHandler<undefined>({
     maxMessageBytes: MESSAGE_BYTES_MAX,

@@ -62,7 +62,7 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
       const message = "the token is missing or wrong: send STATS_TOKEN as authorization: Bearer TOKEN";
       return new ConnectError(message, Code.Unauthenticated);
     }
-    // Alerts have webhook URLs, which are secrets of whoever made them.
+    // Alerts have webhook URLs, which are secrets of the people who made them.
     if (!access.isForeign(request) || !(handler.changes(path) || path.startsWith(ALERTS))) return undefined;
     const message =
       "web pages need STATS_TOKEN to be set and sent, or CORS_ALLOW to name them, for alerts and for calls that change something";
