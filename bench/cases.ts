@@ -1,7 +1,9 @@
 // The cases by the name that --only looks at.
 import { measureClient } from "./cases/client.ts";
 import { measureConsumer } from "./cases/consumer.ts";
+import { FLOOR_KINDS, measureAgainstFloor } from "./cases/floor.ts";
 import { measureGateway } from "./cases/gateway.ts";
+import { measureMemory } from "./cases/memory.ts";
 import { measureOverload } from "./cases/overload.ts";
 import { measurePath } from "./cases/path.ts";
 import { measureRelay } from "./cases/relay.ts";
@@ -17,6 +19,12 @@ const PROBED_EVENTS_PER_SECOND = PATH_EVENTS_PER_SECOND / 2;
 export const CASES: Record<string, Case> = {
   ...gatewayCases("sqlite"),
   ...gatewayCases("kafka"),
+  ...Object.fromEntries(
+    FLOOR_KINDS.map(
+      (kind) => [`floor-${kind}`, (setting) => measureAgainstFloor(kind, setting)] satisfies [string, Case],
+    ),
+  ),
+  memory: measureMemory,
   overload: measureOverload,
   consumer: measureConsumer,
   "path-sustained": (setting) => measurePath({ eventsPerSecond: PATH_EVENTS_PER_SECOND, probing: false }, setting),
