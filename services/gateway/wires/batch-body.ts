@@ -42,13 +42,16 @@ const PROPERTIES = TEXTS.length;
 const UUID = PROPERTIES + 1;
 const MERGED = new Set(["$set", "$set_once"]);
 
-/** What is wrong with the envelope; told after the whole body was read, in the contract's order. */
+/** What is wrong with the envelope; told after the whole body was read, in the contract's order. Made when it is thrown. */
 interface EnvelopeFaults {
-  broken?: Refused;
-  batch?: Refused;
-  apiKey?: Refused;
-  historical?: Refused;
+  broken?: () => Refused;
+  batch?: () => Refused;
+  apiKey?: () => Refused;
+  historical?: () => Refused;
 }
+
+const NO_BATCH = () => wrongType("batch", "an array of events", "absent");
+const EMPTY_BATCH = () => refused("invalid", { field: "batch", fault: "must have at least one event" });
 
 /**
  * Throws Refused for bytes that are no JSON, for a fault of the envelope, and for that of the first event when all
@@ -69,7 +72,7 @@ class Reading {
   readonly #maxEvents: number;
   readonly #batch: (BatchEvent | RuleFault)[] = [];
   readonly #keys = new Set<string>();
-  readonly #faults: EnvelopeFaults = { batch: wrongType("batch", "an array of events", "absent") };
+  readonly #faults: EnvelopeFaults = { batch: NO_BATCH };
   #root = 0;
   #length = 0;
   #sentAt = "";
@@ -99,7 +102,7 @@ class Reading {
   #judged(): Envelope {
     const { broken, batch, apiKey, historical } = this.#faults;
     const wrong = broken ?? batch ?? apiKey ?? historical;
-    if (wrong) throw wrong;
+    if (wrong) throw wrong();
     refuseWhenAllAre(this.#batch, (index) => index);
     if (this.#keys.size > 1) {
       throw refused("invalid", {
@@ -122,10 +125,10 @@ class Reading {
     } else if (name === CHECK_STORED && kind === "boolean") {
       this.#checkStored = textOf(cursor.slice()) === "true";
     } else {
-      if (name === BATCH) this.#faults.batch = wrongType("batch", "an array of events", kind);
-      if (name === API_KEY) this.#faults.apiKey = wrongType("api_key", "a string", kind);
+      if (name === BATCH) this.#faults.batch = () => wrongType("batch", "an array of events", kind);
+      if (name === API_KEY) this.#faults.apiKey = () => wrongType("api_key", "a string", kind);
       if (name === HISTORICAL && kind !== "boolean") {
-        this.#faults.historical = wrongType("historical_migration", "true or false", kind);
+        this.#faults.historical = () => wrongType("historical_migration", "true or false", kind);
       }
       cursor.skip();
     }
@@ -133,7 +136,7 @@ class Reading {
 
   #takeBroken(): void {
     const broken = this.#json.cursor.takeFault(this.#root);
-    if (broken) this.#faults.broken ??= faultError(broken);
+    if (broken) this.#faults.broken ??= () => faultError(broken);
   }
 
   #events(): void {
@@ -146,7 +149,7 @@ class Reading {
       else cursor.skip();
     }
     if (this.#length > 0) delete this.#faults.batch;
-    else this.#faults.batch = refused("invalid", { field: "batch", fault: "must have at least one event" });
+    else this.#faults.batch = EMPTY_BATCH;
   }
 
   #event(): BatchEvent | RuleFault {
