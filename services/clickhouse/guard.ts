@@ -17,11 +17,17 @@ const ALLOWED_FUNCTION = new Set(["h3polygontocellswithcontainment"]);
 const STATEMENTS = new Set([
   ...READ_KEYWORDS,
   ...["INSERT", "CREATE", "ALTER", "ATTACH", "DETACH", "DROP", "UNDROP", "TRUNCATE", "RENAME", "EXCHANGE"],
-  ...["OPTIMIZE", "CHECK", "KILL", "SET", "DELETE", "UPDATE"],
+  ...["OPTIMIZE", "CHECK", "KILL", "DELETE", "UPDATE"],
 ]);
 
 /** Refused by name; every other word gets a syntax error. */
 const REFUSED_STATEMENTS = new Set(["SYSTEM", "BACKUP", "RESTORE", "GRANT", "REVOKE", "EXECUTE", "COPY"]);
+
+const LOST: Readonly<Record<string, string>> = {
+  USE: "Send database=NAME with it.",
+  SET: "Send the setting with each request, as NAME=VALUE in the URL, or in a SETTINGS clause.",
+  "CREATE TEMPORARY": "Create a table, and drop it when it is no longer needed.",
+};
 
 /** What a CREATE, ATTACH or ALTER may be about. */
 const OBJECTS =
@@ -44,12 +50,7 @@ export async function assertAllowed(
   foreign: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const { tokens, keyword } = statement;
-  if (keyword === "USE") {
-    throw endpointError(
-      48,
-      "USE has no effect here: each request has a session of its own. Send database=NAME with it.",
-    );
-  }
+  assertLasting(statement);
   if (REFUSED_STATEMENTS.has(keyword)) throw refused(`${keyword} statements`);
   if (!STATEMENTS.has(keyword)) throw endpointError(62, `Syntax error: ${keyword} begins no statement.`);
   if (["CREATE", "ALTER", "ATTACH"].includes(keyword)) assertObject(tokens, keyword);
@@ -61,6 +62,15 @@ export async function assertAllowed(
     assertClause(keyword, tokens, at);
   }
   for (const name of boundIdentifiers(tokens)) assertIdentifier(params.get(name) ?? "");
+}
+
+/** Refuses what ends with the request, since the next one has a session of its own. */
+function assertLasting({ tokens, keyword }: Pick<Statement, "tokens" | "keyword">): void {
+  const isTemporary = keyword === "CREATE" && tokens.slice(1, 4).some((token) => isKeyword(token, "TEMPORARY"));
+  const lost = isTemporary ? "CREATE TEMPORARY" : keyword;
+  const remedy = LOST[lost];
+  if (remedy === undefined) return;
+  throw endpointError(48, `${lost} has no effect here: each request has a session of its own. ${remedy}`);
 }
 
 /** Names of the parameters that become names in the SQL: {name:Identifier}. Every other value stays a value. */

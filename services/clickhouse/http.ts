@@ -1,15 +1,12 @@
 // The part of ClickHouse's HTTP interface that its clients use, before an engine in this process.
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { promisify } from "node:util";
-import { brotliCompress, constants, deflate, gzip, zstdCompress } from "node:zlib";
 import { limitConnections } from "#lib/http/connection-limits.ts";
 import { type AccessOptions, assertCredentials, assertLocalRequest } from "./auth.ts";
-import { compressBlocks } from "./compressed-blocks.ts";
 import { type ClickHouseError, endpointError, engineError } from "./errors.ts";
-import { atProtocolVersion } from "./native-revision.ts";
-import { type BodyBudget, type ClickHouseRequest, readRequest } from "./request.ts";
-import type { Engine, StatementResult } from "./sessions.ts";
+import { type BodyBudget, readRequest } from "./request.ts";
+import { createResultResponse } from "./result-response.ts";
+import type { Engine } from "./sessions.ts";
 import { READ_KEYWORDS, readStatement, type Statement } from "./statement.ts";
 
 interface HttpOptions extends AccessOptions {
@@ -22,13 +19,6 @@ const HEADERS_MS_MAX = 10_000;
 const BODIES_IN_FLIGHT_MAX = 4;
 /** Longer than any client's idle_socket_ttl, so that the client is the one who closes an idle connection. */
 const KEEP_ALIVE_MS = 30_000;
-
-const COMPRESSORS: [string, (bytes: Uint8Array) => Promise<Buffer>][] = [
-  ["zstd", promisify(zstdCompress)],
-  ["br", (bytes) => promisify(brotliCompress)(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } })],
-  ["gzip", (bytes) => promisify(gzip)(bytes, { level: 3 })],
-  ["deflate", promisify(deflate)],
-];
 
 /** A server that is not listening yet. */
 export function createClickHouseServer(engine: Engine, options: HttpOptions): Server {
@@ -80,8 +70,9 @@ async function answer(
     const { database, settings, params } = read;
     const format = formatOf(statement, read.format);
     const signal = gone(request, response);
-    const result = await engine.run({ statement, database, format, settings, params, readOnly, signal });
-    await send(request, response, result, statement.format ?? format, read);
+    const told = createResultResponse(request, response, { ...read, format: statement.format ?? format, signal });
+    const deliver = read.isWhole ? undefined : told.deliver;
+    await told.finish(await engine.run({ statement, database, format, settings, params, readOnly, deliver, signal }));
   } finally {
     release();
   }
@@ -104,66 +95,15 @@ function gone(request: IncomingMessage, response: ServerResponse): AbortSignal {
   return controller.signal;
 }
 
-async function send(
-  request: IncomingMessage,
-  response: ServerResponse,
-  result: StatementResult,
-  format: string,
-  asked: Pick<ClickHouseRequest, "compressResponse" | "compressBlocks" | "protocolVersion">,
-): Promise<void> {
-  const plain = Buffer.from(result.bytes.buffer, result.bytes.byteOffset, result.bytes.byteLength);
-  const versioned = format === "Native" && asked.protocolVersion > 0;
-  let bytes = versioned ? atProtocolVersion(plain, asked.protocolVersion) : plain;
-  response.setHeader("Content-Type", contentType(format));
-  response.setHeader("X-ClickHouse-Format", format);
-  response.setHeader("X-ClickHouse-Timezone", "UTC");
-  response.setHeader("X-ClickHouse-Summary", JSON.stringify(summary(result)));
-  if (asked.compressBlocks !== undefined) {
-    bytes = Buffer.concat(await Array.fromAsync(compressBlocks(bytes, asked.compressBlocks)));
-  }
-  const accepted = String(request.headers["accept-encoding"] ?? "")
-    .split(",")
-    .filter((part) => !/;\s*q=0(\.0*)?\s*$/.test(part))
-    .map((part) => part.split(";", 1)[0]?.trim().toLowerCase());
-  const wanted = asked.compressResponse && bytes.length > 0;
-  const compressor = wanted ? COMPRESSORS.find(([name]) => accepted.includes(name)) : undefined;
-  if (compressor !== undefined) {
-    response.setHeader("Content-Encoding", compressor[0]);
-    bytes = await compressor[1](bytes);
-  }
-  response.end(bytes);
-}
-
-function summary(result: StatementResult): Record<string, string> {
-  return {
-    read_rows: String(result.writtenRows || result.resultRows),
-    read_bytes: String(result.writtenBytes || result.resultBytes),
-    written_rows: String(result.writtenRows),
-    written_bytes: String(result.writtenBytes),
-    total_rows_to_read: "0",
-    result_rows: String(result.resultRows || result.writtenRows),
-    result_bytes: String(result.resultBytes || result.writtenBytes),
-    elapsed_ns: String(Math.round(result.elapsedSeconds * 1e9)),
-  };
-}
-
-function contentType(format: string): string {
-  if (/EachRow|NDJSON/.test(format)) return "application/x-ndjson; charset=UTF-8";
-  if (format.startsWith("JSON")) return "application/json; charset=UTF-8";
-  if (/^(TabSeparated|TSV)/.test(format)) return "text/tab-separated-values; charset=UTF-8";
-  if (format.startsWith("CSV")) return "text/csv; charset=UTF-8; header=absent";
-  return /^(Native|RowBinary|Parquet|Arrow|ORC|Avro)/.test(format)
-    ? "application/octet-stream"
-    : "text/plain; charset=UTF-8";
-}
-
 function sendText(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, { "Content-Type": "text/html; charset=UTF-8" }).end(text);
 }
 
 function fail(request: IncomingMessage, response: ServerResponse, error: ClickHouseError, queryId: string): void {
   if (response.headersSent || response.destroyed) {
-    response.destroy();
+    // As a server does: the reason behind the rows where they are text, and an answer that visibly has no end.
+    if (isPlainText(response)) response.write(`\n${error.message}\n`, () => response.destroy());
+    else response.destroy();
     return;
   }
   if (!response.hasHeader("X-ClickHouse-Query-Id")) response.setHeader("X-ClickHouse-Query-Id", queryId);
@@ -176,4 +116,9 @@ function fail(request: IncomingMessage, response: ServerResponse, error: ClickHo
     response.once("finish", () => request.socket.destroySoon());
   }
   sendText(response, error.status, `${error.message}\n`);
+}
+
+function isPlainText(response: ServerResponse): boolean {
+  const type = String(response.getHeader("Content-Type"));
+  return !response.destroyed && !response.hasHeader("Content-Encoding") && !type.startsWith("application/octet-stream");
 }

@@ -20,6 +20,8 @@ export interface ClickHouseRequest {
   compressBlocks: BlockMethod | undefined;
   /** What the client reads in the format Native; 0 is the plain form. */
   protocolVersion: number;
+  /** The caller wants the end known before the begin: `wait_end_of_query=1`. */
+  isWhole: boolean;
 }
 
 /** Bytes of request bodies held at one time over all requests; a budget that every body draws on. */
@@ -29,7 +31,7 @@ export interface BodyBudget {
 }
 
 // Known to ClickHouse's HTTP interface and no settings. Sessions are not kept: each request stands alone, and drivers send
-// a session id they do not depend on. The credentials were read before.
+// a session id that they do not depend on (guard.ts refuses what would). The credentials were read before.
 const IGNORED = new Set([
   "user",
   "password",
@@ -77,6 +79,9 @@ function interpret(
   body: Buffer,
   headers: IncomingMessage["headers"],
 ): ClickHouseRequest {
+  if (isOn(fields.get("session_check"))) {
+    throw endpointError(372, "Session not found: none is kept from one request to the next.");
+  }
   const settings = new Map<string, string>();
   const params = new Map<string, string>();
   const own = new Set(["query", "query_id", "database", "default_format"]);
@@ -105,6 +110,7 @@ function interpret(
     compressResponse: isOn(fields.get("enable_http_compression")),
     compressBlocks: isOn(fields.get("compress")) ? blockMethodOf(fields.get("network_compression_method")) : undefined,
     protocolVersion,
+    isWhole: isOn(fields.get("wait_end_of_query")),
   };
 }
 

@@ -11,6 +11,7 @@ import { insertCounted } from "./counted-insert.ts";
 import { endpointError, engineError } from "./errors.ts";
 import { insertRows } from "./rows.ts";
 import { isRead, type Statement } from "./statement.ts";
+import { type Deliver, isStreamed, streamResult } from "./streamed-result.ts";
 
 interface StatementRequest {
   statement: Statement;
@@ -21,11 +22,14 @@ interface StatementRequest {
   /** Values of {name:Type}, escaped as ClickHouse's HTTP interface has them. */
   params: ReadonlyMap<string, string>;
   readOnly: boolean;
+  /** For a long result, where its format allows. Absent: the result is made in memory and handed back. */
+  deliver?: Deliver | undefined;
   /** Fires when the caller went away: a read is then stopped, a write is not. */
   signal: AbortSignal;
 }
 
 export interface StatementResult {
+  /** Empty when the result was delivered. */
   bytes: Uint8Array;
   resultRows: number;
   resultBytes: number;
@@ -114,7 +118,8 @@ async function prepare(session: Session, request: StatementRequest, id: string, 
   if (request.readOnly) await session.queryAsync("SET readonly = 2");
 }
 
-async function execute(session: Session, { statement, format }: StatementRequest): Promise<StatementResult> {
+async function execute(session: Session, request: StatementRequest): Promise<StatementResult> {
+  const { statement, format, deliver, signal } = request;
   if (statement.keyword === "INSERT") {
     const { target } = statement;
     const { rows, bytes, seconds } =
@@ -129,6 +134,12 @@ async function execute(session: Session, { statement, format }: StatementRequest
       writtenBytes: bytes,
       elapsedSeconds: seconds,
     };
+  }
+  const written = statement.format ?? format;
+  if (deliver && isStreamed(statement, written, request.settings)) {
+    const begun = performance.now();
+    const streamed = await streamResult(session, { sql: statement.sql, format: written, deliver, signal });
+    return { ...streamed, writtenRows: 0, writtenBytes: 0, elapsedSeconds: (performance.now() - begun) / 1000 };
   }
   const result = await session.queryAsync(statement.sql, { format });
   return {

@@ -1,5 +1,5 @@
 // The endpoint as curl, drivers and @clickhouse/client see it.
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { Readable } from "node:stream";
 import {
   brotliDecompressSync,
@@ -14,6 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { writeLz4Frame } from "#lib/process/lz4.ts";
 import { startClickHouse } from "../../services/clickhouse/app.ts";
 import { compressBlocks, decompressBlocks } from "../../services/clickhouse/compressed-blocks.ts";
+import { READ_SLOTS } from "../../services/clickhouse/sessions.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 let clickhouse: TestClickHouse;
@@ -94,16 +95,147 @@ describe("requests", () => {
   it("share no setting, parameter, database or temporary table", async () => {
     await sql("CREATE DATABASE elsewhere");
     await sql("SELECT {a:UInt8}", { param_a: "1", max_threads: "1", database: "elsewhere" });
-    await sql("CREATE TEMPORARY TABLE mine (a UInt8)");
     const results = await Promise.all(
-      ["SELECT {a:UInt8}", "SELECT currentDatabase(), getSetting('max_threads') = 1", "SELECT * FROM mine"].map((it) =>
-        sql(it),
-      ),
+      ["SELECT {a:UInt8}", "SELECT currentDatabase(), getSetting('max_threads') = 1"].map((it) => sql(it)),
     );
-    expect(results.map(({ status }) => status)).toEqual([400, 200, 404]);
+    expect(results.map(({ status }) => status)).toEqual([400, 200]);
     expect(results[1]?.text).toBe("default\t0\n");
   });
+
+  it.each([
+    [
+      "SET max_threads = 1",
+      501,
+      "SET has no effect here: each request has a session of its own. Send the setting with",
+    ],
+    ["set max_threads = 1", 501, "SET has no effect here"],
+    ["CREATE TEMPORARY TABLE mine (a UInt8)", 501, "CREATE TEMPORARY has no effect here"],
+    ["CREATE OR REPLACE TEMPORARY TABLE mine (a UInt8) ENGINE = Memory", 501, "CREATE TEMPORARY has no effect here"],
+    ["USE default", 501, "USE has no effect here: each request has a session of its own. Send database=NAME"],
+  ])("refuse in words what would be gone with the request: %s", async (statement, status, words) => {
+    const refused = await sql(statement, { session_id: "s" });
+    expect([refused.status, refused.text]).toEqual([status, expect.stringContaining(words)]);
+  });
+
+  it("answer that no session is found to a driver that checks", async () => {
+    const { status, text } = await sql("SELECT 1", { session_id: "s", session_check: "1" });
+    expect([status, text]).toEqual([404, expect.stringContaining("Code: 372. DB::Exception: Session not found")]);
+  });
 });
+
+/** More than is held back, in many blocks. */
+const LONG = "SELECT number, toString(number) AS `te\\nxt` FROM numbers(300000) SETTINGS max_block_size = 10000";
+
+describe("long results", () => {
+  const FORMATS = [
+    ...["TabSeparated", "TSVWithNames", "TabSeparatedWithNamesAndTypes", "CSV", "CSVWithNames", "CSVWithNamesAndTypes"],
+    ...["JSONEachRow", "JSONCompactEachRow", "JSONCompactEachRowWithNamesAndTypes", "RowBinary"],
+    ...["RowBinaryWithNames", "RowBinaryWithNamesAndTypes"],
+  ];
+  it.each(FORMATS)("are the same piece by piece as whole: %s", async (format) => {
+    const [streamed, whole] = await Promise.all([
+      sql(LONG, { default_format: format }),
+      sql(LONG, { default_format: format, wait_end_of_query: "1" }),
+    ]);
+    expect([streamed.status, whole.status]).toEqual([200, 200]);
+    expect(streamed.headers["transfer-encoding"]).toBe("chunked");
+    expect(Number(whole.headers["content-length"])).toBe(whole.body.length);
+    expect(streamed.body.equals(whole.body)).toBe(true);
+  });
+
+  it.each([
+    ["gzip", gunzipSync],
+    ["br", brotliDecompressSync],
+    ["zstd", zstdDecompressSync],
+  ] as const)("are compressed piece by piece: %s", async (encoding, decompress) => {
+    const [streamed, whole] = await Promise.all([
+      call({
+        path: "/?enable_http_compression=1",
+        headers: { ...auth, "Accept-Encoding": encoding },
+        body: LONG,
+      }),
+      sql(LONG),
+    ]);
+    expect(streamed.headers["content-encoding"]).toBe(encoding);
+    expect(decompress(streamed.body).equals(whole.body)).toBe(true);
+  });
+
+  it("are the same in ClickHouse's blocks, and in Native for a driver", async () => {
+    const parts: Buffer[] = [];
+    const { body } = await sql(LONG, { compress: "1" });
+    await decompressBlocks(body, (block) => parts.push(block), 64 * 1024 * 1024);
+    expect(Buffer.concat(parts).equals((await sql(LONG)).body)).toBe(true);
+    const version = { default_format: "Native", client_protocol_version: "54468" };
+    const native = await sql(LONG, version);
+    const whole = await sql(LONG, { ...version, wait_end_of_query: "1" });
+    expect(native.body.equals(whole.body)).toBe(true);
+  });
+
+  it.each([
+    ["totals", "SELECT number % 3 AS a, count() FROM numbers(9) GROUP BY a WITH TOTALS ORDER BY a"],
+    ["extremes", "SELECT number FROM numbers(3) SETTINGS extremes = 1"],
+    [
+      "an array of rows",
+      "SELECT number FROM numbers(3) FORMAT JSONEachRow SETTINGS output_format_json_array_of_rows = 1",
+    ],
+    ["a parameter", "SELECT number FROM numbers({n:UInt8}) FORMAT CSVWithNames"],
+    ["no rows", "SELECT number FROM numbers(0) FORMAT CSVWithNames"],
+    ["a UNION in parentheses", "(SELECT 1 AS a) UNION ALL (SELECT 2)"],
+  ])("and short ones, too: %s", async (_, query) => {
+    const one = { param_n: "3", max_block_size: "1" };
+    const [streamed, whole] = await Promise.all([sql(query, one), sql(query, { ...one, wait_end_of_query: "1" })]);
+    expect([streamed.status, sorted(streamed.text)]).toEqual([200, sorted(whole.text)]);
+  });
+
+  it("are longer than what one process could hold, in bounded memory", async () => {
+    const bytes = await bytesOf("SELECT number, repeat('x', 1000) FROM numbers(400000)");
+    expect(bytes).toBeGreaterThan(400_000_000);
+  });
+
+  it("that fail on the way end without an end, with the reason behind the rows", async () => {
+    const failing = "SELECT throwIf(number = 290000, 'too far') FROM numbers(300000) SETTINGS max_block_size = 10000";
+    await expect(sql(`${failing} FORMAT RowBinary`)).resolves.toMatchObject({ status: 500 });
+    const long = failing.replace("SELECT", "SELECT repeat('y', 50),");
+    await expect(sql(long)).rejects.toMatchObject({ code: "ECONNRESET" });
+    await expect(sql(long, { wait_end_of_query: "1" })).resolves.toMatchObject({ status: 500 });
+  });
+
+  it("of a caller who stops reading give their place back when the caller goes", async () => {
+    const stopped = await Promise.all(
+      Array.from({ length: READ_SLOTS }, () => firstBytesOf("SELECT number FROM numbers(1000000000)")),
+    );
+    for (const response of stopped) response.destroy();
+    expect((await sql("SELECT 1")).text).toBe("1\n");
+  });
+});
+
+const sorted = (text: string) => text.split("\n").sort();
+
+function firstBytesOf(query: string) {
+  return new Promise<IncomingMessage>((resolve, reject) => {
+    const sent = request(new URL("/", clickhouse.url), { method: "POST", headers: auth }, (response) => {
+      response.once("error", () => undefined);
+      response.once("readable", () => resolve(response));
+    });
+    sent.on("error", reject);
+    sent.end(query);
+  });
+}
+
+function bytesOf(query: string) {
+  return new Promise<number>((resolve, reject) => {
+    const sent = request(new URL("/", clickhouse.url), { method: "POST", headers: auth }, (response) => {
+      let bytes = 0;
+      response.on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+      });
+      response.on("error", reject);
+      response.on("end", () => resolve(bytes));
+    });
+    sent.on("error", reject);
+    sent.end(query);
+  });
+}
 
 function multipart(fields: Record<string, string>): Call {
   const parts = Object.entries(fields).map(
