@@ -100,6 +100,8 @@ export interface BodyOptions {
   maxBytes: number;
   /** A name that `isEncoding` knows, or identity. */
   encoding?: string;
+  /** A body of encoding identity that begins as gzip does is gzip. */
+  mayBeGzip?: boolean;
   patience?: BodyPatience;
   /** Told of bytes before they are kept, of encoded ones as well. What it throws ends the reading. */
   onBytes?(bytes: number): void;
@@ -120,14 +122,43 @@ export async function readBody(request: HttpRequest, options: BodyOptions): Prom
     if (length > maxBytes) throw new BodyTooLargeError(maxBytes);
     options.onBytes?.(piece.length);
   };
-  if (encoding === "identity") for await (const chunk of bodyChunks(request, patience)) add(chunk);
-  else await decodeTo(encoding, encoded(request, patience, options), add);
+  let chunks = bodyChunks(request, patience);
+  let actual = encoding;
+  if (options.mayBeGzip && encoding === "identity") {
+    const first = await beginningOf(chunks, GZIP_MAGIC.length);
+    if (Buffer.concat(first).subarray(0, GZIP_MAGIC.length).equals(GZIP_MAGIC)) actual = "gzip";
+    chunks = joined(first, chunks);
+  }
+  if (actual === "identity") for await (const chunk of chunks) add(chunk);
+  else await decodeTo(actual, encoded(chunks, options), add);
   return pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, length);
 }
 
-async function* encoded(request: HttpRequest, patience: BodyPatience, options: BodyOptions): AsyncGenerator<Buffer> {
+const GZIP_MAGIC = Buffer.of(0x1f, 0x8b);
+
+/** The first chunks, with so many bytes together, or all there are. */
+async function beginningOf(chunks: AsyncIterator<Buffer>, bytes: number): Promise<Buffer[]> {
+  const first: Buffer[] = [];
+  for (let length = 0; length < bytes; ) {
+    const next = await chunks.next();
+    if (next.done) break;
+    first.push(next.value);
+    length += next.value.length;
+  }
+  return first;
+}
+
+async function* joined(
+  first: readonly Buffer[],
+  rest: AsyncGenerator<Buffer>,
+): AsyncGenerator<Buffer, void, undefined> {
+  yield* first;
+  yield* rest;
+}
+
+async function* encoded(chunks: AsyncIterable<Buffer>, options: BodyOptions): AsyncGenerator<Buffer> {
   let length = 0;
-  for await (const chunk of bodyChunks(request, patience)) {
+  for await (const chunk of chunks) {
     length += chunk.length;
     if (length > options.maxBytes) throw new BodyTooLargeError(options.maxBytes);
     options.onBytes?.(chunk.length);

@@ -1,22 +1,15 @@
 // The way in, the same for every wire: path → caller → room → body → rate → facts. A wire asks for an entry, reads its body
 // through it, and says how many events it has found; whatever is refused is thrown as `Refused` and answered once.
 import type { RequestFacts } from "#lib/events/validate.ts";
-import {
-  type BodyPatience,
-  BodyStalledError,
-  BodyTooLargeError,
-  charsetOf,
-  declaredLength,
-  mediaType,
-  readBody,
-} from "#lib/http/body.ts";
+import { type BodyPatience, BodyStalledError, BodyTooLargeError, declaredLength, readBody } from "#lib/http/body.ts";
 import { type Origins, originOf } from "#lib/http/cors.ts";
-import { credentialsOf } from "#lib/http/credential.ts";
 import { isEncoding, UndecodableError } from "#lib/http/encodings.ts";
 import { isForeignName, isLoopback } from "#lib/http/loopback.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Admission, Holder, Lease } from "./admission.ts";
 import type { Grant, Keys } from "./auth.ts";
+import { assertBodyForm, type BodyForm, unpacked } from "./body-form.ts";
+import { type KeyPlaces, keysOf } from "./caller-keys.ts";
 import type { RateLimit } from "./rate-limit.ts";
 import { refused } from "./refusals.ts";
 import type { CallerOf } from "./trusted-proxies.ts";
@@ -43,8 +36,12 @@ export interface EntryRules {
    * `identify`. `secret key`: one of those, and no web page.
    */
   access: "key" | "body key" | "secret key";
-  /** The body is one JSON text; RPC's is the RPC library's affair. */
-  json: boolean;
+  /** For `body key`: asked for also where no key is set at all. */
+  alwaysAsks?: boolean;
+  /** Where a key may be beside the headers of every path. */
+  keys?: KeyPlaces;
+  /** Absent: the body is not read here; RPC's is the RPC library's affair. */
+  form?: BodyForm;
 }
 
 /** A caller who was let in, with room for its request. Dispose it when the answer is made. */
@@ -53,10 +50,13 @@ export interface Entry extends Disposable {
   readonly lease: Lease;
   /** The request is a web page's. */
   readonly isPage: boolean;
-  /** The decoded body. Throws Refused. */
-  readJson(): Promise<Uint8Array>;
-  /** For `body key`: who the key in the body, "" if it has none, says it is. Throws Refused. */
-  identify(bodyKey: string): void;
+  /** The body, decoded and unpacked. Throws Refused. */
+  readBody(): Promise<Uint8Array>;
+  /**
+   * For `body key`: who the key in the body, "" if it has none, says it is. `lastResort` counts when there is no other
+   * and it is one of ours. Throws Refused.
+   */
+  identify(bodyKey: string, lastResort?: string): void;
   /** Counts events that are to be stored, and says what is known about each. Throws Refused. */
   admit(events: number, checkStored: boolean): RequestFacts;
   /** Whether the caller's key may administer, and no page has it. */
@@ -79,7 +79,8 @@ export function createEdge(options: EdgeOptions): Edge {
     const isListed = origins.allows(origin);
     refuseForeign(request, origin, isListed);
     let known = grantOf(request, rules, isListed || origin === "");
-    const encoding = rules.json ? assertForm(request, maxBodyBytes) : "identity";
+    const encoding = rules.form ? encodingOf(request) : "identity";
+    if (rules.form) assertBodyForm(request, rules.form, maxBodyBytes);
     const first = known
       ? holderOf(known, caller.address)
       : { kind: isListed ? ("origin" as const) : ("stranger" as const), address: caller.address };
@@ -97,13 +98,19 @@ export function createEdge(options: EdgeOptions): Edge {
       get grant() {
         return known ?? ANYBODY;
       },
-      async readJson() {
-        return await read(request, encoding, lease, first, hold);
+      async readBody() {
+        const mayBePacked = rules.form?.mayBePacked === true;
+        const body = await read(request, { encoding, mayBeGzip: mayBePacked }, lease, first, hold);
+        if (!mayBePacked) return body;
+        return unpacked(body, (bytes) => {
+          if (!lease.grow(bytes)) throw refused("busy", {});
+        });
       },
-      identify(bodyKey) {
+      identify(bodyKey, lastResort = "") {
         if (origin !== "" && !isListed) throw refused("origin", { origin });
-        const given = bodyKey === "" ? credentialsOf(request) : [bodyKey];
-        const grant = keys.find(given);
+        if (keys.isOpen && rules.alwaysAsks !== true) return;
+        const given = bodyKey === "" ? keysOf(request, rules.keys) : [bodyKey];
+        const grant = keys.find(given.length === 0 && lastResort !== "" ? [lastResort] : given);
         if (grant) hold(grant);
         else if (given.length > 0 || origin === "") throw refused("body_key", {});
         else known = undefined;
@@ -127,8 +134,8 @@ export function createEdge(options: EdgeOptions): Edge {
     if (origin !== "" || isForeignName(headers.host, options.host)) throw refused("foreign", {});
   }
 
-  function grantOf(request: HttpRequest, { access }: EntryRules, isOwn: boolean): Grant | undefined {
-    const grant = access === "body key" && !isOwn ? undefined : keys.authorise(credentialsOf(request));
+  function grantOf(request: HttpRequest, { access, keys: places }: EntryRules, isOwn: boolean): Grant | undefined {
+    const grant = access === "body key" && !isOwn ? undefined : keys.authorise(keysOf(request, places));
     if (access === "body key") return grant;
     if (!grant) throw refused("key", {});
     if (access === "secret key") {
@@ -140,11 +147,11 @@ export function createEdge(options: EdgeOptions): Edge {
 
   async function read(
     request: HttpRequest,
-    encoding: string,
+    { encoding, mayBeGzip }: { encoding: string; mayBeGzip: boolean },
     lease: Lease,
     first: Holder,
     hold: (grant: Grant) => void,
-  ): Promise<Uint8Array> {
+  ): Promise<Buffer> {
     const declared = encoding === "identity" ? declaredLength(request) : 0;
     const maxBytes = bodyBytesMax(first, maxBodyBytes);
     let isAsked = first.kind === "key";
@@ -165,6 +172,7 @@ export function createEdge(options: EdgeOptions): Edge {
       return await readBody(request, {
         maxBytes: maxBodyBytes,
         encoding,
+        mayBeGzip,
         patience: options.patience,
         onBytes,
         onPiece,
@@ -176,17 +184,6 @@ export function createEdge(options: EdgeOptions): Edge {
       throw error;
     }
   }
-}
-
-/** Media type, encoding and declared length of a JSON body; returns the encoding. */
-function assertForm(request: HttpRequest, maxBodyBytes: number): string {
-  const encoding = encodingOf(request);
-  const given = mediaType(request);
-  if (given !== "application/json") throw refused("media_type", { given });
-  const charset = charsetOf(request);
-  if (charset !== "utf-8" && charset !== "utf8") throw refused("charset", { given: charset });
-  if (declaredLength(request) > maxBodyBytes) throw refused("body_too_large", { maxBytes: maxBodyBytes });
-  return encoding;
 }
 
 /** Lower-case content encoding of the body, "identity" when none is named. Throws Refused for any that we do not have. */

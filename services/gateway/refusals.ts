@@ -9,10 +9,11 @@ interface Details {
   path_undecodable: { url: string };
   not_found: { method: string; url: string };
   method: { allow: string };
-  media_type: { given: string };
+  media_type: { given: string; wanted: string };
   charset: { given: string };
   encoding: { given: string };
   compression_query: object;
+  compression: { given: string };
   key: object;
   body_key: object;
   secret_key: object;
@@ -72,7 +73,7 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
   },
   media_type: {
     ...{ status: 415, code: Code.InvalidArgument, ...form },
-    message: ({ given }) => `content-type: must be application/json, not "${given.slice(0, 80)}"`,
+    message: ({ given, wanted }) => `content-type: must be ${wanted}, not "${given.slice(0, 80)}"`,
   },
   charset: {
     ...{ status: 415, code: Code.InvalidArgument, ...form },
@@ -86,6 +87,11 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
   compression_query: {
     ...{ status: 415, code: Code.Unimplemented, ...form },
     message: () => "compression: is not supported in the query; use the header content-encoding: gzip",
+  },
+  compression: {
+    ...{ status: 415, code: Code.Unimplemented, ...form },
+    message: ({ given }) =>
+      `compression: ${given.slice(0, 40)} is not supported; use one of gzip, gzip-js, base64, or none`,
   },
   key: {
     ...{ status: 401, code: Code.Unauthenticated, ...caller },

@@ -2,10 +2,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ConnectError } from "@connectrpc/connect";
 import { Health as HealthService } from "#gen/grpc/health/v1/health_pb.ts";
-import { REPLAY_PATH } from "#lib/events/replay-request.ts";
-import { sendJson } from "#lib/http/answers.ts";
+import { send, sendEmpty, sendJson } from "#lib/http/answers.ts";
 import { mediaType } from "#lib/http/body.ts";
-import { type Cors, type CorsRules, RPC_CORS } from "#lib/http/cors.ts";
+import { BATCH_CORS, type Cors, type CorsRules, RPC_CORS } from "#lib/http/cors.ts";
 import type { Health } from "#lib/http/health.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import type { RpcHandler } from "#lib/http/rpc-handler.ts";
@@ -16,24 +15,17 @@ import type { GatewayMetrics } from "./metrics.ts";
 import { sendOpenApi } from "./openapi.ts";
 import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
 import { inRequestSpan } from "./request-span.ts";
-import type { Target, Wire } from "./wire.ts";
+import { type Arrival, Reply, type Target, type Wire } from "./wire.ts";
+import { createWireTable, type Found, WIRES, type WireName, type WireRules } from "./wire-table.ts";
 import { NOWHERE } from "./wires/nowhere.ts";
 import { healthEntry, type RpcCall } from "./wires/rpc.ts";
 
-export const PLAIN_DIALECTS: ReadonlyMap<string, string> = new Map([
-  ["/events", "events"],
-  ["/batch/", "batch"],
-  [REPLAY_PATH, "replay"],
-  ["/openapi.json", "openapi"],
-]);
-/** Wires whose requests are spans of traces. */
-const TRACED = new Set(["events", "batch"]);
+const OPENAPI_PATH = "/openapi.json";
 const HEALTH_PATH = `/${HealthService.typeName}/`;
 
 export interface RoutesOptions {
   edge: Edge;
-  /** By name of `PLAIN_DIALECTS`. */
-  wires: Readonly<Record<"events" | "batch" | "replay", Wire>>;
+  wires: Readonly<Record<WireName, Wire>>;
   rpc: RpcHandler<RpcCall>;
   cors: Cors;
   health: Health;
@@ -45,16 +37,19 @@ export interface RoutesOptions {
 
 export function createRoutes(options: RoutesOptions): (request: HttpRequest, response: HttpResponse) => void {
   const { cors, edge, health, metrics, rpc, logger } = options;
-  const wires = new Map<string, Wire>(Object.values(options.wires).map((wire) => [wire.dialect, wire]));
+  const wireAt = createWireTable(
+    Object.entries(options.wires).map(([name, wire]) => ({ rules: WIRES[name as WireName] as WireRules, wire })),
+  );
 
   async function route(request: HttpRequest, response: HttpResponse): Promise<void> {
     const target = targetOf(request);
-    const dialect = dialectOf(request, target);
+    const found = target && !rpc.serves(target.path) ? wireAt(target.path) : undefined;
+    const dialect = dialectOf(request, target, found);
     const begun = performance.now();
     if (!target || !rpc.streams(target.path)) cancelWhenLate(request, options.requestTimeoutMs);
     let code: string;
     try {
-      code = target ? await serve(request, response, target, dialect) : refuseTarget(request, response);
+      code = target ? await serve(request, response, target, dialect, found) : refuseTarget(request, response);
     } catch (error) {
       code = isCallerGone(response) ? "gone" : refuse(response, toRefused(error), { error: "internal error" });
       if (code !== "gone" && response.headersSent) response.destroy();
@@ -63,20 +58,28 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     metrics.requestSeconds.observe({ dialect }, (performance.now() - begun) / 1000);
   }
 
-  function dialectOf(request: HttpRequest, target: Target | undefined): string {
+  function dialectOf(request: HttpRequest, target: Target | undefined, found: FoundWire | undefined): string {
     if (!target) return "none";
     if (rpc.serves(target.path)) return protocolOf(request);
-    return PLAIN_DIALECTS.get(target.path) ?? "none";
+    if (target.path === OPENAPI_PATH) return "openapi";
+    return found?.wire.rules.dialect ?? "none";
   }
 
-  function serve(request: HttpRequest, response: HttpResponse, target: Target, dialect: string): Promise<string> {
+  function serve(
+    request: HttpRequest,
+    response: HttpResponse,
+    target: Target,
+    dialect: string,
+    found: FoundWire | undefined,
+  ): Promise<string> {
     const { path } = target;
     if (rpc.serves(path)) return call(request, response, target, dialect);
-    if (dialect === "openapi") return Promise.resolve(sendOpenApi(request, response));
-    const wire = wires.get(dialect) ?? NOWHERE;
-    if (!TRACED.has(dialect)) return plain(wire, request, response, { ...target, traceparent: undefined });
+    if (path === OPENAPI_PATH) return Promise.resolve(sendOpenApi(request, response));
+    const { rules, wire } = found?.wire ?? NOBODY;
+    const parts = found?.parts ?? [];
+    if (!rules.isTraced) return plain(wire, rules, request, response, { ...target, parts, traceparent: undefined });
     return inRequestSpan(request, { path }, (traceparent) =>
-      plain(wire, request, response, { ...target, traceparent }),
+      plain(wire, rules, request, response, { ...target, parts, traceparent }),
     );
   }
 
@@ -106,7 +109,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
 
   function enter(request: HttpRequest, dialect: string): RpcCall["entry"] | ConnectError {
     try {
-      return edge(request, { dialect, access: "key", json: false });
+      return edge(request, { dialect, access: "key" });
     } catch (error) {
       const told = toConnectError(error);
       if (!told) throw error;
@@ -117,17 +120,17 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
 
   async function plain(
     wire: Wire,
+    { cors: rules }: WireRules,
     request: HttpRequest,
     response: HttpResponse,
-    arrival: Parameters<Wire["answer"]>[1],
+    arrival: Arrival,
   ): Promise<string> {
-    if (wire.cors) {
-      const preflighted = preflight(request, response, wire.cors);
+    if (rules) {
+      const preflighted = preflight(request, response, rules);
       if (preflighted !== undefined) return preflighted;
     }
     try {
-      sendJson(response, 200, await wire.answer(request, arrival));
-      return "200";
+      return reply(response, await wire.answer(request, arrival));
     } catch (error) {
       if (!(error instanceof Refused) && isCallerGone(response)) return "gone";
       // By then a short body has arrived, and the connection can go on after the answer.
@@ -154,6 +157,27 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
   return (request, response) => {
     if (!health.handle(request, response)) void route(request, response);
   };
+}
+
+type FoundWire = Found<{ rules: WireRules; wire: Wire }>;
+
+/** Every path that is in no table. */
+const NOBODY: FoundWire["wire"] = {
+  rules: { dialect: "none", paths: [], access: "anyone", cors: BATCH_CORS },
+  wire: NOWHERE,
+};
+
+/** Answers, and returns the status for the metrics. */
+function reply(response: HttpResponse, answer: unknown): string {
+  if (!(answer instanceof Reply)) {
+    sendJson(response, 200, answer);
+    return "200";
+  }
+  const { status, body, headers } = answer;
+  if (body === undefined) sendEmpty(response, status, headers);
+  else if (headers["content-type"] !== undefined) send(response, status, String(body), headers);
+  else sendJson(response, status, body, headers);
+  return String(status);
 }
 
 function isEntry(entered: RpcCall["entry"] | ConnectError): entered is RpcCall["entry"] {

@@ -1,5 +1,6 @@
 // What is asked of a body whose sender is not known yet: clients of /batch/ send their key inside it.
 import type { Holder } from "./admission.ts";
+import { BODY_KEY_NAMES } from "./caller-keys.ts";
 
 /** Largest body, decoded, that is read before a key is known. */
 const BODY_BYTES_MAX = { stranger: 2 * 1024 * 1024, origin: 4 * 1024 * 1024 };
@@ -10,8 +11,10 @@ export function bodyBytesMax({ kind }: Holder, maxBodyBytes: number): number {
   return kind === "key" ? maxBodyBytes : Math.min(maxBodyBytes, BODY_BYTES_MAX[kind]);
 }
 
-/** The api_key that a body begins with, trimmed; "" when it does not, or not in plain letters. */
+const KEY_FIRST = new RegExp(`^\\uFEFF?\\s*\\{\\s*"(?:${BODY_KEY_NAMES.join("|")})"\\s*:\\s*"([^"\\\\]*)"`);
+
+/** The key that a body begins with, trimmed; "" when it does not, or not in plain letters. */
 export function keyAtStart(beginning: Buffer): string {
-  const [, key = ""] = /^\uFEFF?\s*\{\s*"api_key"\s*:\s*"([^"\\]*)"/.exec(beginning.toString()) ?? [];
+  const [, key = ""] = KEY_FIRST.exec(beginning.toString()) ?? [];
   return key.trim();
 }

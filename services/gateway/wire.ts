@@ -1,5 +1,6 @@
-// What a wire over plain HTTP is: it parses what the edge has let in, and says how answers and refusals look.
-import type { CorsRules } from "#lib/http/cors.ts";
+// What a wire over plain HTTP is: it parses what the edge has let in, and says how answers and refusals look. Its paths
+// and rules are in wire-table.ts.
+import type { OutgoingHttpHeaders } from "node:http";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Refused } from "./refusals.ts";
 
@@ -11,15 +12,27 @@ export interface Target {
 }
 
 export interface Arrival extends Target {
+  /** What stands in the path for its parts in braces (wire-table.ts). */
+  parts: readonly string[];
   traceparent: string | undefined;
 }
 
+/** An answer that is not a 200 of JSON alone. */
+export class Reply {
+  readonly status: number;
+  /** JSON, or, where the headers name a content type, the text itself; undefined: no body. */
+  readonly body: unknown;
+  readonly headers: OutgoingHttpHeaders;
+
+  constructor(status: number, body: unknown, headers: OutgoingHttpHeaders = {}) {
+    this.status = status;
+    this.body = body;
+    this.headers = headers;
+  }
+}
+
 export interface Wire {
-  /** As metrics and limits call it. */
-  readonly dialect: string;
-  /** What browsers are told; absent: nothing. */
-  readonly cors?: CorsRules;
-  /** Resolves with the body of a 200. Throws Refused. */
+  /** Resolves with the body of a 200, or a `Reply`. Throws Refused. */
   answer(request: HttpRequest, arrival: Arrival): Promise<unknown>;
   refusalBody(refusal: Refused): unknown;
   /** Whether the connection ends with the refusal (HTTP/1.1). */

@@ -13,7 +13,7 @@ import { encodeReplayRequest } from "#lib/events/replay-request.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createHealth, serveHealth } from "#lib/http/health.ts";
 import { OPENAPI } from "../../services/gateway/openapi.ts";
-import { PLAIN_DIALECTS } from "../../services/gateway/routes.ts";
+import { WIRES } from "../../services/gateway/wire-table.ts";
 import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../kit/batch-calls.ts";
 import { eventRecord } from "../kit/consumer.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
@@ -209,8 +209,9 @@ describe("every documented answer", () => {
 describe("every route of the code is documented", () => {
   const paths = new Set(Object.keys(OPENAPI.paths));
 
-  it("plain dialects", () => {
-    expect([...PLAIN_DIALECTS.keys()].filter((path) => !paths.has(path))).toEqual([]);
+  it("those of every wire", () => {
+    const served = Object.values(WIRES).flatMap((rules): readonly string[] => rules.paths);
+    expect(served.filter((path) => !paths.has(path))).toEqual([]);
   });
 
   it("RPCs that are no streams", () => {

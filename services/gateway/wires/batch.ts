@@ -2,17 +2,18 @@
 
 import type { FieldNames } from "#lib/events/validate.ts";
 import { declaredLength, mediaType } from "#lib/http/body.ts";
-import { BATCH_CORS } from "#lib/http/cors.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type Edge, type Entry, encodingOf } from "../edge.ts";
-import { type Ingest, type IngestRequest, IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
+import type { Ingest } from "../ingest.ts";
 import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
+import { WIRES } from "../wire-table.ts";
 import { readEnvelope } from "./batch-body.ts";
 import { createDropLog } from "./batch-drops.ts";
 import { readEvents } from "./batch-events.ts";
+import { namedByPlace, publishAll } from "./publish-all.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "uuid",
@@ -22,7 +23,6 @@ const FIELD_NAMES: FieldNames = {
   value: "value",
   properties: "properties",
 };
-const DIALECT = "batch";
 
 export interface BatchOptions {
   ingest: Ingest;
@@ -46,7 +46,13 @@ export function createBatchWire(
     const facts = entry.admit(count, envelope.checkStored);
     const { inputs, indexes, dropped } = readEvents(envelope, facts.receivedUs, entry.isPage);
     if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
-    const verdict = await publish({ events: inputs, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent });
+    const verdict = await publishAll(ingest, {
+      events: inputs,
+      names: FIELD_NAMES,
+      facts,
+      dialect: WIRES.batch.dialect,
+      traceparent,
+    });
     const rejected = namedByPlace(verdict.rejected, indexes);
     if (rejected.length > 0) logDropped(rejected);
     return {
@@ -55,21 +61,7 @@ export function createBatchWire(
     };
   }
 
-  /** Resolves when every event that is not at fault is durable. */
-  async function publish(request: IngestRequest): Promise<Verdict> {
-    let verdict: Verdict;
-    try {
-      verdict = await ingest.publish(request);
-    } catch (error) {
-      throw error instanceof IngestUnavailableError ? refused("log_away", { ids: "uuids" }, error) : error;
-    }
-    if (verdict.rejected.some(({ retryable }) => retryable)) throw refused("log_away", { ids: "uuids" });
-    return verdict;
-  }
-
   return {
-    dialect: DIALECT,
-    cors: BATCH_CORS,
     async answer(request, { path, query, traceparent }) {
       if (request.method !== "POST" || isRpc(request)) {
         throw refused("not_found", { method: request.method ?? "", url: request.url ?? path });
@@ -79,18 +71,13 @@ export function createBatchWire(
       if (mediaType(request) === "text/plain" && declaredLength(request) > maxBodyBytes) {
         throw refused("body_too_large", { maxBytes: maxBodyBytes });
       }
-      using entry = edge(request, { dialect: DIALECT, access: "body key", json: true });
-      return await store(entry, await entry.readJson(), traceparent);
+      using entry = edge(request, WIRES.batch);
+      return await store(entry, await entry.readBody(), traceparent);
     },
     refusalBody: ({ message }) => ({ status: "error", error: message }),
     // After what is wrong with the bytes themselves.
     closesAfter: ({ refusal }) => refusal.startsWith("body_") && refusal !== "body_key",
   };
-}
-
-/** As callers see them: by the place in their batch. */
-function namedByPlace(rejected: readonly Rejection[], indexes: readonly number[]) {
-  return rejected.map(({ index, code, field, message }) => ({ index: indexes[index] ?? index, code, field, message }));
 }
 
 /** Of the query and the encoding, on each of the original's paths. Throws Refused. */

@@ -6,10 +6,12 @@ import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
 import type { Edge } from "../edge.ts";
-import { type Ingest, IngestUnavailableError } from "../ingest.ts";
+import type { Ingest } from "../ingest.ts";
 import { eventBounds, faultError, type JsonReading, readJsonBody } from "../json-body.ts";
 import { type Refused, refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
+import { WIRES } from "../wire-table.ts";
+import { publishAll } from "./publish-all.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "id",
@@ -19,24 +21,19 @@ const FIELD_NAMES: FieldNames = {
   value: "value",
   properties: "properties",
 };
-const DIALECT = "events";
 const NAMES = new JsonNames(["event_type", "source", "user_id", "value", "created_at", "id", "properties"]);
 const [EVENT, SOURCE, USER, VALUE, TIME, ID, PROPERTIES] = [0, 1, 2, 3, 4, 5, 6];
 
 export function createEventsWire(edge: Edge, { ingest, json }: { ingest: Ingest; json: JsonReading }): Wire {
   return {
-    dialect: DIALECT,
     async answer(request, { traceparent }) {
       if (request.method !== "POST") throw refused("method", { allow: "POST" });
-      using entry = edge(request, { dialect: DIALECT, access: "key", json: true });
-      const body = await entry.readJson();
+      using entry = edge(request, WIRES.events);
+      const body = await entry.readBody();
       const facts = entry.admit(1, false);
       const events = [readEvent(json, body)];
-      const verdict = await ingest
-        .publish({ events, names: FIELD_NAMES, facts, dialect: DIALECT, traceparent })
-        .catch((error: unknown) => {
-          throw error instanceof IngestUnavailableError ? refused("log_away", { ids: "ids" }, error) : error;
-        });
+      const order = { events, names: FIELD_NAMES, facts, dialect: WIRES.events.dialect, traceparent };
+      const verdict = await publishAll(ingest, order, "ids");
       const [rejected] = verdict.rejected;
       if (!rejected) return { status: "accepted" };
       const detail = { field: rejected.field, fault: rejected.message };

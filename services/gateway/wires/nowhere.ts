@@ -1,12 +1,9 @@
 // GET /health as product-analytics clients know it, and every path that is nobody's: nothing of its request is read.
-import { BATCH_CORS } from "#lib/http/cors.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
 import { assertForm } from "./batch.ts";
 
 export const NOWHERE: Wire = {
-  dialect: "none",
-  cors: BATCH_CORS,
   async answer(request, { path, query }) {
     const { method = "", url = path } = request;
     if (path !== "/health" || (method !== "GET" && method !== "HEAD")) throw refused("not_found", { method, url });

@@ -11,14 +11,13 @@ import type { Grant } from "../auth.ts";
 import type { Edge } from "../edge.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
+import { WIRES } from "../wire-table.ts";
 
 export interface ReplayOptions {
   append(topic: string, records: readonly AppendRecord[]): Promise<Position[]>;
   maxEvents: number;
   maxEventBytes: number;
 }
-
-const DIALECT = "replay";
 
 export function createReplayWire(edge: Edge, options: ReplayOptions): Wire {
   function readRequest(body: Uint8Array, grant: Grant): ReplayRequest {
@@ -43,11 +42,10 @@ export function createReplayWire(edge: Edge, options: ReplayOptions): Wire {
   }
 
   return {
-    dialect: DIALECT,
     async answer(request) {
       if (request.method !== "POST") throw refused("method", { allow: "POST" });
-      using entry = edge(request, { dialect: DIALECT, access: "secret key", json: true });
-      const { topic, records } = readRequest(await entry.readJson(), entry.grant);
+      using entry = edge(request, WIRES.replay);
+      const { topic, records } = readRequest(await entry.readBody(), entry.grant);
       try {
         return { positions: await options.append(topic, records) };
       } catch (error) {

@@ -1,0 +1,63 @@
+// Every wire over plain HTTP in one table: its paths, what browsers are told, who may call and what a body may look like.
+// Routes, edge, OpenAPI and docs/wires.md are held against it.
+import { REPLAY_PATH } from "#lib/events/replay-request.ts";
+import { BATCH_CORS, type CorsRules } from "#lib/http/cors.ts";
+import { JSON_FORM } from "./body-form.ts";
+import type { EntryRules } from "./edge.ts";
+
+export interface WireRules extends Omit<EntryRules, "access"> {
+  /** As they are, or with parts in braces: `/array/{key}/config`. A part matches what has no slash, and not nothing. */
+  readonly paths: readonly string[];
+  /** `anyone`: the wire asks for no entry, reads no body and stores nothing. */
+  readonly access: EntryRules["access"] | "anyone";
+  /** Absent: browsers are told nothing. */
+  readonly cors?: CorsRules;
+  /** Its requests are spans of traces. */
+  readonly isTraced?: boolean;
+}
+
+export const WIRES = {
+  events: { dialect: "events", paths: ["/events"], access: "key", form: JSON_FORM, isTraced: true },
+  batch: {
+    ...{ dialect: "batch", paths: ["/batch/"], cors: BATCH_CORS, isTraced: true },
+    ...{ access: "body key", alwaysAsks: true, form: JSON_FORM },
+  },
+  replay: { dialect: "replay", paths: [REPLAY_PATH], access: "secret key", form: JSON_FORM },
+} as const satisfies Record<string, WireRules>;
+
+export type WireName = keyof typeof WIRES;
+
+export interface Found<W> {
+  wire: W;
+  /** What stands in the path for its parts in braces, in their order. */
+  parts: readonly string[];
+}
+
+/** Finds the wire of a path. Paths without braces cost one look-up, whatever else is in the table. */
+export function createWireTable<W extends { readonly rules: WireRules }>(
+  wires: readonly W[],
+): (path: string) => Found<W> | undefined {
+  const exact = new Map<string, Found<W>>();
+  const patterns: { start: string; pattern: RegExp; wire: W }[] = [];
+  for (const wire of wires) {
+    for (const path of wire.rules.paths) {
+      const at = path.indexOf("{");
+      if (at < 0) exact.set(path, { wire, parts: [] });
+      else patterns.push({ start: path.slice(0, at), pattern: patternOf(path), wire });
+    }
+  }
+  return (path) => {
+    const found = exact.get(path);
+    if (found) return found;
+    for (const { start, pattern, wire } of patterns) {
+      const match = path.startsWith(start) ? pattern.exec(path) : null;
+      if (match) return { wire, parts: match.slice(1) };
+    }
+    return undefined;
+  };
+}
+
+function patternOf(path: string): RegExp {
+  const parts = path.split(/\{\w+\}/).map((text) => text.replaceAll(/[^\w/-]/g, "\\$&"));
+  return new RegExp(`^${parts.join("([^/]+)")}$`);
+}
