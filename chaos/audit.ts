@@ -71,7 +71,7 @@ export async function countRows(warehouse: Warehouse, maxSeconds?: number): Prom
 
 export async function readOutcomes(warehouse: Warehouse): Promise<Outcomes> {
   const [row] = await warehouse.query<{ duplicates: string; letters: string }>(
-    "SELECT countIf(outcome = 'duplicate') AS duplicates, countIf(outcome = 'dead_letter') AS letters FROM log_outcomes",
+    "SELECT countIf(outcome IN ('duplicate', 'conflict')) AS duplicates, countIf(outcome = 'dead_letter') AS letters FROM log_outcomes",
   );
   return { duplicates: Number(row?.duplicates), deadLetters: Number(row?.letters) };
 }

@@ -74,7 +74,7 @@ async function duplicatesOf(warehouse: Warehouse, row: StoredRow): Promise<Store
     `SELECT log_epoch AS epoch, log_partition AS partition, toString(log_offset) AS offset,
             toString(toUnixTimestamp64Milli(log_time)) AS ms
      FROM log_outcomes
-     WHERE log_topic = {topic:String} AND outcome = 'duplicate'
+     WHERE log_topic = {topic:String} AND outcome IN ('duplicate', 'conflict')
        AND ((log_epoch = {epoch:String} AND detail = {near:String}) OR detail = {far:String})
      ORDER BY log_time LIMIT {limit:UInt32}`,
     { params: { topic: row.topic, epoch: row.epoch, near, far: `${row.epoch}:${near}`, limit: SHOWN_MAX } },

@@ -49,6 +49,8 @@ export interface PartitionAudit {
   notStored: { count: number; oldestMs: number | undefined };
   rows: number;
   duplicates: number;
+  /** Other events under an id that was used before. */
+  conflicts: number;
   deadLetters: number;
   erased: number;
   /** Missing for good, and given up by a person. */
@@ -217,6 +219,7 @@ async function auditPartition(
     expired: Math.max(0, from - start),
     rows: 0,
     duplicates: 0,
+    conflicts: 0,
     deadLetters: 0,
     erased: 0,
     lost: 0,
@@ -264,6 +267,7 @@ async function examine(stored: StoredLog, audit: PartitionAudit): Promise<void> 
   for (const sum of blocks.stored) {
     audit.rows += sum.rows;
     audit.duplicates += sum.duplicates;
+    audit.conflicts += sum.conflicts;
     audit.deadLetters += sum.deadLetters;
     audit.erased += sum.erased;
     audit.lost += sum.lost;

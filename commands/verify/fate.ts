@@ -1,11 +1,14 @@
-// What becomes of a record that is missing from the tables: the same three ends that the consumer knows, and a fourth for
-// those that an erasure reaches.
+// What becomes of a record that is missing from the tables: what the consumer would have made of it, or erased, for those
+// that an erasure reaches.
 
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { parseUuid } from "#lib/events/ids.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createErasures, type Erasure, ownerOf } from "#lib/identity/erasures.ts";
 import type { IdentityFacts } from "#lib/identity/facts.ts";
+import { createConflictFinder, type Repeat } from "#lib/ledger/conflicts.ts";
+import type { First } from "#lib/ledger/first-position.ts";
 import { windowId } from "#lib/ledger/id-window.ts";
 import { deadLetterRow, outcomeRow } from "#lib/ledger/outcome-rows.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
@@ -14,7 +17,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createReader, type Reader, type Reading } from "./reading.ts";
 import type { LogIdentity } from "./stored.ts";
 
-export type FateKind = "row" | "duplicate" | "dead_letter" | "erased";
+export type FateKind = "row" | "duplicate" | "conflict" | "dead_letter" | "erased";
 
 export interface Fate {
   offset: number;
@@ -49,6 +52,7 @@ export function createClassifier(
   const read = createReader(origin);
   const { partition } = origin;
   const stored = createStoredOffsets(warehouse, origin, table);
+  const markConflicts = createConflictFinder(stored);
 
   const outcome = (record: StoredRecord, kind: FateKind, detail: string): Fate => ({
     ...{ offset: record.offset, appendTimeMs: record.appendTimeMs },
@@ -71,7 +75,7 @@ export function createClassifier(
         origin,
         ids.filter((id) => id !== undefined),
       );
-      return records.map((record, index) => {
+      const fates = records.map((record, index): Fate | Repeat => {
         const erasure = erasures.find((each) => reaches(each, partition, record));
         if (erasure) return outcome(record, "erased", erasure.id);
         const reading = readings[index];
@@ -81,10 +85,10 @@ export function createClassifier(
         const { id, apiKey, facts } = reading;
         if (id !== undefined) {
           const key = windowId(parseUuid(id) as Uint8Array, apiKey);
-          const here = `${partition}:${record.offset}`;
-          const first = known.get(key)?.find((place) => place !== here);
-          if (first !== undefined) return outcome(record, "duplicate", first);
-          known.set(key, [here]);
+          const place = `${partition}:${record.offset}`;
+          const first = known.get(key)?.find((each) => each.place !== place);
+          if (first) return { record, first, outcome: { outcome: "duplicate" } };
+          known.set(key, [{ place, record, position: { epoch: origin.epoch, partition, offset: record.offset } }]);
         }
         return {
           ...{ offset: record.offset, appendTimeMs: record.appendTimeMs },
@@ -94,6 +98,11 @@ export function createClassifier(
           bury: (errorClass: string, error: string) => bury(record, errorClass, error),
         };
       });
+      const repeats = fates.filter((fate) => "first" in fate);
+      if (origin.topic === EVENTS_TOPIC) await markConflicts(repeats);
+      return fates.map((fate) =>
+        "first" in fate ? outcome(fate.record, fate.outcome.outcome as FateKind, fate.first.place) : fate,
+      );
     },
   };
 }
@@ -116,7 +125,7 @@ function readOrFault(read: Reader, record: StoredRecord): Reading | PoisonRecord
 
 /** Places of the rows with these ids, on whichever shard, by windowId: those of this epoch first, from the start on. */
 async function placesOf(stored: StoredOffsets, { epoch }: LogIdentity, ids: readonly string[]) {
-  const places = new Map<string, string[]>();
+  const places = new Map<string, First[]>();
   const rank = (each: string) => (each === epoch ? "" : each);
   for (let at = 0; at < ids.length; at += idsPerQuery) {
     for (const [id, found] of await stored.positionsOf(ids.slice(at, at + idsPerQuery))) {
@@ -128,10 +137,11 @@ async function placesOf(stored: StoredOffsets, { epoch }: LogIdentity, ids: read
             ? 1
             : a.partition - b.partition || a.offset - b.offset,
       );
-      const texts = sorted.map(
-        (each) => `${each.epoch === epoch ? "" : `${each.epoch}:`}${each.partition}:${each.offset}`,
-      );
-      places.set(id, texts);
+      const firsts = sorted.map((position) => {
+        const { epoch: own, partition, offset } = position;
+        return { place: `${own === epoch ? "" : `${own}:`}${partition}:${offset}`, record: undefined, position };
+      });
+      places.set(id, firsts);
     }
   }
   return places;

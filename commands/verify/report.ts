@@ -16,6 +16,7 @@ const columns: readonly [title: string, cell: (partition: PartitionAudit) => num
   ["to", ({ to }) => to],
   ["rows", ({ rows }) => rows],
   ["duplicates", ({ duplicates }) => duplicates],
+  ["conflicts", ({ conflicts }) => conflicts],
   ["dead letters", ({ deadLetters }) => deadLetters],
   ["erased", ({ erased }) => erased],
   ["lost", ({ lost }) => lost],

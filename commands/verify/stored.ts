@@ -46,6 +46,8 @@ export interface BlockSum {
   hash: string;
   rows: number;
   duplicates: number;
+  /** Other events under an id that was used before. */
+  conflicts: number;
   deadLetters: number;
   erased: number;
   /** Given up by a person. */
@@ -174,6 +176,7 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: R
         `SELECT toString(intDiv(o, {size:UInt64})) AS block, toString(count()) AS count,
                 toString(sum(cityHash64(o))) AS hash, toString(countIf(kind = 'row')) AS rows,
                 toString(countIf(kind = 'duplicate')) AS duplicates, toString(countIf(kind = 'erased')) AS erased,
+                toString(countIf(kind = 'conflict')) AS conflicts,
                 toString(countIf(kind = 'dead_letter')) AS deadLetters, toString(countIf(kind = 'lost')) AS lost
          FROM ${accountedIn(inRange)} GROUP BY intDiv(o, {size:UInt64})`,
         params,

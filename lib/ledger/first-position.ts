@@ -9,17 +9,26 @@ import type { StoredOffsets, StoredPosition } from "./stored.ts";
 /** Positions of the stored rows of flagged ids, by windowId; one that has none has an empty list. */
 export type Positions = ReadonlyMap<string, readonly StoredPosition[]>;
 
+/** The row that makes a record a duplicate. */
+export interface First {
+  /** "partition:offset", after the epoch when it is an older one. */
+  place: string;
+  /** Its record, where that is at hand. */
+  record: StoredRecord | undefined;
+  position: StoredPosition;
+}
+
 export interface FirstPositions {
   /**
-   * Of the row that makes this record a duplicate: "partition:offset", after the epoch when it is an older one. `own` are
-   * the records before it in its range, by windowId; `earlier` is for a flagged record only.
+   * Of the row that makes this record a duplicate. `own` are the records before it in its range, by windowId; `earlier` is
+   * for a flagged record only.
    */
   of(
     id: string,
     record: StoredRecord,
     own: ReadonlyMap<string, StoredRecord>,
     earlier: readonly StoredPosition[] | undefined,
-  ): string | undefined;
+  ): First | undefined;
   /** Looks up flagged ids: UUID texts by windowId. */
   lookUp(flagged: ReadonlyMap<string, string>): Promise<Positions>;
 }
@@ -36,13 +45,17 @@ export function createFirstPositions(origin: RowOrigin, window: IdWindow, stored
       // A flagged record is a duplicate however long ago its row was, so the window's bounds are not for it.
       const isNear = neighbour !== undefined && (earlier !== undefined || window.covers(neighbour, record));
       const near = isNear ? neighbour.offset : window.firstOffset(id, record.offset, record.appendTimeMs);
-      if (near !== undefined) return `${origin.partition}:${near}`;
+      if (near !== undefined) {
+        const position = { epoch: origin.epoch, partition: origin.partition, offset: near };
+        return { place: `${origin.partition}:${near}`, record: isNear ? neighbour : undefined, position };
+      }
       // On a replay the record's own row may be among the stored ones; that is no other event.
       const far = earlier?.find(
         (p) => p.epoch !== origin.epoch || p.partition !== origin.partition || p.offset < record.offset,
       );
       if (!far) return undefined;
-      return `${far.epoch === origin.epoch ? "" : `${far.epoch}:`}${far.partition}:${far.offset}`;
+      const place = `${far.epoch === origin.epoch ? "" : `${far.epoch}:`}${far.partition}:${far.offset}`;
+      return { place, record: undefined, position: far };
     },
     async lookUp(flagged) {
       const positions = new Map<string, readonly StoredPosition[]>();

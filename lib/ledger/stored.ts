@@ -1,6 +1,7 @@
 // What ClickHouse already holds of a partition: the consumer's questions on assignment, on replay and about ids.
 import { parseUuid } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
+import type { Said } from "#lib/events/said.ts";
 import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { windowId } from "./id-window.ts";
@@ -15,7 +16,7 @@ export interface StoredPosition {
 }
 
 /** What became of an offset: a row, or the outcome that says why there is no row. */
-export type Fate = "row" | "duplicate" | "dead_letter" | "erased" | "lost";
+export type Fate = "row" | "duplicate" | "conflict" | "dead_letter" | "erased" | "lost";
 
 export interface Fates {
   byOffset: ReadonlyMap<number, Fate>;
@@ -47,6 +48,8 @@ export interface StoredOffsets {
   callerIds(from: number, to: number, sinceMs: number): Promise<StoredId[]>;
   /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
+  /** What the rows at these offsets say, of topics of events; one that is not stored is absent. */
+  said(of: Omit<StoredPosition, "offset">, offsets: readonly number[]): Promise<Map<number, Said>>;
 }
 
 /** Error classes of dead letters that ClickHouse refused begin with it. */
@@ -164,6 +167,39 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
         else found.set(id, [position]);
       }
       return found;
+    },
+    async said({ epoch, partition }, offsets) {
+      const rows = await warehouseOf(warehouse, partition).query<SaidRow>(
+        `SELECT log_offset AS o, event, distinct_id, source, value, toUnixTimestamp64Micro(timestamp) AS t,
+           toUnixTimestamp64Micro(inserted_at) AS r, original_timestamp, lower(hex(SHA256(properties))) AS h
+         FROM ${name} WHERE ${OF_PARTITION} AND log_offset IN {offsets:Array(UInt64)}`,
+        { params: { epoch, topic: origin.topic, partition, offsets }, maxSeconds: LOOKUP_SECONDS_MAX },
+      );
+      return new Map(rows.map((row) => [Number(row.o), saidInRow(row)]));
+    },
+  };
+}
+
+interface SaidRow {
+  o: string;
+  event: string;
+  distinct_id: string;
+  source: string;
+  value: number | null;
+  t: string;
+  r: string;
+  original_timestamp: string;
+  h: string;
+}
+
+function saidInRow(row: SaidRow): Said {
+  return {
+    ...{ event: row.event, distinctId: row.distinct_id, source: row.source, value: row.value },
+    ...{
+      timeUs: Number(row.t),
+      receivedUs: Number(row.r),
+      originalTime: row.original_timestamp,
+      propertiesHash: row.h,
     },
   };
 }

@@ -24,8 +24,13 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
   const flushes = new Counter({ name: "millrace_flushes_total", help: "Ranges stored and committed.", registers });
   const outcomes = new Counter({
     name: "millrace_outcomes_total",
-    help: "Records that did not become rows: duplicate, dead_letter, erased.",
+    help: "Records that did not become rows: duplicate, conflict, dead_letter, erased.",
     labelNames: ["outcome"],
+    registers,
+  });
+  const conflicts = new Counter({
+    name: "millrace_id_conflicts_total",
+    help: "Events not stored because another event had their id.",
     registers,
   });
   const insertErrors = new Counter({
@@ -34,7 +39,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     labelNames: ["kind"],
     registers,
   });
-  startAtZero(outcomes, "outcome", ["duplicate", "dead_letter", "erased"]);
+  startAtZero(outcomes, "outcome", ["duplicate", "conflict", "dead_letter", "erased"]);
   startAtZero(insertErrors, "kind", ["transient", "rejected", "too_many_partitions", "unknown"]);
   return {
     insertSeconds: new Histogram({
@@ -95,6 +100,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
       for (const [fate, count] of fates) {
         if (fate === "row") rows.inc(count);
         else outcomes.inc({ outcome: fate }, count);
+        if (fate === "conflict") conflicts.inc(count);
       }
     },
   };

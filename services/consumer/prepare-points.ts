@@ -46,9 +46,10 @@ export function createPointPreparer(origin: RowOrigin, window: IdWindow, stored:
       const id = windowId(pointId(point), "");
       if (fate === undefined) {
         if (point.checkStored && !earlier) return undefined;
-        const detail = first.of(id, record, own, point.checkStored ? earlier?.get(id) : undefined);
-        if (detail !== undefined) {
-          prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail });
+        // A relay that sends another point under an id would have made it so: nothing is compared.
+        const earliest = first.of(id, record, own, point.checkStored ? earlier?.get(id) : undefined);
+        if (earliest) {
+          prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail: earliest.place });
           continue;
         }
         rows.push(rowOf(point, offset, appendTimeMs));

@@ -1,10 +1,12 @@
-// Records of a contiguous range → what each of them becomes: a row, a duplicate, a dead letter. Here, those of events.
+// Records of a contiguous range → what each of them becomes: a row, a duplicate, a conflict, a dead letter. Here, those of
+// events.
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
 import { createRecordScanner, FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { createRowWriter } from "#lib/events/row-writer.ts";
+import { createConflictFinder, type Repeat } from "#lib/ledger/conflicts.ts";
 import { createFirstPositions, type Positions } from "#lib/ledger/first-position.ts";
 import { type IdWindow, type Moment, windowId } from "#lib/ledger/id-window.ts";
 import type { Fate, StoredOffsets } from "#lib/ledger/stored.ts";
@@ -14,7 +16,7 @@ import { isIdentityEvent } from "./identity/record-facts.ts";
 export interface Outcome {
   offset: number;
   appendTimeMs: number;
-  outcome: "duplicate" | "dead_letter";
+  outcome: "duplicate" | "conflict" | "dead_letter";
   detail: string;
 }
 
@@ -54,19 +56,29 @@ export interface Preparer {
   prepare(records: readonly StoredRecord[], known?: Known): Promise<Prepared>;
 }
 
+interface Decided {
+  prepared: Prepared;
+  repeats: Repeat[];
+}
+
 export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): Preparer {
   const event = createRecordScanner();
   const writer = createRowWriter(origin);
   const first = createFirstPositions(origin, window, stored);
+  const markConflicts = createConflictFinder(stored);
 
   async function prepare(records: readonly StoredRecord[], known: Known = {}): Promise<Prepared> {
     // Flagged records are rare, so that looking for them first would cost more than deciding twice.
-    return decide(records, known) ?? (decide(records, known, await flaggedPositions(records, known)) as Prepared);
+    const decided = decide(records, known) ?? decide(records, known, await flaggedPositions(records, known));
+    const { prepared, repeats } = decided as Decided;
+    await markConflicts(repeats);
+    return prepared;
   }
 
   /** Undefined when a record is flagged to be looked up and `earlier` is missing. */
-  function decide(records: readonly StoredRecord[], known: Known, earlier?: Positions): Prepared | undefined {
+  function decide(records: readonly StoredRecord[], known: Known, earlier?: Positions): Decided | undefined {
     const prepared = nothingPrepared();
+    const repeats: Repeat[] = [];
     const own = new Map<string, StoredRecord>();
     writer.begin(sizeOf(records));
     for (const record of records) {
@@ -81,9 +93,11 @@ export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored:
       const id = hasId ? idOf(event) : "";
       if (hasId && fate === undefined) {
         if (event.checkStored && !earlier) return undefined;
-        const detail = first.of(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
-        if (detail !== undefined) {
-          prepared.outcomes.push({ ...momentOf(record), outcome: "duplicate", detail });
+        const earliest = first.of(id, record, own, event.checkStored ? earlier?.get(id) : undefined);
+        if (earliest) {
+          const outcome: Outcome = { ...momentOf(record), outcome: "duplicate", detail: earliest.place };
+          prepared.outcomes.push(outcome);
+          repeats.push({ record, first: earliest, outcome });
           continue;
         }
       }
@@ -101,7 +115,7 @@ export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored:
       if (event.idFromCaller) prepared.ids.push({ id, ...momentOf(record) });
     }
     prepared.rows = writer.take();
-    return prepared;
+    return { prepared, repeats };
   }
 
   async function flaggedPositions(records: readonly StoredRecord[], { fates }: Known): Promise<Positions> {

@@ -63,6 +63,72 @@ describe("a caller's id that comes again is a duplicate", () => {
   });
 });
 
+describe("another event under the id of a row is a conflict, and no row", () => {
+  const timeUs = 1_790_000_000_000_000;
+  const first = { id: idOf(7), value: 1, timeUs, receivedUs: timeUs + 5 };
+  const again = { ...first, receivedUs: timeUs + 9 };
+  const others = [
+    { event: "another" },
+    { distinctId: "another", key: "d" },
+    { source: "another" },
+    { value: 2 },
+    { propertiesJson: "{ }" },
+    { timeUs: timeUs + 1 },
+  ].map((change) => ({ ...first, ...change }));
+
+  it("in the same batch, in later ones, and after a restart, while a retry is a duplicate", async () => {
+    await using stage = await createStage(warehouse, { epoch: "conflict" });
+    const append = (...all: Parameters<typeof eventRecord>[0][]) => stage.append(...all.map(eventRecord));
+    await append(first, ...others, again);
+    const consumer = stage.start();
+    await stage.drained();
+    await append(...others, again);
+    await stage.drained();
+    expect(await stage.metric(consumer, "millrace_id_conflicts_total")).toBe(2 * others.length);
+    await consumer[Symbol.asyncDispose]();
+    await append(...others, again);
+    stage.start();
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 1, duplicates: 3, conflicts: 3 * others.length }));
+    expect(new Set((await detailsOf("conflict")).map((line) => line.replace(/^\d+ /, "")))).toEqual(
+      new Set(["conflict 0:0", "duplicate 0:0"]),
+    );
+  });
+
+  it("of another partition, when it is flagged", async () => {
+    await using stage = await createStage(warehouse, { partitions: 2, epoch: "conflict-far" });
+    await stage.append(eventRecord({ id: idOf(8), key: "a" }));
+    stage.start();
+    await stage.drained();
+    const flagged = ["a", "b", "c", "d"].map((key) => ({ id: idOf(8), key, checkStored: true }));
+    await stage.append(...flagged.flatMap((one) => [eventRecord(one), eventRecord({ ...one, event: "another" })]));
+    await stage.drained();
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 1, duplicates: 4, conflicts: 4 }));
+  });
+
+  it("costs no question where no id comes again, and one question where a batch of them does", async () => {
+    await using stage = await createStage(warehouse, { epoch: "conflict-cost" });
+    const questions: string[] = [];
+    stage.start({
+      warehouse: (inner) => ({
+        ...inner,
+        query(sql, options) {
+          if (sql.includes("SHA256")) questions.push(sql);
+          return inner.query(sql, options);
+        },
+      }),
+    });
+    const records = Array.from({ length: 500 }, (_, n) => eventRecord({ id: idOf(20_000 + n) }));
+    await stage.append(...records);
+    await stage.drained();
+    expect(questions).toHaveLength(0);
+    await stage.append(...records);
+    await stage.drained();
+    expect(questions).toHaveLength(1);
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 500, duplicates: 500 }));
+  });
+});
+
 describe("two rows are made", () => {
   it("after a restart without a backlog, whatever time it is for the consumer", async () => {
     await using stage = await createStage(warehouse, { epoch: "clock" });

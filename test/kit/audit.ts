@@ -9,6 +9,7 @@ import { type AckedRecord, checkTrace, type TraceOutcome, type TraceRow, type Ve
 export interface StoredAudit extends Verdict {
   rows: number;
   duplicates: number;
+  conflicts: number;
   deadLetters: number;
 }
 
@@ -23,8 +24,8 @@ const NOTHING_WRONG: Verdict = {
 };
 
 /** What toMatchObject must find: nothing lost, nothing double, and these numbers. */
-export function exactlyOnce(numbers: { rows: number; duplicates?: number; deadLetters?: number }) {
-  return { duplicates: 0, deadLetters: 0, ...numbers, ...NOTHING_WRONG };
+export function exactlyOnce(numbers: { rows: number; duplicates?: number; conflicts?: number; deadLetters?: number }) {
+  return { duplicates: 0, conflicts: 0, deadLetters: 0, ...numbers, ...NOTHING_WRONG };
 }
 
 /** `ends`: the log's end offset by partition; every partition begins at 0. */
@@ -59,6 +60,7 @@ export async function auditStored(
   return {
     rows: positions(rows),
     duplicates: countOf("duplicate"),
+    conflicts: countOf("conflict"),
     deadLetters: countOf("dead_letter"),
     ...checkTrace({ epoch, acked, rows, outcomes, letters: letters.map(placed) }),
   };

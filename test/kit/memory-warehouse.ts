@@ -1,6 +1,7 @@
 // A warehouse in memory that is fast enough for thousands of runs: the tables the consumer writes, their tokens, and the
 // questions the consumer asks of them, known by their words. warehouse-contract.ts holds it to what ClickHouse does.
 
+import { hash } from "node:crypto";
 import { EVENT_COLUMNS } from "#lib/events/row.ts";
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/ledger/outcome-rows.ts";
 import { type InsertOptions, type QueryOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
@@ -101,8 +102,27 @@ function parseRow(line: string, columns: readonly string[]): MemoryRow {
     if (NUMBERS.includes(column) && typeof value !== "number") throw refused(27, `${column} is no number`);
   }
   const row: Record<string, unknown> = Object.fromEntries(entries);
+  if (row.properties !== undefined) row.properties = line.slice(propertiesStart(row, line), line.lastIndexOf("]"));
   if (typeof row.log_time === "string") row.log_time = Math.floor(Date.parse(`${row.log_time.replace(" ", "T")}Z`));
   return row;
+}
+
+/** Their text, as ClickHouse keeps it, is behind the position, the last column. */
+function propertiesStart(row: MemoryRow, line: string): number {
+  const position = `,${JSON.stringify([row.log_epoch, row.log_topic, row.log_partition]).slice(1, -1)},`;
+  return line.indexOf(position) + position.length;
+}
+
+function saidIn(row: MemoryRow): object {
+  const { event, distinct_id, source, value, original_timestamp } = row;
+  const [t, r] = [microsOf(row.timestamp as string), microsOf(row.inserted_at as string)];
+  const h = hash("sha256", row.properties as string);
+  return { o: String(offsetOf(row)), event, distinct_id, source, value, t, r, original_timestamp, h };
+}
+
+/** Of "2026-11-21 10:00:00.000000". */
+function microsOf(time: string): string {
+  return `${Date.parse(`${time.slice(0, 23).replace(" ", "T")}Z`)}${time.slice(23)}`;
 }
 
 interface Params {
@@ -115,6 +135,7 @@ interface Params {
   before: number;
   refused: string;
   uuids: string[];
+  offsets: number[];
 }
 
 type RowsOf = (table: TableName) => readonly MemoryRow[];
@@ -199,6 +220,13 @@ const QUESTIONS: readonly Question[] = [
           p: row.log_partition,
           o: String(offsetOf(row)),
         })),
+  },
+  {
+    words: /log_offset IN \{offsets:Array\(UInt64\)\}/,
+    answer: (rowsOf, params) =>
+      rowsOf("events_raw")
+        .filter((row) => isOf(row, params) && params.offsets.includes(offsetOf(row)))
+        .map(saidIn),
   },
   // Nobody says anything about identity here, and an insert that did would meet no table.
   { words: /FROM identity_progress/, answer: () => [{ n: "0" }] },

@@ -17,9 +17,9 @@ export interface TraceRow extends AckedRecord {
 
 export interface TraceOutcome extends TracePosition {
   epoch: string;
-  /** duplicate, dead_letter or erased. */
+  /** duplicate, conflict, dead_letter or erased. */
   outcome: string;
-  /** Of a duplicate: "partition:offset" of the row it repeats, after the epoch and a colon when that is another one. */
+  /** Of a duplicate or conflict: "partition:offset" of the row it repeats, after the epoch and a colon when that is another one. */
   detail: string;
 }
 
@@ -82,7 +82,8 @@ function lostEvents(
   fates: ReadonlyMap<string, string[]>,
   rowsOfId: ReadonlyMap<string, string[]>,
 ): string[] {
-  const isKept = (place: string) => fates.get(place)?.some((fate) => fate !== "duplicate") ?? false;
+  const isKept = (place: string) =>
+    fates.get(place)?.some((fate) => fate !== "duplicate" && fate !== "conflict") ?? false;
   const placesOfId = groupBy(acked, ({ id }) => id, placeOf);
   const lostIds = [...placesOfId].filter(([id, places]) => !rowsOfId.has(id) && !places.some(isKept)).map(([id]) => id);
   const nameless = acked.filter(({ id }) => id === undefined).map(placeOf);
@@ -94,7 +95,7 @@ function isDisordered(
   epoch: string,
   fates: ReadonlyMap<string, string[]>,
 ): boolean {
-  if (outcome !== "duplicate") return false;
+  if (outcome !== "duplicate" && outcome !== "conflict") return false;
   const [, of, partitionOf, offsetOf] = /^(?:(.*):)?(\d+):(\d+)$/s.exec(detail) ?? [];
   // A row of another epoch is not in the trace.
   if (of !== undefined && of !== epoch) return false;

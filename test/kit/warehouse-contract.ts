@@ -1,7 +1,9 @@
 // What the consumer relies on in a warehouse, whichever it is: tokens, refusals, and the answers to its questions.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodeRecord } from "#lib/events/record.ts";
+import { createRecordScanner } from "#lib/events/record-scanner.ts";
 import { createEventRows, EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
+import { type Said, saidIn } from "#lib/events/said.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow, OUTCOME_COLUMNS, outcomeRow } from "#lib/ledger/outcome-rows.ts";
 import { createStoredOffsets } from "#lib/ledger/stored.ts";
@@ -217,6 +219,25 @@ export function describeWarehouse(name: string, start: () => Promise<WarehouseUn
       expect(await store.progress(origin)).toBe(0);
       expect(await store.logged(origin, 0, 10)).toEqual([]);
       expect(await store.epochs(origin)).toEqual([]);
+    });
+
+    it("says what the rows at some offsets say, down to the text of the properties", async () => {
+      const origin = freshOrigin();
+      const times = { timeUs: 1_790_000_000_123_456, receivedUs: 1_790_000_000_999_001 };
+      const fields: Fields[] = [
+        { ...times, event: 'a"b\n', distinctId: "é", value: 0.1, propertiesJson: '{ "a":1.10, "b":["\\u00e9"]}' },
+        { ...times, source: "s", originalTime: "yesterday", value: -1e300 },
+        {},
+      ];
+      await warehouse.insert(eventInsert(origin, origin.epoch, 4, ...fields));
+      const said = await ask(origin).said(origin, [3, 4, 5]);
+      const scanner = createRecordScanner();
+      const sent = fields.slice(0, 2).map((one, at): [number, Said] => {
+        scanner.scan(eventRecord(one).value);
+        return [4 + at, saidIn(scanner)];
+      });
+      expect(new Map([...said].sort(([a], [b]) => a - b))).toEqual(new Map(sent));
+      expect(await ask(origin).said({ ...origin, epoch: "other" }, [4])).toEqual(new Map());
     });
 
     it("finds the rows of an id in every epoch and partition of the topic", async () => {
