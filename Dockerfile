@@ -20,6 +20,7 @@ COPY gen gen
 COPY commands commands
 COPY lib lib
 COPY migrations migrations
+COPY sdk/node/src sdk/node/src
 COPY services services
 COPY deploy/healthcheck.mjs deploy/healthcheck.mjs
 

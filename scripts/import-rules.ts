@@ -25,6 +25,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "lib/ledger": ["lib/process", "lib/events", "lib/eventlog", "lib/warehouse", "gen"],
   "lib/identity": ["lib/events", "lib/eventlog", "lib/warehouse", "lib/points", "lib/ledger", "gen"],
   "services/cli.ts": ["lib/*", "services/*", "commands/*"],
+  "services/commands.ts": ["lib/*", "services/*", "commands/*"],
   // The two that are made of the others.
   "services/standalone": [...LIB, "services/*"],
   "services/pulse": [...LIB, "services/*"],

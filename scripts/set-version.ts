@@ -11,6 +11,7 @@ const IMAGE = `millrace:${VERSION}`;
 /** Where the version stands in each file: the group of each pattern. A pattern that matches nothing is a fault. */
 const PLACES: Record<string, readonly string[]> = {
   "package.json": [MANIFEST],
+  "README.md": [`millrace-${VERSION}\\.tgz`],
   "package-lock.json": [`"name": "(?:millrace|@millrace/\\w+)",\\s+${MANIFEST}`, OWN_DEPENDENCY],
   "sdk/node/package.json": [MANIFEST],
   "sdk/browser/package.json": [MANIFEST],

@@ -64,8 +64,9 @@ export function parseCommand<S extends z.ZodObject, Name extends string>(
   if (names.length === 0) return parseOne(line, "" as Name, given);
   const [first = "", ...rest] = given.argv;
   if (first === "help" || given.argv.some(isHelp)) {
-    const all = given.argv.some((each) => each === "all" || each === "--help=all");
-    return parseOne(line, "" as Name, { ...given, argv: all ? ["--help", "all"] : ["--help"] });
+    const form = given.argv.find((each) => each.startsWith("--help="));
+    const all = given.argv.includes("all");
+    return parseOne(line, "" as Name, { ...given, argv: all ? ["--help", "all"] : [form ?? "--help"] });
   }
   const name = names.find((each) => each === first);
   if (name !== undefined) return parseOne(line, name, { ...given, argv: rest });
@@ -101,13 +102,15 @@ function parseOne<S extends z.ZodObject, Name extends string>(
 }
 
 function isHelp(argument: string): boolean {
-  return argument === "--help" || argument === "-h" || argument === "--help=all";
+  return argument === "--help" || argument === "-h" || argument.startsWith("--help=");
 }
 
 function inputOf<S extends z.ZodObject, Name extends string>(line: CommandLine<S, Name>, given: Surroundings) {
   const { command, summary, environment, letters, notes } = line;
   const usage = `${forms(line)}${notes === undefined ? "" : `\n\n${notes}`}`;
-  return { ...given, command, summary, environment, letters, usage } satisfies ConfigInput;
+  const own = Object.entries<Subcommand>(line.subcommands ?? {});
+  const subcommands = Object.fromEntries(own.map(([name, { arguments: keys = [] }]) => [name, keys]));
+  return { ...given, command, summary, environment, letters, usage, subcommands } satisfies ConfigInput;
 }
 
 /** Subcommands that have the argument; none: it is a setting of the whole command. */

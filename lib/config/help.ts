@@ -28,11 +28,16 @@ const SET_FIRST = new Set(
   eventsRetention pointsRetention logRetention logLevel configFile checkConfig printConfig help`.split(/\s+/),
 );
 
+/** Whether people set it before others. */
+export function isSetFirst(key: string, field: z.ZodType, shape: Record<string, z.ZodType>): boolean {
+  const isShort = Object.keys(shape).length <= SHOWN_AT_ONCE_MAX;
+  return isShort || SET_FIRST.has(key) || settingInfo.get(field)?.argumentOnly === true;
+}
+
 export function helpText(input: HelpInput, shape: Record<string, z.ZodType>, showsAll: boolean): string {
   const { command, summary, usage = `${command} [settings]`, environment = "own names" } = input;
   const fields = Object.entries(shape);
-  const isFirst = ([key, field]: [string, z.ZodType]) =>
-    fields.length <= SHOWN_AT_ONCE_MAX || SET_FIRST.has(key) || settingInfo.get(field)?.argumentOnly === true;
+  const isFirst = ([key, field]: [string, z.ZodType]) => isSetFirst(key, field, shape);
   const others = fields.filter((each) => !isFirst(each));
   const isRead = environment !== "nothing";
   const places = isRead ? "each as flag, environment variable or key in" : "each as flag or key in";

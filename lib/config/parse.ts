@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import type { z } from "zod";
 import { ALIASES, type Alias } from "./aliases.ts";
+import { tableText } from "./command-table.ts";
 import { helpText } from "./help.ts";
 import { type Letters, withLongNames } from "./letters.ts";
 import { printedConfig, sameValue, shownValue } from "./print.ts";
@@ -36,6 +37,8 @@ export interface ConfigInput {
   letters?: Letters | undefined;
   /** The forms of the command and what their words mean, as --help has them; default: the command and settings. */
   usage?: string | undefined;
+  /** Names of subcommands, each with the schema keys that only some of them have. */
+  subcommands?: Record<string, readonly string[]> | undefined;
 }
 
 /** Everything but `config` is for the caller to print and to end with: stdout for 0, stderr for 2. */
@@ -67,6 +70,9 @@ export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput
   const shape: Record<string, z.ZodType> = { ...schema.shape };
   const settable = Object.fromEntries(Object.entries(shape).filter(([, field]) => fixedText(field) === undefined));
   const argv = longArguments(input, shape);
+  if (argv.includes("--help=json")) {
+    return { kind: "help", text: tableText(input, { ...settable, ...COMMON }), exitCode: 0 };
+  }
   if (argv.includes("--help") || argv.includes("--help=all")) {
     return { kind: "help", text: helpText(input, { ...settable, ...COMMON }, asksForAll(argv)), exitCode: 0 };
   }

@@ -33,6 +33,11 @@ function settingLine(key: string, field: z.ZodType, given: Given | undefined): s
   return shown === text ? `${key}: ${text} # ${source}` : `# ${key}: ${shown} # ${source}`;
 }
 
+/** Its default, if a file can say it. */
+export function defaultYaml(field: z.ZodType): string | undefined {
+  return valueText(field, undefined);
+}
+
 /** YAML on one line that the field reads as the value in effect; undefined when there is none to write. */
 function valueText(field: z.ZodType, given: Given | undefined): string | undefined {
   const candidates = [field.safeParse(given?.value).data, given?.value, settingInfo.get(field)?.defaultText];

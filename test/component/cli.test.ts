@@ -84,7 +84,6 @@ describe("on an old Node", () => {
     root = mkdtempSync(join(tmpdir(), "millrace-bin-"));
     mkdirSync(join(root, "bin"));
     mkdirSync(join(root, "services"));
-    mkdirSync(join(root, "node_modules", ".bin"), { recursive: true });
     copyFileSync(millrace, join(root, "bin", "millrace.cjs"));
     const versions = '{ ...process.versions, node: "20.20.2" }';
     writeFileSync(
@@ -98,12 +97,18 @@ describe("on an old Node", () => {
   });
 
   const asOld = (...args: string[]) => ["--require", join(root, "old.cjs"), join(root, "bin", "millrace.cjs"), ...args];
-  const installNode = () => symlinkSync(process.execPath, join(root, "node_modules", ".bin", "node"));
+  const installNode = () => {
+    const place = join(root, "node_modules", `node-${process.platform}-${process.arch}`, "bin");
+    mkdirSync(place, { recursive: true });
+    symlinkSync(process.execPath, join(place, "node"));
+  };
 
   it("says what is missing when npm brought no Node", () => {
     const { status, stderr } = spawnSync(process.execPath, asOld("start"), { encoding: "utf8" });
     expect(status).toBe(1);
-    expect(stderr).toMatch(/^millrace needs Node 24\.12 or newer; this is v20\.20\.2\.\n.*npm ci.*nvm install 24/);
+    expect(stderr).toMatch(
+      /^millrace needs Node 24\.12 or newer; this is v20\.20\.2\.\n.*npm installs one.*nvm install 24/,
+    );
   });
 
   it("runs with the Node that npm brought: arguments, output and exit code are those of the command", () => {

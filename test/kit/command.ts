@@ -1,7 +1,6 @@
 // A command of `millrace` called in this process: starting one costs more than most tests ask of it.
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import type { Main } from "#lib/process/run-command.ts";
+import { COMMANDS } from "../../services/commands.ts";
 
 export interface Answered {
   code: number;
@@ -25,12 +24,8 @@ export async function callCommand(main: Main, args: readonly string[], env: Reco
 
 /** `main` of the command that `millrace --help` lists under this name. */
 export async function mainOf(command: string): Promise<Main> {
-  const name = command === "start" ? "standalone" : command;
-  const [service, other] = ["services", "commands"].map(
-    (room) => new URL(`../../${room}/${name}/main.ts`, import.meta.url),
-  );
-  const url = service && existsSync(fileURLToPath(service)) ? service : other;
-  const { main } = (await import(/* @vite-ignore */ String(url))) as { main: Main };
+  const { main } = (await COMMANDS[command]?.load()) ?? {};
+  if (main === undefined) throw new Error(`there is no command ${command}`);
   return main;
 }
 

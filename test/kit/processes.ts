@@ -33,9 +33,16 @@ export interface Spawned extends AsyncDisposable {
   stop(signal: NodeJS.Signals): Promise<number | null>;
 }
 
+/** Program and first arguments of `millrace`: this checkout's, unless a test has another one. */
+const MILLRACE = [process.execPath, "--max-semi-space-size=8", CLI];
+
 /** `millrace <args>` with nothing but `env` and PATH in its environment. Killed with -9 when disposed. */
-export function spawnMillrace(args: readonly string[], env: Record<string, string> = {}): Spawned {
-  const child: ChildProcess = spawn(process.execPath, ["--max-semi-space-size=8", CLI, ...args], {
+export function spawnMillrace(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  [program = "", ...first]: readonly string[] = MILLRACE,
+): Spawned {
+  const child: ChildProcess = spawn(program, [...first, ...args], {
     env: { ...plainEnvironment(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

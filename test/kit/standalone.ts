@@ -32,12 +32,14 @@ const RUN_MS_MAX = patience(60_000);
 export interface StandaloneOptions {
   dataDir: string;
   env?: Record<string, string>;
+  /** Program and first arguments of `millrace`. Default this checkout's. */
+  millrace?: readonly string[];
 }
 
 /** Rejects with what was printed when it is not ready in time. Killed with -9 when disposed. */
 export async function startStandalone(options: StandaloneOptions): Promise<RunningStandalone> {
-  const { dataDir, env = {} } = options;
-  const child = spawnMillrace(["start"], { ...FREE_PORTS, DATA_DIR: dataDir, ...env });
+  const { dataDir, env = {}, millrace } = options;
+  const child = spawnMillrace(["start"], { ...FREE_PORTS, DATA_DIR: dataDir, ...env }, millrace);
   killWithUs(child);
   const addresses = await readyAt(child).catch(async (cause) => {
     await child[Symbol.asyncDispose]();
