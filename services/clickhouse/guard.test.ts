@@ -114,7 +114,6 @@ describe("the guard allows", () => {
     "CREATE TABLE t AS u ENGINE Null",
     "CREATE OR REPLACE VIEW v AS SELECT 1",
     "CREATE MATERIALIZED VIEW v REFRESH EVERY 1 HOUR APPEND TO t AS SELECT 1",
-    "CREATE TEMPORARY TABLE t (a Int8)",
     "CREATE DATABASE d ENGINE = Atomic",
     "CREATE UNIQUE INDEX i ON t (a) TYPE minmax",
     "ALTER TABLE t ADD COLUMN engine String",

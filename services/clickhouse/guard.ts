@@ -50,7 +50,7 @@ export async function assertAllowed(
   foreign: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const { tokens, keyword } = statement;
-  assertLasting(statement);
+  if (Object.hasOwn(LOST, keyword)) assertLasting(statement);
   if (REFUSED_STATEMENTS.has(keyword)) throw refused(`${keyword} statements`);
   if (!STATEMENTS.has(keyword)) throw endpointError(62, `Syntax error: ${keyword} begins no statement.`);
   if (["CREATE", "ALTER", "ATTACH"].includes(keyword)) assertObject(tokens, keyword);
@@ -62,15 +62,15 @@ export async function assertAllowed(
     assertClause(keyword, tokens, at);
   }
   for (const name of boundIdentifiers(tokens)) assertIdentifier(params.get(name) ?? "");
+  assertLasting(statement);
 }
 
 /** Refuses what ends with the request, since the next one has a session of its own. */
 function assertLasting({ tokens, keyword }: Pick<Statement, "tokens" | "keyword">): void {
   const isTemporary = keyword === "CREATE" && tokens.slice(1, 4).some((token) => isKeyword(token, "TEMPORARY"));
   const lost = isTemporary ? "CREATE TEMPORARY" : keyword;
-  const remedy = LOST[lost];
-  if (remedy === undefined) return;
-  throw endpointError(48, `${lost} has no effect here: each request has a session of its own. ${remedy}`);
+  if (!Object.hasOwn(LOST, lost)) return;
+  throw endpointError(48, `${lost} has no effect here: each request has a session of its own. ${LOST[lost]}`);
 }
 
 /** Names of the parameters that become names in the SQL: {name:Identifier}. Every other value stays a value. */
