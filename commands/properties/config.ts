@@ -13,6 +13,7 @@ const schema = z.object({
   days: onCommandLine(count(7, { min: 1, max: 3650 })).describe("ls, promote: look at events of so many days."),
   limit: onCommandLine(count(50, { min: 1, max: 10_000 })).describe("ls: show at most this many keys."),
   json: argument().describe("ls: print JSON."),
+  dataDir: text("./.millrace").describe("Directory of the standalone, if it is one."),
   ...clickhouseSettings,
 });
 

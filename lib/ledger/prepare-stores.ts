@@ -24,9 +24,9 @@ export interface PrepareOptions {
 
 /** Rejects with MigrationError, SameLogError, PromotionError, WarehouseError or LogUnavailableError; running it again continues. */
 export async function prepareStores({ config, log, warehouse, logger, newEpochs }: PrepareOptions): Promise<void> {
-  const { url, user, password, ca, cluster } = clickhouseOptions(config);
+  const { cluster, ...connection } = clickhouseOptions(config);
   const { applied } = await migrate({
-    connection: { url, user, password, ca },
+    connection,
     cluster,
     database: config.clickhouseDatabase,
     directory: MIGRATIONS,

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { httpUrl, identifier, type Setting, secret, settingInfo, text } from "#lib/config/settings.ts";
 import { authorities, readAuthorities } from "#lib/config/tls-settings.ts";
 import type { ClickHouseOptions } from "./clickhouse.ts";
+import { ownerHeaders } from "./owner-key.ts";
 
 /** ClickHouse's client would take the path for the name of the database, over CLICKHOUSE_DATABASE. */
 const NO_PATH = { pathFault: "expected an address without a path; the database is named by CLICKHOUSE_DATABASE" };
@@ -25,7 +26,11 @@ export const clickhouseSettings = {
 type AllSettings = z.output<z.ZodObject<typeof clickhouseSettings>>;
 /** What the standalone's own ClickHouse has no use for. */
 type OptionalSettings = Pick<AllSettings, "clickhouseCa" | "clickhouseCluster" | "clickhouseShardUrls">;
-export type ClickHouseConfig = Omit<AllSettings, keyof OptionalSettings> & Partial<OptionalSettings>;
+export type ClickHouseConfig = Omit<AllSettings, keyof OptionalSettings> &
+  Partial<OptionalSettings> & {
+    /** Of the standalone whose endpoint it may be. */
+    dataDir?: string;
+  };
 
 /** Replicas of each shard, from "url1|url2,url3|url4" or a list of such shards. */
 function shardUrls(): Setting<readonly (readonly string[])[]> {
@@ -60,6 +65,7 @@ export function clickhouseOptions(config: ClickHouseConfig): ClickHouseOptions {
     user: config.clickhouseUser,
     password: config.clickhousePassword,
     database: config.clickhouseDatabase,
+    headers: config.dataDir === undefined ? {} : ownerHeaders(config.dataDir, config.clickhouseUrl),
     ...clusterOf(config),
   };
 }

@@ -13,6 +13,8 @@ export interface ClickHouseOptions {
   user: string;
   password: string;
   database: string;
+  /** Sent with every request. */
+  headers?: Readonly<Record<string, string>> | undefined;
   /** Bound on one insert or command, milliseconds; a query has its maxSeconds and a grace period. Default 60,000. */
   requestTimeoutMs?: number | undefined;
   /** `url` is then one of its nodes. */
@@ -83,6 +85,7 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
     username: options.user,
     password: options.password,
     database: options.database,
+    ...(options.headers && { http_headers: options.headers }),
     application: "millrace",
     max_open_connections: CONNECTIONS_MAX,
     // Timeouts are kept per call below; the client's own one would end a query that its caller gave more time.

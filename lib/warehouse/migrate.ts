@@ -13,7 +13,7 @@ import { splitStatements } from "./sql.ts";
 import { shardsOf, type Warehouse } from "./warehouse.ts";
 
 export interface MigrateOptions {
-  connection: Pick<ClickHouseOptions, "url" | "user" | "password" | "ca">;
+  connection: Pick<ClickHouseOptions, "url" | "user" | "password" | "ca" | "headers">;
   /** Of which `connection` is a node. */
   cluster?: ClusterOptions | undefined;
   /** Created when missing; stands in for {{DATABASE}} in the files. */

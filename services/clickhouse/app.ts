@@ -16,6 +16,8 @@ export interface ClickHouseOptions {
   dataDir: string;
   user: string;
   password: string;
+  /** A database that nobody but the holder of the key may change. */
+  owned?: ChildOptions["owned"];
   /** Bound on one request body after decompression, bytes. Default 64 MiB. */
   maxBodyBytes?: number | undefined;
   logger?: Pick<BaseLogger, "info" | "warn" | "error"> | undefined;
@@ -52,6 +54,7 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Click
     directory: resolve(options.dataDir, "clickhouse"),
     user: options.user,
     password: options.password,
+    owned: options.owned,
     maxBodyBytes: options.maxBodyBytes ?? MAX_BODY_BYTES,
   };
   const first = await launch(childOptions);

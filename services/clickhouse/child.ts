@@ -7,6 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import { leaveFileSystem, writeAccessConfig } from "./access.ts";
 import { assertDefinitions } from "./boundary.ts";
 import { createClickHouseServer } from "./http.ts";
+import type { OwnedDatabase } from "./owned-database.ts";
 import { createEngine, type Engine } from "./sessions.ts";
 
 export interface ChildOptions {
@@ -16,6 +17,7 @@ export interface ChildOptions {
   directory: string;
   user: string;
   password: string;
+  owned?: OwnedDatabase | undefined;
   maxBodyBytes: number;
 }
 

@@ -4,12 +4,14 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { limitConnections } from "#lib/http/connection-limits.ts";
 import { type AccessOptions, assertCredentials, assertLocalRequest } from "./auth.ts";
 import { type ClickHouseError, endpointError, engineError } from "./errors.ts";
+import { assertUnowned, type OwnedDatabase } from "./owned-database.ts";
 import { type BodyBudget, readRequest } from "./request.ts";
 import { createResultResponse } from "./result-response.ts";
 import type { Engine } from "./sessions.ts";
 import { READ_KEYWORDS, readStatement, type Statement } from "./statement.ts";
 
 interface HttpOptions extends AccessOptions {
+  owned?: OwnedDatabase | undefined;
   /** Bound on one body, after decompression. */
   maxBodyBytes: number;
 }
@@ -68,6 +70,7 @@ async function answer(
       throw endpointError(164, `Cannot execute ${statement.keyword} in readonly mode: GET only reads, use POST.`);
     }
     const { database, settings, params } = read;
+    if (options.owned) assertUnowned(options.owned, request.headers, { statement, database, params });
     const format = formatOf(statement, read.format);
     const signal = gone(request, response);
     const told = createResultResponse(request, response, { ...read, format: statement.format ?? format, signal });

@@ -21,6 +21,9 @@ export const standaloneSchema = z
     publicApiKeys: ingressSettings.publicApiKeys,
     secretApiKeys: ingressSettings.secretApiKeys,
     allowAnonymous: flag(false).describe("Listen beyond loopback without keys and tokens."),
+    clickhouseWritable: flag(false).describe(
+      "Without CLICKHOUSE_PASSWORD: let every caller on this machine change Millrace's tables.",
+    ),
     clickhouseDatabase: identifier("millrace").describe("Database of all tables."),
     logRetention: duration("7d", { min: 60_000 }).describe("How long stored records stay on the event log."),
     ...retentionSettings,

@@ -10,6 +10,7 @@ import type { Logger } from "#lib/process/log.ts";
 import { createMetricsRegistry } from "#lib/process/metrics.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { clickhouseOptions } from "#lib/warehouse/clickhouse-settings.ts";
+import { writeOwnerKey } from "#lib/warehouse/owner-key.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startClickHouse } from "../clickhouse/app.ts";
@@ -42,7 +43,9 @@ export async function startCore(config: StandaloneConfig, logger: Logger): Promi
   const log = await createSqliteLog({ file, logger });
   stack.use(log);
   const { host, clickhouseHttpPort: port, clickhouseUser: user, clickhousePassword: password, dataDir } = config;
-  const clickhouse = stack.use(await startClickHouse({ host, port, dataDir, user, password, logger }));
+  const isShut = password === "" && !config.clickhouseWritable;
+  const shut = isShut ? { database: config.clickhouseDatabase, key: await writeOwnerKey(dataDir) } : undefined;
+  const clickhouse = stack.use(await startClickHouse({ host, port, dataDir, user, password, owned: shut, logger }));
 
   const connection = { ...config, clickhouseUrl: clickhouse.url, kafkaPartitions: 1 };
   const warehouse = createClickHouseWarehouse(clickhouseOptions(connection));

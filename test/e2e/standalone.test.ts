@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { ownerHeaders } from "#lib/warehouse/owner-key.ts";
 import { childrenOf } from "../kit/os-processes.ts";
 import { runPacedLoad } from "../kit/paced-load.ts";
 import { atMost } from "../kit/patience.ts";
@@ -163,11 +164,12 @@ describe("millrace verify beside the running standalone", () => {
     });
     const row = "SELECT uuid, event, properties, log_time FROM millrace.events WHERE log_offset = 3";
     const before = await standalone.query(row);
-    await curl(
-      "--data-binary",
-      "ALTER TABLE millrace.events_raw DELETE WHERE log_offset = 3",
-      `${standalone.clickhouseUrl}/?mutations_sync=1`,
-    );
+    const remove = ["--data-binary", "ALTER TABLE millrace.events_raw DELETE WHERE log_offset = 3"];
+    const url = `${standalone.clickhouseUrl}/?mutations_sync=1`;
+    await expect(standalone.query(remove[1] ?? "")).rejects.toThrow("The tables of millrace are read-only here");
+    expect(await standalone.query(row)).toBe(before);
+    const [[name, key] = []] = Object.entries(ownerHeaders(standalone.dataDir, standalone.clickhouseUrl));
+    await curl("--header", `${name}: ${key}`, ...remove, url);
     expect(await standalone.query(row)).toBe("");
 
     const found = await verify();
