@@ -1,5 +1,5 @@
 // What happens between processes: slow, reset, and ClickHouse answering as it does on a bad day.
-import { askMetadata } from "../../test/kit/kafka.ts";
+import { askMetadata } from "../../test/kit/kafka-metadata.ts";
 import type { TcpProxy } from "../../test/kit/tcp-proxy.ts";
 import type { ClickHouseFault } from "../clickhouse-proxy.ts";
 import { TOKENS_REMEMBERED } from "../kinds.ts";

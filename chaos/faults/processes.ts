@@ -1,6 +1,6 @@
 // Processes killed, frozen, told to stop, added and removed.
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { askMetadata } from "../../test/kit/kafka.ts";
+import { askMetadata } from "../../test/kit/kafka-metadata.ts";
 import { isAlive, isFrozen } from "../../test/kit/os-processes.ts";
 import type { Service } from "../../test/kit/service.ts";
 import { portOf } from "../cluster.ts";

@@ -22,7 +22,8 @@ import {
 import { assigned, consuming, untilLost } from "../kit/consuming.ts";
 import { describeEventLog } from "../kit/eventlog-contract.ts";
 import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../kit/eventlog-reading.ts";
-import { kafkaForTests, runKafkaTool } from "../kit/kafka.ts";
+import { kafkaForTests } from "../kit/kafka.ts";
+import { runKafkaTool } from "../kit/kafka-java.ts";
 import { atMost } from "../kit/patience.ts";
 import { startTcpProxy } from "../kit/tcp-proxy.ts";
 

@@ -1,24 +1,16 @@
 // A real Kafka broker for tests and benchmarks: Apache Kafka from Maven Central on a JDK, or Redpanda in a container.
 // Run as a script it keeps one broker in the foreground and prints its address: node test/kit/kafka.ts
 
-import { type ChildProcess, execFileSync, type StdioOptions, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
-import { tmpdir } from "node:os";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { freePort } from "./free-port.ts";
-import { patience } from "./patience.ts";
+import { brokerCommand, createStorage, hasJars } from "./kafka-java.ts";
+import { answersMetadata } from "./kafka-metadata.ts";
 
-const KAFKA_VERSION = "4.1.0";
 const REDPANDA_IMAGE = "docker.io/redpandadata/redpanda:v25.3.1";
-const JARS = fileURLToPath(new URL(`../../.cache/kafka/${KAFKA_VERSION}/`, import.meta.url));
-/** What Java made of the jars, for the version of Java that is here. */
-const CLASSES = `${JARS}broker.jsa`;
-const POM = fileURLToPath(new URL("kafka-pom.xml", import.meta.url));
-const READY_TIMEOUT_MS = patience(60_000);
+/** Another process can take a port after it was found free: then the broker ends, and starts on others. */
+const STARTS_MAX = 3;
 
 /** One broker, listening on a free port of 127.0.0.1. It dies with the process that started it. */
 export interface TestBroker extends AsyncDisposable {
@@ -64,67 +56,37 @@ export function kafkaForTests(env: NodeJS.ProcessEnv = process.env): KafkaForTes
 }
 
 /** Apache Kafka in KRaft mode, one combined broker and controller. The jars are fetched on first use (54 MB). */
-export async function startKafka({ advertisedPort }: BrokerOptions = {}): Promise<TestBroker> {
-  await fetchJars();
-  if (!existsSync(CLASSES)) await archiveClasses();
-  const { directory, config, port } = await formatKafka(advertisedPort);
-  const java = ["java", ...javaOptions(`-XX:SharedArchiveFile=${CLASSES}`)].map((part) => `'${part}'`).join(" ");
+async function startApache({ advertisedPort }: BrokerOptions = {}): Promise<TestBroker> {
+  const storage = await createStorage(advertisedPort);
+  const { directory, port } = storage;
   const logFile = join(directory, "kafka.log");
+  const command = `${brokerCommand(storage)} >'${logFile}' 2>&1`;
   return runBroker(port, {
-    start: () => spawnGuarded(`${java} kafka.Kafka '${config}' >'${logFile}' 2>&1`, `rm -rf '${directory}'`),
-    signal: (child, signal) => process.kill(child.pid, signal),
+    start: () => spawnGuarded(command, `rm -rf '${directory}'`),
+    signal: signalBroker,
     remove: () => rm(directory, { recursive: true, force: true }),
     log: async () => (await readFile(logFile, "utf8")).slice(-2_000),
   });
 }
 
-/** A broker that ends in peace once it answers leaves its loaded classes: each later start takes half of the time. */
-async function archiveClasses(): Promise<void> {
-  const { directory, config, port } = await formatKafka();
-  const archive = `${CLASSES}.${process.pid}`;
-  const java = spawn("java", [...javaOptions(`-XX:ArchiveClassesAtExit=${archive}`), "kafka.Kafka", config], {
-    stdio: "ignore",
-  });
-  const exited = new Promise<void>((resolve) => java.once("exit", () => resolve()));
+function signalBroker({ pid }: GuardedChild, signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void {
   try {
-    await answersMetadata(port, exited);
-    java.kill("SIGTERM");
-    await exited;
-    await rename(archive, CLASSES);
-  } finally {
-    java.kill("SIGKILL");
-    await rm(directory, { recursive: true, force: true });
+    process.kill(pid, signal);
+  } catch (error) {
+    // One that ended by itself needs no killing.
+    if (signal !== "SIGKILL" || (error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
   }
 }
 
-async function formatKafka(advertisedPort?: number): Promise<{ directory: string; config: string; port: number }> {
-  const directory = await mkdtemp(join(tmpdir(), "millrace-kafka-"));
-  const [port, controllerPort] = [await freePort(), await freePort()];
-  const config = join(directory, "server.properties");
-  await writeFile(config, serverProperties(directory, port, controllerPort, advertisedPort ?? port));
-  // 16 bytes in base64url: StorageTool would take another start of Java to tell some.
-  const clusterId = randomBytes(16).toString("base64url");
-  const format = ["kafka.tools.StorageTool", "format", "-t", clusterId, "-c", config];
-  execFileSync("java", [...javaOptions(`-XX:SharedArchiveFile=${CLASSES}`), ...format], { stdio: "ignore" });
-  return { directory, config, port };
-}
-
-function javaOptions(classes: string): string[] {
-  // Most tests end before the second compiler has paid for itself: a quarter less of their time.
-  const jit = process.env.VITEST ? ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"] : [];
-  const log = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn";
-  return [...jit, classes, "-Xms256m", "-Xmx768m", log, "-cp", `${JARS}*`];
-}
-
-/** Runs one of Kafka's own command-line tools and returns what it printed: the reference for what we write and read. */
-export function runKafkaTool(mainClass: string, args: string[], input = ""): string {
-  const quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off";
-  const stdio: StdioOptions = ["pipe", "pipe", "ignore"];
-  return execFileSync("java", [quiet, "-cp", `${JARS}*`, mainClass, ...args], {
-    input,
-    stdio,
-    timeout: patience(30_000),
-  }).toString();
+async function startKafka(options: BrokerOptions = {}): Promise<TestBroker> {
+  for (let start = 1; ; start += 1) {
+    try {
+      return await startApache(options);
+    } catch (error) {
+      if (start === STARTS_MAX) throw error;
+      process.stderr.write(`${error}\nStarting another Kafka broker.\n`);
+    }
+  }
 }
 
 async function startRedpanda({ advertisedPort }: BrokerOptions = {}): Promise<TestBroker> {
@@ -233,59 +195,6 @@ async function spawnGuarded(command: string, cleanup = ":"): Promise<GuardedChil
   return { pid, exited, ended };
 }
 
-/** Resolves when the broker names itself in a metadata answer: the port is open long before that. */
-async function answersMetadata(port: number, exited: Promise<void>): Promise<void> {
-  let gone = false;
-  void exited.then(() => {
-    gone = true;
-  });
-  const deadline = performance.now() + READY_TIMEOUT_MS;
-  while (!gone && performance.now() < deadline) {
-    if (await askMetadata(port)) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(gone ? "the Kafka broker ended while starting" : `no Kafka metadata after ${READY_TIMEOUT_MS} ms`);
-}
-
-/** Whether a broker behind this port of 127.0.0.1 answers a metadata request within two seconds. */
-export function askMetadata(port: number): Promise<boolean> {
-  // Metadata request, version 1, for no topics: size, key 3, version 1, correlation 1, null client id, empty array.
-  const request = Buffer.from("0000000e0003000100000001ffff00000000", "hex");
-  return new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1", () => socket.write(request));
-    const done = (answered: boolean) => {
-      socket.destroy();
-      resolve(answered);
-    };
-    let seen = Buffer.alloc(0);
-    socket.setTimeout(2_000, () => done(false));
-    socket.on("error", () => done(false)); // Not up yet: the caller asks again.
-    socket.on("end", () => done(false));
-    socket.on("data", (chunk: Buffer) => {
-      seen = Buffer.concat([seen, chunk]);
-      if (seen.length >= 12) done(seen.readInt32BE(8) > 0);
-    });
-  });
-}
-
-async function fetchJars(): Promise<void> {
-  if (hasJars()) return;
-  // Fetched beside and renamed, so that a run that is interrupted or in parallel never leaves half a directory.
-  const staging = `${JARS.slice(0, -1)}.${process.pid}`;
-  await mkdir(staging, { recursive: true });
-  execFileSync("mvn", ["-q", "-B", "-f", POM, "dependency:copy-dependencies", `-DoutputDirectory=${staging}`], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  await rename(staging, JARS).catch(async (error: unknown) => {
-    await rm(staging, { recursive: true, force: true });
-    if (!hasJars()) throw error; // Otherwise another process was first.
-  });
-}
-
-function hasJars(): boolean {
-  return existsSync(JARS) && readdirSync(JARS).some((name) => name.startsWith("kafka_"));
-}
-
 function runs(command: string, args: string[]): boolean {
   try {
     execFileSync(command, args, { stdio: "ignore", timeout: 10_000 });
@@ -293,28 +202,6 @@ function runs(command: string, args: string[]): boolean {
   } catch {
     return false; // Not installed, or its daemon does not answer: either way it is of no use here.
   }
-}
-
-function serverProperties(directory: string, port: number, controllerPort: number, advertisedPort: number): string {
-  return `process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:${controllerPort}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=PLAINTEXT://127.0.0.1:${advertisedPort}
-log.dirs=${join(directory, "data")}
-offsets.topic.num.partitions=3
-offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=3
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-auto.create.topics.enable=false
-broker.session.timeout.ms=1500
-broker.heartbeat.interval.ms=250
-log.retention.ms=-1
-`;
 }
 
 if (import.meta.main) {
