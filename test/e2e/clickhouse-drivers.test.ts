@@ -12,7 +12,7 @@ afterAll(() => clickhouse[Symbol.asyncDispose]());
 /** The first run fetches the drivers. */
 const TIMEOUT_MS = 600_000;
 
-describe("connects, inserts and queries", () => {
+describe.concurrent("connects, inserts and queries", () => {
   it.skipIf(!isAvailable(DRIVERS.go))(
     "clickhouse-go over HTTP, as Grafana's plugin does",
     { timeout: TIMEOUT_MS },

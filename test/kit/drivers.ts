@@ -38,7 +38,14 @@ export const DRIVERS: Readonly<Record<"go" | "java" | "python", DriverProgram>> 
         const goal = ["dependency:copy-dependencies", `-DoutputDirectory=${directory}`];
         return run("mvn", ["-q", "-B", "-f", `${SOURCES}/java/pom.xml`, ...goal]);
       });
-      return output("java", ["-cp", `${jars}/*`, `${SOURCES}/java/Drivers.java`, `127.0.0.1:${port}`]);
+      return output("java", [
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-cp",
+        `${jars}/*`,
+        `${SOURCES}/java/Drivers.java`,
+        `127.0.0.1:${port}`,
+      ]);
     },
   },
   python: {
@@ -46,7 +53,10 @@ export const DRIVERS: Readonly<Record<"go" | "java" | "python", DriverProgram>> 
     async lines(port) {
       const environment = await prepared("python", async (directory) => {
         await run("python3", ["-m", "venv", directory]);
-        await run(`${directory}/bin/python`, ["-m", "pip", "install", "-q", ...PACKAGES]);
+        await run(`${directory}/bin/python`, [
+          ...["-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"],
+          ...PACKAGES,
+        ]);
       });
       return output(`${environment}/bin/python`, [`${SOURCES}/python/drivers.py`, `127.0.0.1:${port}`]);
     },
