@@ -7,6 +7,7 @@ import { measureMemory } from "./cases/memory.ts";
 import { measureOverload } from "./cases/overload.ts";
 import { measurePath } from "./cases/path.ts";
 import { measureRelay } from "./cases/relay.ts";
+import { measureRestart } from "./cases/restart.ts";
 import { measureStandalone } from "./cases/standalone.ts";
 import { measureStats } from "./cases/stats.ts";
 import { KINDS } from "./requests.ts";
@@ -27,6 +28,7 @@ export const CASES: Record<string, Case> = {
   memory: measureMemory,
   overload: measureOverload,
   consumer: measureConsumer,
+  restart: measureRestart,
   "path-sustained": (setting) => measurePath({ eventsPerSecond: PATH_EVENTS_PER_SECOND, probing: false }, setting),
   "path-latency": (setting) => measurePath({ eventsPerSecond: PROBED_EVENTS_PER_SECOND, probing: true }, setting),
   relay: measureRelay,

@@ -17,8 +17,13 @@ const NAMES = {
 };
 const RECORDS_PER_APPEND = 10_000;
 
-/** Puts events on the log as a gateway would have. */
-export async function preload(log: OpenLog, count: number, signal: AbortSignal): Promise<void> {
+/** Puts events on the log as a gateway would have; `idOf` makes the ids of callers that make their own. */
+export async function preload(
+  log: OpenLog,
+  count: number,
+  signal: AbortSignal,
+  idOf: (n: number) => string = () => "",
+): Promise<void> {
   const encode = createRecordEncoder();
   const newId = createUuidV7();
   const facts = { receivedUs: Date.now() * 1000, apiKey: "", ip: "127.0.0.1", userAgent: "bench", checkStored: false };
@@ -27,7 +32,7 @@ export async function preload(log: OpenLog, count: number, signal: AbortSignal):
     const records: AppendRecord[] = [];
     for (let n = first; n < Math.min(count, first + RECORDS_PER_APPEND); n++) {
       const input = {
-        id: "",
+        id: idOf(n),
         event: "page_view",
         distinctId: `user_${n % 5000}`,
         source: "web",

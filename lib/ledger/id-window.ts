@@ -24,6 +24,10 @@ export interface IdWindow {
   covers(first: Moment, second: Moment): boolean;
   /** Rows are added in the order of their offsets. A later row of the same id takes the place of the first. */
   add(id: string, offset: number, appendTimeMs: number): void;
+  /** The same of an id as its 16 bytes in four little-endian words. */
+  addUuid(uuid: Uint32Array, apiKey: string, offset: number, appendTimeMs: number): void;
+  /** Makes room at once, for so many more rows at most. */
+  reserve(rows: number): void;
   /** Rows held, bounded by offsetsMax + 1. */
   readonly size: number;
 }
@@ -87,9 +91,25 @@ class Window implements IdWindow {
   }
 
   add(id: string, offset: number, appendTimeMs: number): void {
-    if (this.#size === this.#capacity) this.#grow();
-    const position = (this.#oldest + this.#size) % this.#capacity;
     this.#load(id);
+    this.#append(offset, appendTimeMs);
+  }
+
+  addUuid(uuid: Uint32Array, apiKey: string, offset: number, appendTimeMs: number): void {
+    const salt = this.#saltOf(apiKey);
+    for (let word = 0; word < WORDS; word++) this.#key[word] = (uuid[word] as number) ^ (salt[word] as number);
+    this.#append(offset, appendTimeMs);
+  }
+
+  reserve(rows: number): void {
+    const wanted = Math.min(this.#size + rows, this.#bounds.offsetsMax + 1);
+    if (wanted > this.#capacity) this.#grow(2 ** Math.ceil(Math.log2(wanted)));
+  }
+
+  /** The id is in #key. */
+  #append(offset: number, appendTimeMs: number): void {
+    if (this.#size === this.#capacity) this.#grow(this.#capacity * 2);
+    const position = (this.#oldest + this.#size) % this.#capacity;
     this.#words.set(this.#key, position * WORDS);
     this.#offsets[position] = offset;
     this.#times[position] = appendTimeMs;
@@ -147,9 +167,9 @@ class Window implements IdWindow {
     return slot;
   }
 
-  #grow(): void {
+  #grow(capacity: number): void {
     const [words, offsets, times, first] = [this.#words, this.#offsets, this.#times, this.#oldest];
-    this.#capacity *= 2;
+    this.#capacity = capacity;
     this.#words = rotated(words, first * WORDS, new Uint32Array(this.#capacity * WORDS));
     this.#offsets = rotated(offsets, first, new Float64Array(this.#capacity));
     this.#times = rotated(times, first, new Float64Array(this.#capacity));

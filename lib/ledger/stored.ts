@@ -4,6 +4,7 @@ import type { RowOrigin } from "#lib/events/row.ts";
 import type { Said } from "#lib/events/said.ts";
 import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
+import { callerIdsSql, createCallerIdReader, type TakeId } from "./caller-ids.ts";
 import { windowId } from "./id-window.ts";
 import type { Head } from "./same-log.ts";
 import type { RowTable } from "./stored-topics.ts";
@@ -24,13 +25,6 @@ export interface Fates {
   surplus: number;
 }
 
-export interface StoredId {
-  apiKey: string;
-  uuid: Uint8Array;
-  offset: number;
-  appendTimeMs: number;
-}
-
 export interface StoredOffsets {
   /** First offset not known to be accounted for; undefined before any progress was kept. */
   progress(): Promise<number | undefined>;
@@ -45,7 +39,7 @@ export interface StoredOffsets {
   /** Records that ClickHouse refused since the last row before offset `before`, as far back as a thousand offsets. */
   refusedBefore(before: number): Promise<number>;
   /** Caller-made ids of rows with offset in [from, to) and append time at or after `sinceMs`, by offset. */
-  callerIds(from: number, to: number, sinceMs: number): Promise<StoredId[]>;
+  callerIds(from: number, to: number, sinceMs: number, take: TakeId): Promise<void>;
   /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
   /** What the rows at these offsets say, of topics of events; one that is not stored is absent. */
@@ -60,7 +54,7 @@ const LOOKUP_SECONDS_MAX = 20;
 
 /** Of a cluster: the partition's shard is asked, and for ids, which may be of another partition, every shard. */
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
-  const { name, isFromCaller, apiKey } = table;
+  const { name, apiKey } = table;
   const own = warehouseOf(warehouse, origin.partition);
   const position = { epoch: origin.epoch, topic: origin.topic, partition: origin.partition };
 
@@ -130,21 +124,9 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
       );
       return Number(rows[0]?.n);
     },
-    async callerIds(from, to, sinceMs) {
-      const rows = await own.query<{ k: string; u: string; o: string; t: string }>(
-        `SELECT ${apiKey} AS k, toString(uuid) AS u, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t
-         FROM ${name}
-         WHERE ${OF_PARTITION} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64} AND ${isFromCaller}
-           AND log_time >= fromUnixTimestamp64Milli({since:Int64})
-         ORDER BY o`,
-        { params: { ...position, from, to, since: sinceMs } },
-      );
-      return rows.map(({ k, u, o, t }) => ({
-        apiKey: k,
-        uuid: parseUuid(u) as Uint8Array,
-        offset: Number(o),
-        appendTimeMs: Number(t),
-      }));
+    callerIds(from, to, sinceMs, take) {
+      const params = { ...position, from, to, since: sinceMs };
+      return own.readBinary(callerIdsSql(table), createCallerIdReader(take), { params });
     },
     async positionsOf(uuids) {
       const found = new Map<string, StoredPosition[]>();

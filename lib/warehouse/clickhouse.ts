@@ -1,5 +1,5 @@
 // The warehouse over ClickHouse's HTTP interface; the only importer of @clickhouse/client.
-import { Readable } from "node:stream";
+import { addAbortSignal, Readable } from "node:stream";
 import { ClickHouseError, type ClickHouseSettings, createClient } from "@clickhouse/client";
 import { withSpan } from "#lib/process/telemetry.ts";
 import { type ClusterOptions, createClusterWarehouse } from "./cluster/cluster.ts";
@@ -153,6 +153,18 @@ function createServerWarehouse(options: ClickHouseOptions): Warehouse {
         } finally {
           abort_signal.removeEventListener("abort", close);
         }
+      });
+    },
+    readBinary(sql: string, take: (piece: Buffer) => void, options: QueryOptions = {}): Promise<void> {
+      const { params, signal, maxSeconds = QUERY_SECONDS } = options;
+      return call("query", maxSeconds * 1000 + QUERY_GRACE_MS, signal, async (abort_signal) => {
+        const { stream } = await client.exec({
+          query: `${sql} FORMAT RowBinary`,
+          abort_signal,
+          clickhouse_settings: { ...reads, max_execution_time: maxSeconds },
+          ...(params === undefined ? {} : { query_params: params }),
+        });
+        for await (const piece of addAbortSignal(abort_signal, stream)) take(piece as Buffer);
       });
     },
     command(sql: string, { params, signal, maxSeconds }: QueryOptions = {}): Promise<void> {

@@ -25,6 +25,11 @@ export interface Warehouse extends AsyncDisposable {
   readonly database: string;
   /** Rows of a SELECT; 64-bit integers arrive as strings, so select toFloat64/toString deliberately or use Number(). */
   query<Row>(sql: string, options?: QueryOptions): Promise<Row[]>;
+  /**
+   * The same in ClickHouse's RowBinary, piece by piece, for answers of very many rows. What it rejects with may come after
+   * some of the pieces.
+   */
+  readBinary(sql: string, take: (piece: Buffer) => void, options?: QueryOptions): Promise<void>;
   /** A statement without result. */
   command(sql: string, options?: QueryOptions): Promise<void>;
   /** Resolves when the rows, or an earlier insert under the same token, are stored as one block. */

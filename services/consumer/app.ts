@@ -61,6 +61,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   const stopping = new AbortController();
   const leaving = new AbortController();
   const halted = new Map<string, string>();
+  const rebuilding = new Map<string, string>();
   const running = new Set<Promise<void>>();
   const depsOf = (kind: TopicKind): PartitionDeps => ({
     kind,
@@ -81,6 +82,11 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
         logger.warn({ topic, partition, reason }, "partition waits");
       }
       setHalted(assignment, reason);
+    },
+    onRebuilding({ topic, partition }, what) {
+      const name = `${topic}/${partition}`;
+      if (what === undefined) rebuilding.delete(name);
+      else rebuilding.set(name, `${name} ${what}`);
     },
     onProgress: progress.note,
     onRefused({ topic, partition }, error) {
@@ -180,7 +186,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
       {
         name: "partitions",
         async check() {
-          const [reason] = halted.values();
+          const [reason] = [...halted.values(), ...rebuilding.values()];
           if (reason !== undefined) throw new Error(reason);
         },
       },

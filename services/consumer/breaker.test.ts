@@ -29,6 +29,9 @@ function breakerOn() {
       if (state.fault) throw state.fault;
       return [];
     },
+    async readBinary() {
+      if (state.fault) throw state.fault;
+    },
     async command() {},
     async insert() {
       seen.inserts++;

@@ -58,6 +58,7 @@ export function createBreaker(deps: BreakerDeps): Breaker {
     warehouse: {
       ...warehouse,
       query: (sql, options) => circuit.pass("query", () => warehouse.query(sql, options)),
+      readBinary: (sql, take, options) => circuit.pass("query", () => warehouse.readBinary(sql, take, options)),
       insert: (options) => circuit.pass("insert", () => warehouse.insert(options)),
     },
     check: (signal) => circuit.check(signal),

@@ -4,13 +4,7 @@ import { type Assignment, OffsetOutOfRangeError, type StoredRecord } from "#lib/
 import { processTraced } from "#lib/eventlog/traces.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { createHourKeeper, type HourKeeper } from "#lib/ledger/hours.ts";
-import {
-  APPEND_TIME_MARGIN_MS,
-  createIdWindow,
-  type IdWindow,
-  type IdWindowBounds,
-  windowId,
-} from "#lib/ledger/id-window.ts";
+import { createIdWindow, type IdWindow, type IdWindowBounds } from "#lib/ledger/id-window.ts";
 import { createMarkerKeeper, decodeCommit } from "#lib/ledger/marker.ts";
 import { COMPACTED_REMEDY, resetFault, resetRemedy, TRIMMED_REMEDY } from "#lib/ledger/same-log.ts";
 import { createStoredOffsets, type StoredOffsets } from "#lib/ledger/stored.ts";
@@ -27,6 +21,7 @@ import { type ArrivedAt, type LagWatch, watchLag } from "./lag.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
 import { askPatiently } from "./patience.ts";
 import { readRange } from "./read-range.ts";
+import { rebuildWindow } from "./rebuild-window.ts";
 import type { PartitionSlots, Rollup } from "./rollup/roller.ts";
 
 export interface PartitionDeps {
@@ -49,6 +44,8 @@ export interface PartitionDeps {
   arrivedAt(partition: number, offset: number): Promise<number | undefined>;
   /** The partition waits for somebody to act, and says for what; undefined: it goes on. */
   onWaiting(assignment: Assignment, reason: string | undefined): void;
+  /** The partition stores nothing yet, because of what it does first; undefined: that is done. */
+  onRebuilding(assignment: Assignment, what: string | undefined): void;
   /** The next offset to process, each time it moves. */
   onProgress(origin: RowOrigin, next: number): void;
   /** The partition waits for its table to be repaired; undefined: it goes on. */
@@ -185,7 +182,7 @@ async function recover(partition: Partition): Promise<number> {
     marker = marker && marker.to >= next ? { from: next, to: marker.to } : undefined;
   }
   lag.moved(next);
-  await rebuildWindow(partition, next, bounds.end, head?.appendTimeMs);
+  await rebuildWindow({ ...deps, ...partition, patience }, next, bounds.end, head?.appendTimeMs);
   if (marker) {
     logger.info({ ...marker }, "a range was in flight, replaying it");
     const records = await readRange(assignment, marker);
@@ -207,22 +204,6 @@ async function recover(partition: Partition): Promise<number> {
   logger.info({ next, end: bounds.end }, "partition assigned");
   return next;
 }
-
-/** The window is as old as the next record allows: the same rows are in it that were when it was first decided. */
-async function rebuildWindow(partition: Partition, next: number, end: number, headMs = 0): Promise<void> {
-  const { assignment, deps, stored, window } = partition;
-  const from = Math.max(0, next - deps.idWindow.offsetsMax);
-  const [record] = next < end ? await readRange(assignment, { from: next, to: next }) : [];
-  // No record yet: one that comes after the last stored one can only see less of the window. Our own clock may be wrong.
-  const since = Math.max(0, (record?.appendTimeMs ?? headMs) - deps.idWindow.ageMsMax - APPEND_TIME_MARGIN_MS);
-  for (let at = from; at < next; at += IDS_PER_QUERY) {
-    const to = Math.min(next, at + IDS_PER_QUERY);
-    const rows = await askPatiently(() => stored.callerIds(at, to, since), patienceOf(assignment, deps));
-    for (const row of rows) window.add(windowId(row.uuid, row.apiKey), row.offset, row.appendTimeMs);
-  }
-}
-
-const IDS_PER_QUERY = 250_000;
 
 /**
  * Stores the records for as long as their table refuses everything: a sample again and again, the rest once it is taken.

@@ -31,10 +31,20 @@ export interface ConsumerOptions {
   isDead?: () => boolean;
 }
 
+interface LogLine {
+  level: number;
+  msg: string;
+  err?: { message: string };
+}
+
+const WARN = 40;
+
 export interface RunningConsumer extends Consumer {
   readonly registry: Registry;
   /** Lines it logged at warn and above. */
-  readonly warnings: { level: number; msg: string; err?: { message: string } }[];
+  readonly warnings: LogLine[];
+  /** Lines it logged at info and above. */
+  readonly lines: LogLine[];
   /** Set when `failed` rejected. */
   readonly failure: () => unknown;
 }
@@ -80,8 +90,14 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
     },
     start({ config, clock, warehouse: wrap, log: wrapLog, isDead } = {}) {
       const registry = new Registry();
-      const warnings: RunningConsumer["warnings"] = [];
-      const logger = pino({ level: "warn" }, { write: (line: string) => void warnings.push(JSON.parse(line)) });
+      const lines: LogLine[] = [];
+      const warnings: LogLine[] = [];
+      const write = (text: string) => {
+        const line = JSON.parse(text) as LogLine;
+        lines.push(line);
+        if (line.level >= WARN) warnings.push(line);
+      };
+      const logger = pino({ level: "info" }, { write });
       const ports = { log: wrapLog?.(ofEpoch) ?? ofEpoch, warehouse: wrap?.(warehouse) ?? warehouse };
       const parts = { kinds: [kind], ...ports, registry, logger };
       const consumer = startConsumer({ ...BATCHES, ...config }, { ...parts, ...(clock ? { clock } : {}) });
@@ -89,7 +105,7 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
       consumer.failed.catch((error: unknown) => {
         failure = error;
       });
-      const running = { ...consumer, registry, warnings, failure: () => failure };
+      const running = { ...consumer, registry, warnings, lines, failure: () => failure };
       consumers.push(running);
       if (isDead) deaths.set(running, isDead);
       return running;
@@ -216,6 +232,7 @@ export function createMortal(deathAt: number): Mortal {
       warehouse: (inner) => ({
         ...inner,
         query: (sql, options) => live(() => inner.query(sql, options)),
+        readBinary: (sql, take, options) => live(() => inner.readBinary(sql, take, options)),
         insert: (options) => live(() => inner.insert(options)),
         command: (sql, options) => live(() => inner.command(sql, options)),
       }),

@@ -2,6 +2,7 @@
 // questions the consumer asks of them, known by their words. warehouse-contract.ts holds it to what ClickHouse does.
 
 import { hash } from "node:crypto";
+import { parseUuid } from "#lib/events/ids.ts";
 import { EVENT_COLUMNS } from "#lib/events/row.ts";
 import { DEAD_LETTER_COLUMNS, OUTCOME_COLUMNS } from "#lib/ledger/outcome-rows.ts";
 import { type InsertOptions, type QueryOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
@@ -70,6 +71,13 @@ export function createMemoryWarehouse({ isRefused }: MemoryWarehouseOptions = {}
       if (!question) throw new TypeError(`not a question this warehouse knows: ${sql}`);
       const rowsOf = (name: TableName) => (tables.get(name) as Table).rows;
       return question.answer(rowsOf, options.params as unknown as Params) as Row[];
+    },
+    async readBinary(sql, take, options = {}) {
+      options.signal?.throwIfAborted();
+      const question = BINARY_QUESTIONS.find(({ words }) => words.test(sql));
+      if (!question) throw new TypeError(`not a question this warehouse knows: ${sql}`);
+      const rowsOf = (name: TableName) => (tables.get(name) as Table).rows;
+      for (const row of question.answer(rowsOf, options.params as unknown as Params)) take(row as Buffer);
     },
     async command(sql) {
       throw new TypeError(`no commands here: ${sql}`);
@@ -201,14 +209,6 @@ const QUESTIONS: readonly Question[] = [
     },
   },
   {
-    words: /AND uuid_from_caller\s+AND log_time >=/,
-    answer: (rowsOf, params) =>
-      within(rowsOf("events_raw"), params, params.from, params.to)
-        .filter((row) => row.uuid_from_caller === 1 && (row.log_time as number) >= params.since)
-        .sort((a, b) => offsetOf(a) - offsetOf(b))
-        .map((row) => ({ k: row.api_key, u: row.uuid, o: String(offsetOf(row)), t: String(row.log_time) })),
-  },
-  {
     words: /uuid IN \{uuids:Array\(UUID\)\}/,
     answer: (rowsOf, { topic, uuids }) =>
       rowsOf("events_raw")
@@ -233,3 +233,25 @@ const QUESTIONS: readonly Question[] = [
   { words: /FROM identity_edges\s+WHERE log_epoch/, answer: () => [] },
   { words: /DISTINCT log_epoch AS e FROM identity_edges/, answer: () => [] },
 ];
+
+const BINARY_QUESTIONS: readonly Question[] = [
+  {
+    words: /AND uuid_from_caller\s+AND log_time >=/,
+    answer: (rowsOf, params) =>
+      within(rowsOf("events_raw"), params, params.from, params.to)
+        .filter((row) => row.uuid_from_caller === 1 && (row.log_time as number) >= params.since)
+        .sort((a, b) => offsetOf(a) - offsetOf(b))
+        .map((row) => callerId(row.uuid as string, offsetOf(row), row.log_time as number, row.api_key as string)),
+  },
+];
+
+/** A row of callerIdsSql in RowBinary. */
+function callerId(uuid: string, offset: number, timeMs: number, apiKey: string): Buffer {
+  const id = parseUuid(uuid) as Uint8Array;
+  const numbers = Buffer.alloc(16);
+  numbers.writeBigUInt64LE(BigInt(offset), 0);
+  numbers.writeBigInt64LE(BigInt(timeMs), 8);
+  const key = Buffer.from(apiKey);
+  const halves = [Buffer.from(id.subarray(0, 8)).reverse(), Buffer.from(id.subarray(8)).reverse()];
+  return Buffer.concat([...halves, numbers, Buffer.from([key.length]), key]);
+}

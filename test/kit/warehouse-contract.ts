@@ -1,5 +1,6 @@
 // What the consumer relies on in a warehouse, whichever it is: tokens, refusals, and the answers to its questions.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { formatUuid } from "#lib/events/ids.ts";
 import { decodeRecord } from "#lib/events/record.ts";
 import { createRecordScanner } from "#lib/events/record-scanner.ts";
 import { createEventRows, EVENT_COLUMNS, type RowOrigin } from "#lib/events/row.ts";
@@ -204,12 +205,17 @@ export function describeWarehouse(name: string, start: () => Promise<WarehouseUn
       const origin = freshOrigin();
       const fields = [{ id: idOf(1) }, {}, { id: idOf(2), apiKey: "key é" }, { id: idOf(3) }];
       await warehouse.insert(eventInsert(origin, origin.epoch, 10, ...fields));
-      const list = async (from: number, to: number, since: number) =>
-        (await ask(origin).callerIds(from, to, since)).map(({ apiKey, offset }) => `${offset} ${apiKey}`);
-      expect(await list(0, 13, 0)).toEqual(["10 ", "12 key é"]);
-      expect(await list(0, 99, TIME_MS + 12)).toEqual(["12 key é", "13 "]);
-      const [first] = await ask(origin).callerIds(10, 11, 0);
-      expect(Buffer.from(first?.uuid ?? []).toString("hex")).toBe(idOf(1).replaceAll("-", ""));
+      const list = async (from: number, to: number, since: number) => {
+        const lines: string[] = [];
+        await ask(origin).callerIds(from, to, since, (uuid, apiKey, offset, appendTimeMs) =>
+          lines.push(`${offset} ${formatUuid(new Uint8Array(uuid.buffer))} ${appendTimeMs - TIME_MS} ${apiKey}`),
+        );
+        return lines;
+      };
+      const [one, two, three] = [`10 ${idOf(1)} 10 `, `12 ${idOf(2)} 12 key é`, `13 ${idOf(3)} 13 `];
+      expect(await list(0, 13, 0)).toEqual([one, two]);
+      expect(await list(0, 99, TIME_MS + 12)).toEqual([two, three]);
+      expect(await list(0, 10, 0)).toEqual([]);
     });
 
     it("knows of no identity where nobody said anything", async () => {

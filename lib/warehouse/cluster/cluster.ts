@@ -77,6 +77,7 @@ function createReplicas(nodes: readonly Warehouse[], isShard: boolean): Warehous
     database: (nodes[0] as Warehouse).database,
     query: <Row>(sql: string, options: QueryOptions = {}) =>
       caughtUp(sql, options, (node) => node.query<Row>(sql, options)),
+    readBinary: (sql, take, options = {}) => caughtUp(sql, options, (node) => node.readBinary(sql, take, options)),
     command: (sql, options = {}) =>
       // A definition has nothing to catch up with, and its table may not be there yet.
       /^\s*INSERT\b/i.test(sql)
