@@ -45,6 +45,8 @@ describe.concurrent("connects, inserts and queries", () => {
           `${compress} insert_arrow {'s': ['arrow']}`,
         ]),
         "DB-API executemany [('a',), ('b',)]",
+        "SQLAlchemy (['a', 'b'], True, ['id', 's'])",
+        "stream 1000000",
       ]);
     },
   );

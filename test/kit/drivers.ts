@@ -1,5 +1,6 @@
 // Drivers of other languages for tests, fetched from their registries into .cache/drivers on first use.
 import { execFile, execFileSync } from "node:child_process";
+import { hash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -7,7 +8,7 @@ import { promisify } from "node:util";
 
 const SOURCES = fileURLToPath(new URL("../drivers", import.meta.url));
 const CACHE = fileURLToPath(new URL("../../.cache/drivers", import.meta.url));
-const PACKAGES = ["clickhouse-connect==1.12.0", "pandas", "pyarrow"];
+const PACKAGES = ["clickhouse-connect[sqlalchemy]==1.12.0", "sqlalchemy==2.1.*", "pandas", "pyarrow"];
 const JDBC = "0.10.0";
 const run = promisify(execFile);
 
@@ -51,13 +52,16 @@ export const DRIVERS: Readonly<Record<"go" | "java" | "python", DriverProgram>> 
   python: {
     tools: [["python3", "-c", "import venv, ensurepip"]],
     async lines(port) {
-      const environment = await prepared("python", async (directory) => {
-        await run("python3", ["-m", "venv", directory]);
-        await run(`${directory}/bin/python`, [
-          ...["-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"],
-          ...PACKAGES,
-        ]);
-      });
+      const environment = await prepared(
+        `python-${hash("sha256", PACKAGES.join()).slice(0, 12)}`,
+        async (directory) => {
+          await run("python3", ["-m", "venv", directory]);
+          await run(`${directory}/bin/python`, [
+            ...["-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"],
+            ...PACKAGES,
+          ]);
+        },
+      );
       return output(`${environment}/bin/python`, [`${SOURCES}/python/drivers.py`, `127.0.0.1:${port}`]);
     },
   },

@@ -7,6 +7,7 @@ import clickhouse_connect
 import clickhouse_connect.dbapi
 import pandas
 import pyarrow
+import sqlalchemy
 
 host, port = sys.argv[1].split(":")
 
@@ -45,6 +46,23 @@ def execute_many():
     return cursor.fetchall()
 
 
+def alchemy():
+    engine = sqlalchemy.create_engine(f"clickhousedb://{host}:{port}/default")
+    with engine.begin() as connection:
+        table = sqlalchemy.Table("py_True", sqlalchemy.MetaData(), autoload_with=connection)
+        connection.execute(sqlalchemy.insert(table), [{"id": 8001, "s": "a"}, {"id": 8002, "s": "b"}])
+        rows = connection.execute(sqlalchemy.select(table.c.s).where(table.c.id > 8000).order_by(table.c.id))
+        names = sqlalchemy.inspect(engine).get_table_names()
+        return [row.s for row in rows], "py_True" in names, [column.name for column in table.columns][:2]
+
+
+def streamed():
+    """More than is held back, block by block."""
+    client = clickhouse_connect.get_client(host=host, port=int(port))
+    with client.query_row_block_stream("SELECT number, toString(number) FROM numbers(1000000)") as blocks:
+        return sum(len(block) for block in blocks)
+
+
 for compress in [True, False, "lz4", "zstd", "gzip"]:
     client = clickhouse_connect.get_client(host=host, port=int(port), compress=compress)
     table = f"py_{compress}"
@@ -54,3 +72,5 @@ for compress in [True, False, "lz4", "zstd", "gzip"]:
     step(f"{compress} insert_df", lambda: insert_frame(client, table))
     step(f"{compress} insert_arrow", lambda: insert_arrow(client, table))
 step("DB-API executemany", execute_many)
+step("SQLAlchemy", alchemy)
+step("stream", streamed)
