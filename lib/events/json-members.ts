@@ -8,6 +8,8 @@ export interface JsonMember {
   value: JsonText;
 }
 
+const COLON = Buffer.from(":");
+const END = Buffer.from("}");
 const NO_NAMES = new JsonNames([]);
 
 /**
@@ -21,6 +23,7 @@ export function withMembers(
   cursor: JsonCursor,
   merged: ReadonlySet<string> = new Set(),
 ): JsonText {
+  if (object && hasNoneOf(object, members)) return appendedTo(object, members);
   const own = object ? membersOf(object, cursor) : new Map<string, JsonMember>();
   const pieces: string[] = [];
   const replaced = new Map<string, string>();
@@ -32,6 +35,29 @@ export function withMembers(
   }
   const bytes = Buffer.from(replaced.size === 0 ? appended(object, own.size, pieces) : rebuilt(own, replaced, pieces));
   return { bytes, from: 0, to: bytes.length };
+}
+
+/** True only if no key of the object, at any level, is one of the members': then it need not be read once more. */
+function hasNoneOf({ bytes, from, to }: JsonText, members: readonly JsonMember[]): boolean {
+  const text = bytes.subarray(from, to);
+  // Spelled with escapes a key is another text.
+  if (text.includes("\\u") || text.includes("\\/")) return false;
+  const keys = members.map(({ key }) => key.bytes.subarray(key.from, key.to));
+  if (keys.some((key) => key.includes("\\") || text.includes(key))) return false;
+  return keys.every((key, at) => keys.findIndex((other) => other.equals(key)) === at);
+}
+
+function appendedTo({ bytes, from, to }: JsonText, members: readonly JsonMember[]): JsonText {
+  const pieces: Uint8Array[] = [bytes.subarray(from, to - 1)];
+  // An object of two characters is empty; white space alone in it is one too, and rare.
+  let separator = bytes.subarray(from + 1, to - 1).some((byte) => byte > 0x20) ? "," : "";
+  for (const { key, value } of members) {
+    pieces.push(Buffer.from(separator), key.bytes.subarray(key.from, key.to), COLON);
+    pieces.push(value.bytes.subarray(value.from, value.to));
+    separator = ",";
+  }
+  const all = Buffer.concat([...pieces, END]);
+  return { bytes: all, from: 0, to: all.length };
 }
 
 /** White space between the object's own members stays. */

@@ -20,6 +20,13 @@ export const BATCH_CORS: CorsRules = {
   exposed: "retry-after",
 };
 
+export const POSTHOG_CORS: CorsRules = {
+  methods: "POST, OPTIONS, GET",
+  headers:
+    "content-type, content-encoding, x-requested-with, authorization, posthog-sdk-info, posthog-attempt, posthog-request-id, posthog-request-timestamp",
+  exposed: "retry-after",
+};
+
 export const RPC_CORS: CorsRules = {
   methods: "POST",
   headers: [...rpcHeaders.allowedHeaders, "Authorization", "X-Api-Key"].join(", ").toLowerCase(),

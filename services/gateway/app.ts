@@ -26,6 +26,9 @@ import { createCallerOf, createTrustedProxies, type TrustedProxies } from "./tru
 import { createBatchWire } from "./wires/batch.ts";
 import { createEventsWire } from "./wires/events.ts";
 import { registerHealthService } from "./wires/health.ts";
+import { createPostHogWire } from "./wires/posthog.ts";
+import { createPostHogConfigWire, createPostHogFlagsWire, createPostHogReplayWire } from "./wires/posthog-settings.ts";
+import { createPostHogV1Wire } from "./wires/posthog-v1.ts";
 import { createReplayWire } from "./wires/replay.ts";
 import { type RpcCall, registerEventService } from "./wires/rpc.ts";
 
@@ -161,6 +164,11 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
   const wires = {
     events: createEventsWire(edge, { ingest, json }),
     batch: createBatchWire(edge, { ingest, json, maxBodyBytes, maxEvents, logger }),
+    posthog: createPostHogWire(edge, { ingest, json, maxEvents, logger }),
+    posthogV1: createPostHogV1Wire(edge, { ingest, json, maxEvents, logger }),
+    posthogFlags: createPostHogFlagsWire(edge, { json }),
+    posthogConfig: createPostHogConfigWire(),
+    posthogReplay: createPostHogReplayWire(),
     replay: createReplayWire(edge, { append, maxEvents, maxEventBytes }),
   };
   const { requestTimeout: requestTimeoutMs } = config;

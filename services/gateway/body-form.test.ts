@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import type { HttpRequest } from "#lib/http/message.ts";
 import { unpacked } from "./body-form.ts";
 import { Refused } from "./refusals.ts";
 
@@ -7,8 +8,8 @@ const base64 = Buffer.from(JSON_TEXT).toString("base64");
 // Texts of which base64 has a plus sign and a slash.
 const PLUS = '{"a":"~~~>>>???"}';
 
-function unpack(text: string): string {
-  return unpacked(Buffer.from(text), () => undefined).toString();
+function unpack(text: string, query = ""): string {
+  return unpacked(Buffer.from(text), { url: `/e/${query}` } as HttpRequest, () => undefined).toString();
 }
 
 it.each([
@@ -24,10 +25,16 @@ it.each([
     `data=${new URLSearchParams({ d: JSON_TEXT }).toString().slice(2)}`,
     JSON_TEXT,
   ],
-  ["base64 alone", base64, JSON_TEXT],
-  ["base64 of URLs", Buffer.from(PLUS).toString("base64url"), PLUS],
 ])("%s", (_case, text, wanted) => {
   expect(unpack(text)).toBe(wanted);
+});
+
+it.each([
+  ["base64 alone", base64, JSON_TEXT],
+  ["base64 of URLs", Buffer.from(PLUS).toString("base64url"), PLUS],
+])("%s is read where the query says so, and nowhere else", (_case, text, wanted) => {
+  expect(unpack(text, "?compression=base64")).toBe(wanted);
+  expect(unpack(text, "?compression=gzip")).toBe(text);
 });
 
 it.each([
@@ -54,6 +61,6 @@ it("room is asked for before anything is decoded", () => {
     throw new Error("no room");
   };
   const body = Buffer.from(`data=${base64}`);
-  expect(() => unpacked(body, refuse)).toThrow("no room");
+  expect(() => unpacked(body, {} as HttpRequest, refuse)).toThrow("no room");
   expect(asked).toEqual([3 * body.length]);
 });

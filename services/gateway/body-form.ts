@@ -15,6 +15,11 @@ export interface BodyForm {
 }
 
 export const JSON_FORM: BodyForm = { types: ["application/json"] };
+/** As analytics libraries of browsers send JSON: what asks for no preflight as well. */
+export const BROWSER_FORM: BodyForm = {
+  types: ["application/json", "text/plain", "application/x-www-form-urlencoded", ""],
+  mayBePacked: true,
+};
 const COMPRESSIONS = new Set(["", "gzip", "gzip-js", "base64"]);
 
 const BRACE = 0x7b;
@@ -29,23 +34,27 @@ export function assertBodyForm(request: HttpRequest, form: BodyForm, maxBytes: n
   }
   const charset = charsetOf(request);
   if (charset !== "utf-8" && charset !== "utf8") throw refused("charset", { given: charset });
-  if (form.mayBePacked && request.url?.includes("compression=")) {
-    const compression = queryOf(request).get("compression") ?? "";
-    if (!COMPRESSIONS.has(compression)) throw refused("compression", { given: compression });
-  }
+  const compression = form.mayBePacked ? compressionOf(request) : "";
+  if (!COMPRESSIONS.has(compression)) throw refused("compression", { given: compression });
   if (declaredLength(request) > maxBytes) throw refused("body_too_large", { maxBytes });
 }
 
+function compressionOf(request: HttpRequest): string {
+  return request.url?.includes("compression=") ? (queryOf(request).get("compression") ?? "") : "";
+}
+
 /**
- * The JSON text of a body that may be a form's field `data`, or base64. `grow` is told of the bytes that this takes
+ * The JSON text of a body that may be a form's field `data`, or base64 that the query calls so. `grow` is told of the bytes that this takes
  * before it takes them; what comes out is never longer than what went in. Throws Refused.
  */
-export function unpacked(body: Buffer, grow: (bytes: number) => void): Buffer {
+export function unpacked(body: Buffer, request: HttpRequest, grow: (bytes: number) => void): Buffer {
   if (isJson(body)) return body;
   grow(3 * body.length);
   const text = body.toString("latin1");
   const data = dataOf(text);
-  if (data === undefined) return BASE64.test(text) && text !== "" ? Buffer.from(text, "base64") : body;
+  if (data === undefined) {
+    return compressionOf(request) === "base64" && BASE64.test(text) ? Buffer.from(text, "base64") : body;
+  }
   const decoded = Buffer.from(unescapedField(data));
   if (isJson(decoded)) return decoded;
   // A plus sign that was not escaped is a space by the rules of forms.

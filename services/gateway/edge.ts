@@ -102,7 +102,7 @@ export function createEdge(options: EdgeOptions): Edge {
         const mayBePacked = rules.form?.mayBePacked === true;
         const body = await read(request, { encoding, mayBeGzip: mayBePacked }, lease, first, hold);
         if (!mayBePacked) return body;
-        return unpacked(body, (bytes) => {
+        return unpacked(body, request, (bytes) => {
           if (!lease.grow(bytes)) throw refused("busy", {});
         });
       },

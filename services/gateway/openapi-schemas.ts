@@ -79,6 +79,72 @@ const BATCH = {
   BatchError: answer(["status", "error"], { status: { const: "error" }, error: { type: "string" } }),
 };
 
+const ANY = { type: "object" };
+const POSTHOG_EVENT = { $ref: "#/components/schemas/PostHogEvent" };
+
+const POSTHOG = {
+  PostHogEvent: object([], {
+    event: { type: "string", minLength: 1 },
+    distinct_id: { description: "Text or number; or among the properties." },
+    properties: ANY,
+    timestamp: { type: "string", description: "As on POST /batch/." },
+    uuid: ID,
+    api_key: { type: "string" },
+    token: { type: "string", description: "The same as api_key." },
+  }),
+  PostHogBody: object(
+    [],
+    {
+      api_key: { type: "string" },
+      token: { type: "string" },
+      batch: { type: "array", minItems: 1, items: POSTHOG_EVENT },
+      sent_at: { type: "string", description: "The sender's clock; corrects browsers' times." },
+    },
+    { description: "Without a batch the object is one PostHogEvent. An array of them is taken as well." },
+  ),
+  PostHogAccepted: answer(["status"], {
+    status: { const: 1 },
+    dropped: COUNT,
+    rejected: { type: "array", items: { $ref: "#/components/schemas/BatchRejection" } },
+  }),
+  PostHogError: answer(["type", "code", "detail", "attr"], {
+    type: { enum: ["authentication_error", "validation_error", "error"] },
+    code: { type: "string" },
+    detail: { type: "string", description: "The field, what is wrong, what to do." },
+    attr: { type: "null" },
+  }),
+  PostHogV1Batch: object(["batch"], {
+    created_at: { type: "string" },
+    batch: { type: "array", minItems: 1, items: POSTHOG_EVENT },
+  }),
+  PostHogV1Results: answer(["results"], {
+    results: {
+      type: "object",
+      description: "By uuid.",
+      additionalProperties: answer(["result"], {
+        result: { enum: ["ok", "drop", "retry"] },
+        details: { type: "string" },
+      }),
+    },
+  }),
+  PostHogFlagsRequest: object([], { token: { type: "string" }, api_key: { type: "string" } }),
+  PostHogFlags: object(["flags", "featureFlags", "featureFlagPayloads", "errorsWhileComputingFlags", "requestId"], {
+    flags: ANY,
+    errorsWhileComputingFlags: { const: false },
+    requestId: { type: "string" },
+  }),
+  PostHogConfig: object(["supportedCompression", "analytics", "hasFeatureFlags"], {
+    autocapture_opt_out: { const: false },
+    hasFeatureFlags: { const: false },
+    sessionRecording: { const: false },
+    surveys: { const: false },
+  }),
+  PostHogReplay: answer(["status", "quota_limited"], {
+    status: { const: 1 },
+    quota_limited: { type: "array", items: { const: "recordings" } },
+  }),
+};
+
 const RPC = {
   PublishRequest: answer(["events"], {
     events: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/Event" } },
@@ -127,4 +193,4 @@ const OPERATIONS = {
   }),
 };
 
-export const SCHEMAS = { ...EVENTS, ...BATCH, ...RPC, ...OPERATIONS };
+export const SCHEMAS = { ...EVENTS, ...BATCH, ...POSTHOG, ...RPC, ...OPERATIONS };

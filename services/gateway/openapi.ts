@@ -4,28 +4,9 @@
 import { sendJson } from "#lib/http/answers.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { packageVersion } from "#lib/process/version.ts";
+import { ANY_KEY, AWAY, answer, body, later, NOT_SUPPORTED, OPEN, TOO_FAST } from "./openapi-parts.ts";
+import { POSTHOG_PATHS } from "./openapi-posthog.ts";
 import { SCHEMAS } from "./openapi-schemas.ts";
-
-type SchemaName = keyof typeof SCHEMAS;
-
-const json = (schema: SchemaName) => ({
-  "application/json": { schema: { $ref: `#/components/schemas/${schema}` } },
-});
-const body = (schema: SchemaName) => ({ required: true, content: json(schema) });
-const answer = (description: string, schema: SchemaName) => ({ description, content: json(schema) });
-/** An answer that says when to retry. */
-const later = (description: string, schema: SchemaName) => ({
-  ...answer(description, schema),
-  headers: { "Retry-After": { description: "Seconds.", schema: { type: "integer", minimum: 0 } } },
-});
-
-const OPEN: readonly object[] = [];
-/** Where no key is set at all, none is asked for. */
-const ANY_KEY = [{ bearer: [] }, { basic: [] }, { apiKey: [] }, {}];
-
-const TOO_FAST = "More events than RATE_LIMIT_EVENTS a second.";
-const AWAY = "The event log is unavailable, or too many bytes are in flight.";
-const NOT_SUPPORTED = "Another content type or encoding; gzip, deflate, br and zstd are known.";
 
 const events = {
   post: {
@@ -142,6 +123,7 @@ export const OPENAPI = {
   paths: {
     "/events": events,
     "/batch/": batch,
+    ...POSTHOG_PATHS,
     "/millrace.events.v1.EventService/Publish": publish,
     "/grpc.health.v1.Health/Check": healthCheck,
     "/admin/replay": replay,

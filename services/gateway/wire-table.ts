@@ -1,8 +1,8 @@
 // Every wire over plain HTTP in one table: its paths, what browsers are told, who may call and what a body may look like.
 // Routes, edge, OpenAPI and docs/wires.md are held against it.
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
-import { BATCH_CORS, type CorsRules } from "#lib/http/cors.ts";
-import { JSON_FORM } from "./body-form.ts";
+import { BATCH_CORS, type CorsRules, POSTHOG_CORS } from "#lib/http/cors.ts";
+import { BROWSER_FORM, JSON_FORM } from "./body-form.ts";
 import type { EntryRules } from "./edge.ts";
 
 export interface WireRules extends Omit<EntryRules, "access"> {
@@ -16,12 +16,36 @@ export interface WireRules extends Omit<EntryRules, "access"> {
   readonly isTraced?: boolean;
 }
 
+const POSTHOG = { cors: POSTHOG_CORS, keys: { query: ["api_key", "token"] } } as const;
+
 export const WIRES = {
   events: { dialect: "events", paths: ["/events"], access: "key", form: JSON_FORM, isTraced: true },
   batch: {
     ...{ dialect: "batch", paths: ["/batch/"], cors: BATCH_CORS, isTraced: true },
     ...{ access: "body key", alwaysAsks: true, form: JSON_FORM },
   },
+  posthog: {
+    ...POSTHOG,
+    ...{ dialect: "posthog", access: "body key", form: BROWSER_FORM, isTraced: true },
+    paths: [
+      ...["/e/", "/e", "/i/v0/e/", "/i/v0/e", "/capture/", "/capture", "/track/", "/track"],
+      ...["/engage/", "/engage", "/batch"],
+    ],
+  },
+  posthogV1: {
+    ...{ dialect: "posthog-v1", paths: ["/i/v1/analytics/events", "/i/v1/analytics/events/"], cors: POSTHOG_CORS },
+    ...{ access: "key", form: JSON_FORM, isTraced: true },
+  },
+  posthogFlags: {
+    ...POSTHOG,
+    ...{ dialect: "posthog-flags", access: "body key", form: BROWSER_FORM },
+    paths: ["/flags/", "/flags", "/decide/", "/decide"],
+  },
+  posthogConfig: {
+    ...{ dialect: "posthog-config", cors: POSTHOG_CORS, access: "anyone" },
+    paths: ["/array/{key}/config", "/array/{key}/config.js"],
+  },
+  posthogReplay: { dialect: "posthog-replay", paths: ["/s/", "/s"], cors: POSTHOG_CORS, access: "anyone" },
   replay: { dialect: "replay", paths: [REPLAY_PATH], access: "secret key", form: JSON_FORM },
 } as const satisfies Record<string, WireRules>;
 

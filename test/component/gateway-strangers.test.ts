@@ -115,7 +115,7 @@ describe("who holds room keeps nobody else out", () => {
     expect([same.status, same.headers["retry-after"]]).toEqual([503, "1"]);
   });
 
-  it.each(["/nowhere", "/batch", "/millrace.events.v1.EventService/Nope"])(
+  it.each(["/nowhere", "/batch//", "/millrace.events.v1.EventService/Nope"])(
     "%s: what goes nowhere is answered without being read",
     async (path) => {
       await using _held = await holdBodies(path, 20, 500_000, "");

@@ -68,6 +68,10 @@ const get = (more: Partial<Sample> = {}): Sample => ({ call: { method: "GET" }, 
 const events = (more: Partial<Sample> = {}) => send(AUTHORIZED, SINGLE, more);
 const batch = (more: Partial<Sample> = {}) => send(JSON_TYPE, { api_key: KEY, batch: [EVENT] }, more);
 const publish = (value: unknown, more: Partial<Sample> = {}) => send(AUTHORIZED, value, more);
+const capture = (more: Partial<Sample> = {}, value: object = EVENT) =>
+  send(JSON_TYPE, { api_key: KEY, ...value }, more);
+const V1_EVENT = { ...EVENT, uuid: "0192f0c1-2345-7abc-8def-0123456789ab", options: {}, properties: {} };
+const captureV1 = (value: unknown, more: Partial<Sample> = {}) => send(AUTHORIZED, value, more);
 const SECRET_HEADERS = { ...JSON_TYPE, "x-api-key": SECRET };
 const NO_RECORDS = encodeReplayRequest([], EVENTS_TOPIC);
 
@@ -119,6 +123,38 @@ const SAMPLES: Record<string, Record<string, Sample | Sample[]>> = {
     404: publish({ service: "x" }),
     415: send({ ...AUTHORIZED, "content-type": "text/plain" }, "x"),
   },
+  postHogCapture: {
+    200: [capture(), capture({}, { batch: [EVENT, {}] })],
+    400: [send(JSON_TYPE, "{"), capture({}, { batch: [{}] }), capture({}, { batch: [] })],
+    401: send(JSON_TYPE, EVENT),
+    403: send({ ...JSON_TYPE, origin: "https://other.example" }, EVENT),
+    405: get(),
+    413: [send(JSON_TYPE, TOO_LARGE), capture({}, { batch: [EVENT, EVENT, EVENT, EVENT] })],
+    415: [send({ "content-type": "text/xml" }, "x"), capture({ query: "?compression=lz64" })],
+    429: capture(isTired),
+    503: capture({ away: true }),
+  },
+  postHogAnalyticsEvents: {
+    200: [captureV1({ batch: [V1_EVENT] }), captureV1({ batch: [V1_EVENT, { uuid: "x" }] })],
+    400: [captureV1("{"), captureV1({ batch: [] })],
+    401: send(JSON_TYPE, { batch: [V1_EVENT] }),
+    405: get(),
+    413: [captureV1(TOO_LARGE), captureV1({ batch: [V1_EVENT, V1_EVENT, V1_EVENT, V1_EVENT] })],
+    415: send({ ...AUTHORIZED, "content-type": "text/plain" }, "x"),
+    429: captureV1({ batch: [V1_EVENT] }, isTired),
+  },
+  postHogFlags: {
+    200: send(JSON_TYPE, { token: KEY, distinct_id: "d" }),
+    400: send(JSON_TYPE, "{"),
+    401: send(JSON_TYPE, { token: "nope" }),
+    403: send({ ...JSON_TYPE, origin: "https://other.example" }, { token: KEY }),
+    405: get(),
+    413: send(JSON_TYPE, TOO_LARGE),
+    415: send({ "content-type": "text/xml" }, "x"),
+  },
+  postHogConfig: { 200: get() },
+  postHogConfigScript: { 200: get() },
+  postHogReplay: { 200: send({}, "not read"), 405: get() },
   replayDeadLetters: {
     200: send(SECRET_HEADERS, oneRecord()),
     400: [
@@ -150,7 +186,9 @@ interface Operation {
   requestBody?: { content: Record<string, { schema: Schema }> };
 }
 
-const operations: Operation[] = Object.entries(OPENAPI.paths).flatMap(([path, item]) =>
+/** A path that is another's refers to it, and has no operation of its own. */
+const items = Object.entries(OPENAPI.paths as Record<string, object>).filter(([, item]) => !("$ref" in item));
+const operations: Operation[] = items.flatMap(([path, item]) =>
   Object.entries(item).map(([method, operation]) => ({
     path,
     method,
@@ -188,7 +226,7 @@ describe("every documented answer", () => {
       if (!response?.content) expect(answer.text).toBe("");
       else if (!schema) expect.fail(`content type ${type} is not documented`);
       else
-        expect(schemaFaults(type === "text/plain" ? answer.text : JSON.parse(answer.text), schema, OPENAPI)).toEqual(
+        expect(schemaFaults(type.startsWith("text/") ? answer.text : JSON.parse(answer.text), schema, OPENAPI)).toEqual(
           [],
         );
       if (response?.headers) expect(answer.headers["retry-after"]).toMatch(/^\d+$/);
@@ -286,7 +324,8 @@ const META: Schema = {
   $defs: {
     pathItem: {
       type: "object",
-      propertyNames: { enum: ["get", "post"] },
+      propertyNames: { enum: ["get", "post", "$ref"] },
+      properties: { $ref: { pattern: "^#/paths/" } },
       additionalProperties: { $ref: "#/$defs/operation" },
     },
     operation: {
@@ -297,6 +336,7 @@ const META: Schema = {
         operationId: { pattern: "^[a-zA-Z]+$" },
         summary: { type: "string", minLength: 1 },
         description: { type: "string", minLength: 1 },
+        parameters: { type: "array", items: { type: "object", required: ["name", "in", "schema"] } },
         security: { type: "array", items: { type: "object", propertyNames: { enum: ["bearer", "basic", "apiKey"] } } },
         requestBody: {
           type: "object",

@@ -16,7 +16,10 @@ export function schemaFaults(value: unknown, schema: Schema, root: object, path 
 
 /** Where a local reference points. Throws when it points to nothing. */
 export function resolveRef(ref: unknown, root: object): Schema {
-  const names = String(ref).replace(/^#\//, "").split("/");
+  const names = String(ref)
+    .replace(/^#\//, "")
+    .split("/")
+    .map((name) => name.replaceAll("~1", "/").replaceAll("~0", "~"));
   const found = names.reduce<unknown>((at, name) => (at as Schema | undefined)?.[name], root);
   if (found === undefined || !String(ref).startsWith("#/")) throw new Error(`nothing at ${ref}`);
   return found as Schema;

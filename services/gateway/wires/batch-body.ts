@@ -2,25 +2,14 @@
 // judged for themselves.
 import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
-import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
-import { articled, type CheckedProperties, type PropertiesInput, within } from "#lib/events/properties.ts";
-import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
-import { eventBounds, faultError, type JsonReading, readJsonBody } from "../json-body.ts";
+import type { RuleFault } from "#lib/events/rule-fault.ts";
+import { faultError, type JsonReading, readJsonBody } from "../json-body.ts";
 import { type Refused, refused } from "../refusals.ts";
-
-export interface BatchEvent {
-  event: string;
-  distinctId: string;
-  /** "" when there is none; the receive time is meant then. */
-  timestamp: string;
-  uuid: string;
-  properties: PropertiesInput;
-  ignoresSentAt: boolean;
-}
+import { type BodyEvent, CONTRACT_EVENT, EventReader, typeMessage } from "./event-body.ts";
 
 export interface Envelope {
   /** As many as one request may have, those at fault by what is wrong with them. */
-  batch: readonly (BatchEvent | RuleFault)[];
+  batch: readonly (BodyEvent | RuleFault)[];
   /** How many there are. */
   length: number;
   /** The one key of envelope and events, trimmed; "" when none has any. */
@@ -33,14 +22,6 @@ export interface Envelope {
 
 const ENVELOPE = new JsonNames(["batch", "api_key", "sent_at", "check_stored", "historical_migration"]);
 const [BATCH, API_KEY, SENT_AT, CHECK_STORED, HISTORICAL] = [0, 1, 2, 3, 4];
-
-const TEXTS = ["event", "distinct_id", "api_key", "timestamp"];
-/** What clients say about people, beside the properties or among them: it belongs there. */
-const ABOUT_PEOPLE = ["$set", "$set_once", "$unset", "$anon_distinct_id", "alias", "$groups"];
-const EVENT = new JsonNames([...TEXTS, "properties", "uuid", ...ABOUT_PEOPLE]);
-const PROPERTIES = TEXTS.length;
-const UUID = PROPERTIES + 1;
-const MERGED = new Set(["$set", "$set_once"]);
 
 /** What is wrong with the envelope; told after the whole body was read, in the contract's order. Made when it is thrown. */
 interface EnvelopeFaults {
@@ -63,14 +44,15 @@ export function readEnvelope(json: JsonReading, body: Uint8Array, maxEvents: num
 }
 
 /** The contract takes a byte order mark, which JSON has not. */
-function behindMark(body: Uint8Array): number {
+export function behindMark(body: Uint8Array): number {
   return body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? 3 : 0;
 }
 
 class Reading {
   readonly #json: JsonReading;
+  readonly #reader: EventReader;
   readonly #maxEvents: number;
-  readonly #batch: (BatchEvent | RuleFault)[] = [];
+  readonly #batch: (BodyEvent | RuleFault)[] = [];
   readonly #keys = new Set<string>();
   readonly #faults: EnvelopeFaults = { batch: NO_BATCH };
   #root = 0;
@@ -80,6 +62,7 @@ class Reading {
 
   constructor(json: JsonReading, maxEvents: number) {
     this.#json = json;
+    this.#reader = new EventReader(json, CONTRACT_EVENT);
     this.#maxEvents = maxEvents;
   }
 
@@ -145,90 +128,21 @@ class Reading {
     this.#takeBroken();
     cursor.enter();
     while (cursor.nextItem()) {
-      if (this.#length++ < this.#maxEvents) this.#batch.push(this.#event());
-      else cursor.skip();
+      if (this.#length++ >= this.#maxEvents) {
+        cursor.skip();
+        continue;
+      }
+      this.#batch.push(this.#reader.read());
+      this.#noteKey(this.#reader.key);
     }
     if (this.#length > 0) delete this.#faults.batch;
     else this.#faults.batch = EMPTY_BATCH;
-  }
-
-  #event(): BatchEvent | RuleFault {
-    const { cursor, limits } = this.#json;
-    const kind = cursor.kind();
-    if (kind !== "object") {
-      cursor.skip();
-      return wrongField("", "an object", kind);
-    }
-    const root = cursor.position();
-    const read: EventMembers = { texts: [], properties: undefined, uuid: "", people: [], fault: undefined };
-    cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
-    cursor.enter();
-    while (cursor.nextMember(EVENT)) this.#eventMember(read, cursor.name, cursor.kind());
-    cursor.endBounds();
-    const broken = cursor.takeFault(root);
-    const key = read.texts[2];
-    if (key !== undefined) this.#noteKey(key);
-    return read.fault ?? broken ?? this.#joined(read);
-  }
-
-  #eventMember(read: EventMembers, name: number, kind: JsonKind): void {
-    const { cursor, properties, limits } = this.#json;
-    if (name < 0) {
-      cursor.skip();
-    } else if (name < PROPERTIES) {
-      if (kind === "string") read.texts[name] = cursor.text();
-      else this.#refuse(read, "a string", kind);
-    } else if (name === PROPERTIES) {
-      if (kind === "object") read.properties = properties.atCursor(cursor, limits);
-      else this.#refuse(read, "an object", kind);
-    } else if (name === UUID) {
-      if (kind === "string") read.uuid = cursor.text();
-      else cursor.skip();
-    } else if (kind === "null") {
-      cursor.skip();
-    } else {
-      read.people.push({ key: cursor.keyText(), value: cursor.slice() });
-    }
-  }
-
-  #refuse(read: EventMembers, wanted: string, kind: JsonKind): void {
-    read.fault ??= wrongField(EVENT.at(this.#json.cursor.name), wanted, kind);
-    this.#json.cursor.skip();
-  }
-
-  /** What is said about people is put where the rules of all dialects look for it. */
-  #joined({ texts, uuid, properties, people }: EventMembers): BatchEvent | RuleFault {
-    const [event = "", distinctId = "", , timestamp = ""] = texts;
-    const { inner, limits, properties: reader } = this.#json;
-    let checked: CheckedProperties | RuleFault | undefined = properties;
-    if (people.length > 0) {
-      checked = reader.check(withMembers(properties?.json, people, inner, MERGED), "properties", limits);
-      if ("fault" in checked) return within("", checked);
-    }
-    const ids = [distinctId, checked?.lifted.distinctId ?? ""];
-    return {
-      event,
-      distinctId: ids.find((id) => id.trim() !== "") ?? "",
-      timestamp,
-      uuid,
-      properties: checked,
-      ignoresSentAt: checked?.lifted.ignoresSentAt ?? false,
-    };
   }
 
   #noteKey(key: string): void {
     const trimmed = key.trim();
     if (trimmed !== "") this.#keys.add(trimmed);
   }
-}
-
-interface EventMembers {
-  /** By index in EVENT. */
-  texts: (string | undefined)[];
-  properties: CheckedProperties | undefined;
-  uuid: string;
-  people: JsonMember[];
-  fault: RuleFault | undefined;
 }
 
 /**
@@ -244,15 +158,6 @@ export function refuseWhenAllAre(events: readonly (object | RuleFault)[], indexO
   throw refused("invalid", { field, fault: found.message });
 }
 
-function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {
-  return fault("invalid", field, typeMessage(wanted, kind));
-}
-
 function wrongType(field: string, wanted: string, kind: JsonKind | "absent"): Refused {
   return refused("invalid", { field, fault: typeMessage(wanted, kind) });
-}
-
-function typeMessage(wanted: string, kind: JsonKind | "absent"): string {
-  const given = kind === "absent" ? kind : articled(kind);
-  return `must be ${wanted}, not ${given}; leave it out if there is none`;
 }

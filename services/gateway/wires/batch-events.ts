@@ -3,7 +3,8 @@ import { parseUuid } from "#lib/events/ids.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, EventTime } from "#lib/events/validate.ts";
-import { type BatchEvent, type Envelope, refuseWhenAllAre } from "./batch-body.ts";
+import { type Envelope, refuseWhenAllAre } from "./batch-body.ts";
+import type { BodyEvent } from "./event-body.ts";
 
 export interface BatchInputs {
   inputs: (EventInput | RuleFault)[];
@@ -24,7 +25,7 @@ export function readEvents({ batch, sentAt }: Envelope, receivedUs: number, isBr
   const inputs: (EventInput | RuleFault)[] = [];
   const indexes: number[] = [];
   for (let index = 0; index < batch.length; index++) {
-    const given = batch[index] as BatchEvent | RuleFault;
+    const given = batch[index] as BodyEvent | RuleFault;
     if (!("fault" in given) && (given.distinctId === "" || given.event.trim() === "")) continue;
     inputs.push("fault" in given ? given : readEvent(given, skewUs));
     indexes.push(index);
@@ -33,7 +34,7 @@ export function readEvents({ batch, sentAt }: Envelope, receivedUs: number, isBr
   return { inputs, indexes, dropped: batch.length - inputs.length };
 }
 
-function readEvent(given: BatchEvent, skewUs: number): EventInput | RuleFault {
+export function readEvent(given: BodyEvent, skewUs: number): EventInput | RuleFault {
   const { event, distinctId, uuid, timestamp, properties } = given;
   const time = readTime(timestamp, given.ignoresSentAt ? 0 : skewUs);
   if (time && "fault" in time) return time;

@@ -1,0 +1,195 @@
+// One event of a PostHog-shaped body, read where the cursor stands: `/batch/` as its contract has it, the other wires as
+// PostHog's clients send it.
+import { type JsonKind, type JsonText, textOf } from "#lib/events/json-cursor.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
+import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { articled, type CheckedProperties, type PropertiesInput, within } from "#lib/events/properties.ts";
+import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
+import { eventBounds, type JsonReading } from "../json-body.ts";
+
+export interface BodyEvent {
+  event: string;
+  distinctId: string;
+  /** "" when there is none; the receive time is meant then. */
+  timestamp: string;
+  uuid: string;
+  properties: PropertiesInput;
+  ignoresSentAt: boolean;
+}
+
+const TEXTS = ["event", "distinct_id", "api_key", "timestamp"];
+const [DISTINCT_ID, API_KEY] = [1, 2];
+/** What clients say about people and groups, beside the properties or among them: it belongs there. */
+const ABOUT_PEOPLE = ["$set", "$set_once", "$unset", "$anon_distinct_id", "alias", "$groups"];
+const CONTRACT = [...TEXTS, "properties", "uuid", ...ABOUT_PEOPLE];
+const PROPERTIES = TEXTS.length;
+const UUID = PROPERTIES + 1;
+/** Known to PostHog alone, and of no importance where they are no texts. */
+const POSTHOG = ["token", "sent_at", "$distinct_id"];
+const [TOKEN, SENT_AT, OTHER_DISTINCT_ID] = POSTHOG.map((_, at) => CONTRACT.length + at);
+const MERGED = new Set(["$set", "$set_once"]);
+
+/** Of Capture V1: what its SDKs take out of the properties, back under its name there. */
+const V1 = new Map([
+  ["session_id", quoted("$session_id")],
+  ["window_id", quoted("$window_id")],
+]);
+const OPTIONS = new JsonNames([
+  "cookieless_mode",
+  "disable_skew_correction",
+  "process_person_profile",
+  "product_tour_id",
+]);
+const OPTION_KEYS = ["$cookieless_mode", "$ignore_sent_at", "$process_person_profile", "$product_tour_id"].map(quoted);
+const V1_FROM = CONTRACT.length + POSTHOG.length;
+
+export interface EventForm {
+  readonly names: JsonNames;
+  /** null is as if the member were not there, and a number is a distinct id. */
+  readonly isLenient: boolean;
+}
+
+export const CONTRACT_EVENT: EventForm = { names: new JsonNames(CONTRACT), isLenient: false };
+export const POSTHOG_EVENT: EventForm = { names: new JsonNames([...CONTRACT, ...POSTHOG]), isLenient: true };
+export const V1_EVENT: EventForm = {
+  names: new JsonNames([...CONTRACT, ...POSTHOG, ...V1.keys(), "options"]),
+  isLenient: true,
+};
+
+interface EventMembers {
+  /** By index in the form's names. */
+  texts: (string | undefined)[];
+  properties: CheckedProperties | undefined;
+  uuid: string;
+  people: JsonMember[];
+  fault: RuleFault | undefined;
+}
+
+export class EventReader {
+  /** What the event that was read last has beside what it is: "" where it has none. */
+  key = "";
+  sentAt = "";
+  uuid = "";
+  readonly #json: JsonReading;
+  readonly #form: EventForm;
+  readonly #more: readonly JsonMember[];
+
+  /** `more` are properties of every event that has none of the name. */
+  constructor(json: JsonReading, form: EventForm, more: readonly JsonMember[] = []) {
+    this.#json = json;
+    this.#form = form;
+    this.#more = more;
+  }
+
+  /** Passes the event. */
+  read(): BodyEvent | RuleFault {
+    const { cursor, limits } = this.#json;
+    this.key = this.sentAt = this.uuid = "";
+    const kind = cursor.kind();
+    if (kind !== "object") {
+      cursor.skip();
+      return wrongField("", "an object", kind);
+    }
+    const root = cursor.position();
+    const read: EventMembers = {
+      texts: [],
+      properties: undefined,
+      uuid: "",
+      people: [...this.#more],
+      fault: undefined,
+    };
+    cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
+    cursor.enter();
+    while (cursor.nextMember(this.#form.names)) this.#member(read, cursor.name, cursor.kind());
+    cursor.endBounds();
+    const broken = cursor.takeFault(root);
+    this.key = read.texts[API_KEY] || (read.texts[TOKEN as number] ?? "");
+    this.uuid = read.uuid;
+    this.sentAt = read.texts[SENT_AT as number] ?? "";
+    return read.fault ?? broken ?? this.#joined(read);
+  }
+
+  #member(read: EventMembers, name: number, kind: JsonKind): void {
+    const { cursor, properties, limits } = this.#json;
+    const { isLenient } = this.#form;
+    if (name < 0 || (isLenient && kind === "null")) {
+      cursor.skip();
+    } else if (name < PROPERTIES) {
+      if (kind === "string") read.texts[name] = cursor.text();
+      else if (isLenient && name === DISTINCT_ID && kind === "number") read.texts[name] = textOf(cursor.slice());
+      else this.#refuse(read, "a string", kind);
+    } else if (name === PROPERTIES) {
+      if (kind === "object") read.properties = properties.atCursor(cursor, limits);
+      else this.#refuse(read, "an object", kind);
+    } else if (name === UUID) {
+      if (kind === "string") read.uuid = cursor.text();
+      else cursor.skip();
+    } else if (name >= V1_FROM) {
+      this.#lifted(read, name, kind);
+    } else if (name >= CONTRACT.length) {
+      if (kind === "string") read.texts[name] = cursor.text();
+      else cursor.skip();
+    } else if (kind === "null") {
+      cursor.skip();
+    } else {
+      read.people.push({ key: cursor.keyText(), value: cursor.slice() });
+    }
+  }
+
+  #lifted(read: EventMembers, name: number, kind: JsonKind): void {
+    const { cursor } = this.#json;
+    const key = V1.get(this.#form.names.at(name));
+    if (key) {
+      read.people.push({ key, value: cursor.slice() });
+    } else if (kind === "object") {
+      cursor.enter();
+      while (cursor.nextMember(OPTIONS)) {
+        const option = OPTION_KEYS[cursor.name];
+        if (option) read.people.push({ key: option, value: cursor.slice() });
+        else cursor.skip();
+      }
+    } else {
+      this.#refuse(read, "an object", kind);
+    }
+  }
+
+  #refuse(read: EventMembers, wanted: string, kind: JsonKind): void {
+    read.fault ??= wrongField(this.#form.names.at(this.#json.cursor.name), wanted, kind);
+    this.#json.cursor.skip();
+  }
+
+  /** What is said about people is put where the rules of all dialects look for it. */
+  #joined({ texts, uuid, properties, people }: EventMembers): BodyEvent | RuleFault {
+    const [event = "", distinctId = "", , timestamp = ""] = texts;
+    const { inner, limits, properties: reader } = this.#json;
+    let checked: CheckedProperties | RuleFault | undefined = properties;
+    if (people.length > 0) {
+      checked = reader.check(withMembers(properties?.json, people, inner, MERGED), "properties", limits);
+      if ("fault" in checked) return within("", checked);
+    }
+    const ids = [distinctId, texts[OTHER_DISTINCT_ID as number] ?? "", checked?.lifted.distinctId ?? ""];
+    return {
+      event,
+      distinctId: ids.find((id) => id.trim() !== "") ?? "",
+      timestamp,
+      uuid,
+      properties: checked,
+      ignoresSentAt: checked?.lifted.ignoresSentAt ?? false,
+    };
+  }
+}
+
+/** A key or a text as it stands in JSON. */
+export function quoted(text: string): JsonText {
+  const bytes = Buffer.from(JSON.stringify(text));
+  return { bytes, from: 0, to: bytes.length };
+}
+
+function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {
+  return fault("invalid", field, typeMessage(wanted, kind));
+}
+
+export function typeMessage(wanted: string, kind: JsonKind | "absent"): string {
+  const given = kind === "absent" ? kind : articled(kind);
+  return `must be ${wanted}, not ${given}; leave it out if there is none`;
+}

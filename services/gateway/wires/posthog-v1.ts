@@ -1,0 +1,95 @@
+// POST /i/v1/analytics/events, PostHog's Capture V1: one result an event. "ok" only once it is durable.
+import type { JsonMember } from "#lib/events/json-members.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
+import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
+import type { Edge, Entry } from "../edge.ts";
+import { type IngestRequest, IngestUnavailableError, type Rejection } from "../ingest.ts";
+import { refused } from "../refusals.ts";
+import { Reply, type Wire } from "../wire.ts";
+import { WIRES } from "../wire-table.ts";
+import { createDropLog } from "./batch-drops.ts";
+import { EventReader, quoted, V1_EVENT } from "./event-body.ts";
+import type { PostHogOptions } from "./posthog.ts";
+import { readPostHogBody } from "./posthog-body.ts";
+import { inputsOf, POSTHOG_NAMES, postHogError } from "./posthog-events.ts";
+
+type Result = "ok" | "drop" | "retry";
+interface EventResult {
+  result: Result;
+  details?: string;
+}
+
+const SDK_INFO_CHARS_MAX = 200;
+
+export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, logger }: PostHogOptions): Wire {
+  const logDropped = createDropLog(logger);
+
+  async function store(entry: Entry, body: Uint8Array, request: HttpRequest, traceparent: string | undefined) {
+    const reader = new EventReader(json, V1_EVENT, libraryOf(request));
+    const { batch, length: count, uuids, checkStored } = readPostHogBody(json, body, max, reader);
+    if (count > max) throw refused("too_many", { field: "batch", count, max });
+    const facts = entry.admit(count, checkStored);
+    const sentAt = String(request.headers["posthog-request-timestamp"] ?? "");
+    const events = inputsOf(batch, { receivedUs: facts.receivedUs, sentAt, isPage: entry.isPage }, "UUID or fault");
+    const { dialect } = WIRES.posthogV1;
+    const rejected = await publish({ events, names: POSTHOG_NAMES, facts, dialect, traceparent });
+    const results = resultsOf(uuids, rejected);
+    const dropped = rejected.filter(({ retryable }) => !retryable);
+    if (dropped.length > 0) logDropped(dropped);
+    const isRetry = rejected.length > dropped.length;
+    return new Reply(200, { results }, isRetry ? { "retry-after": String(RETRY_AFTER_SECONDS.gateway) } : {});
+  }
+
+  /** Of an event log that takes nothing each event is told, too. */
+  async function publish(request: IngestRequest): Promise<readonly Rejection[]> {
+    try {
+      return (await ingest.publish(request)).rejected;
+    } catch (error) {
+      if (!(error instanceof IngestUnavailableError)) throw error;
+      const { message } = error;
+      return request.events.map((event, index) =>
+        "fault" in event
+          ? { index, code: event.fault, field: event.field, message: event.message, retryable: false }
+          : { index, code: "unavailable", field: "", message, retryable: true },
+      );
+    }
+  }
+
+  return {
+    async answer(request, { traceparent }) {
+      if (request.method !== "POST") throw refused("method", { allow: "POST" });
+      using entry = edge(request, WIRES.posthogV1);
+      return await store(entry, await entry.readBody(), request, traceparent);
+    },
+    refusalBody: postHogError,
+  };
+}
+
+/** What is said of an id that several events have is the worst of it. */
+function resultsOf(uuids: readonly string[], rejected: readonly Rejection[]): Record<string, EventResult> {
+  const faults = new Map(rejected.map((each) => [each.index, each]));
+  // No prototype: the names are the callers'.
+  const results = Object.create(null) as Record<string, EventResult>;
+  for (let index = 0; index < uuids.length; index++) {
+    const uuid = uuids[index] ?? "";
+    if (uuid === "") continue;
+    const found = faults.get(index);
+    const result: Result = found === undefined ? "ok" : found.retryable ? "retry" : "drop";
+    const before = results[uuid]?.result;
+    if (before === "retry" || (before !== undefined && result === "ok")) continue;
+    const details = found && (found.field === "" ? found.message : `${found.field}: ${found.message}`);
+    results[uuid] = { result, ...(details !== undefined && { details }) };
+  }
+  return results;
+}
+
+/** The library names itself in a header, NAME/VERSION, instead of in every event. */
+function libraryOf({ headers }: HttpRequest): JsonMember[] {
+  const info = String(headers["posthog-sdk-info"] ?? "").slice(0, SDK_INFO_CHARS_MAX);
+  const slash = info.lastIndexOf("/");
+  if (slash <= 0) return info === "" ? [] : [{ key: quoted("$lib"), value: quoted(info) }];
+  return [
+    { key: quoted("$lib"), value: quoted(info.slice(0, slash)) },
+    { key: quoted("$lib_version"), value: quoted(info.slice(slash + 1)) },
+  ];
+}
