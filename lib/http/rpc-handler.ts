@@ -1,6 +1,6 @@
 // Serves a ConnectRouter's handlers on Node requests: connectNodeAdapter with our limits, encodings and logging.
 
-import { AsyncLocalStorage } from "node:async_hooks";
+import { isUtf8 } from "node:buffer";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import {
   Code,
@@ -16,23 +16,18 @@ import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse 
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Logger } from "#lib/process/log.ts";
 import { sendJson } from "./answers.ts";
-import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks } from "./body.ts";
-import { collectUpTo, DecodedTooLargeError, decodeTo, ENCODING_NAMES, encode, UndecodableError } from "./encodings.ts";
+import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks, mediaType } from "./body.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "./message.ts";
+import { createCompressions, type RpcLease, type Served, served, toConnectError } from "./rpc-compression.ts";
+import { type MessageCheck, wholeMessages } from "./rpc-messages.ts";
 import { correctParseErrors } from "./rpc-parse-errors.ts";
-
-/** Counts the bytes that a call holds, where the service bounds them. */
-export interface RpcLease {
-  /** False when there is no room for more: the call is refused as `tooBusy` says. */
-  grow(bytes: number): boolean;
-  /** Idempotent. */
-  release(): void;
-}
 
 export interface RpcHandlerOptions<Call> {
   /** `callOf` gives a handler what was handed to `handle` for its call. */
   routes(router: ConnectRouter, callOf: (context: HandlerContext) => Call): void;
   maxMessageBytes: number;
+  /** Looks at a message of the RPC at the path before it is made of objects; throws as a handler does. */
+  inspect?(path: string, message: Buffer, isJson: boolean): void;
   /** How long a body may take; BODY_PATIENCE when absent. */
   patience?: BodyPatience;
   /** Where the service bounds what calls hold. */
@@ -60,13 +55,8 @@ export interface RpcHandler<Call> {
   handle(request: HttpRequest, response: HttpResponse, path: string, call: Call | ConnectError): Promise<string>;
 }
 
-/** Lease of the call being served: decompression is not told whose bytes it has. */
-const leases = new AsyncLocalStorage<RpcLease | undefined>();
-
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const GRPC_UNIT_MS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
-
-type Compressions = NonNullable<Parameters<typeof createConnectRouter>[0]>["acceptCompression"];
 
 export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHandler<Call> {
   const { logger, leaseOf } = options;
@@ -100,18 +90,32 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
       const handler = handlers.get(path);
       if (!handler) throw new Error(`no RPC at ${path}`);
       const lease = call instanceof ConnectError ? undefined : leaseOf?.(call);
-      const universal = readHead(request, response, call, { lease, streams: isStream(handler) });
+      const check = checkOf(request, path);
+      const universal = readHead(request, response, call, { lease, check, streams: isStream(handler) });
       if (!universal) return refuseHost(response);
-      return leases.run(lease, () => answer(handler, universal, response, lease));
+      return served.run({ lease, check }, () => answer(handler, universal, response, lease));
     },
   };
+
+  function checkOf(request: HttpRequest, path: string): MessageCheck {
+    const isJson = mediaType(request).endsWith("json");
+    return (message) => {
+      try {
+        options.inspect?.(path, message, isJson);
+      } catch (error) {
+        throw options.toConnectError?.(error) ?? error;
+      }
+      // The library replaces what it cannot read, and two ids become one.
+      if (isJson && !isUtf8(message)) throw new ConnectError("message is not UTF-8; send UTF-8", Code.InvalidArgument);
+    };
+  }
 
   /** Undefined when the request's host or path make no URL: HTTP/1.0 needs no Host, and a Host can be anything. */
   function readHead(
     request: HttpRequest,
     response: HttpResponse,
     call: Call | ConnectError,
-    { lease, streams }: { lease: RpcLease | undefined; streams: boolean },
+    { lease, check, streams }: Served & { streams: boolean },
   ): UniversalServerRequest | undefined {
     const values = createContextValues();
     values.set(callKey, call);
@@ -122,7 +126,10 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
         universal.header.delete("grpc-timeout");
       }
       const chunks = bodyChunks(request, options.patience ?? BODY_PATIENCE, streams);
-      return { ...universal, body: metered(chunks, lease, tooBusy) };
+      const encoded = (request.headers["content-encoding"] ?? "identity") !== "identity";
+      const framed = streams || mediaType(request).startsWith("application/grpc");
+      const whole = { encoded, framed, maxBytes: options.maxMessageBytes, check };
+      return { ...universal, body: wholeMessages(metered(chunks, lease, tooBusy), whole) };
     } catch {
       // It throws for nothing else, and what exactly is wrong with the host would help nobody.
       return undefined;
@@ -241,35 +248,4 @@ async function* metered(
     if (error instanceof BodyStalledError) throw toConnectError(error, Code.Unavailable);
     throw error;
   }
-}
-
-function createCompressions(tooBusy: () => ConnectError): Exclude<Compressions, undefined> {
-  return ENCODING_NAMES.map((name) => ({
-    name,
-    compress: async (bytes: Uint8Array) => ownBuffer(await encode(name, bytes)),
-    async decompress(bytes: Uint8Array, readMaxBytes: number) {
-      const lease = leases.getStore();
-      const collector = collectUpTo(readMaxBytes);
-      try {
-        await decodeTo(name, [bytes], (piece) => {
-          collector.add(piece);
-          if (lease?.grow(piece.length) === false) throw tooBusy();
-        });
-      } catch (error) {
-        if (error instanceof DecodedTooLargeError) throw toConnectError(error, Code.ResourceExhausted);
-        if (error instanceof UndecodableError) throw toConnectError(error, Code.InvalidArgument);
-        throw error;
-      }
-      return ownBuffer(collector.bytes());
-    },
-  }));
-}
-
-function toConnectError(cause: Error, code: Code): ConnectError {
-  return new ConnectError(`message ${cause.message}`, code, undefined, undefined, cause);
-}
-
-/** Node's zlib never answers with shared memory, which is all that the type asks for. */
-function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return bytes as Uint8Array<ArrayBuffer>;
 }

@@ -31,6 +31,7 @@ import { createPostHogConfigWire, createPostHogFlagsWire, createPostHogReplayWir
 import { createPostHogV1Wire } from "./wires/posthog-v1.ts";
 import { createReplayWire } from "./wires/replay.ts";
 import { type RpcCall, registerEventService } from "./wires/rpc.ts";
+import { createMessageCheck } from "./wires/rpc-messages.ts";
 
 /** Group commit: a request waits this long for company when nothing is in flight. */
 const LINGER_MS = 2;
@@ -152,6 +153,7 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
   const rpc = createRpcHandler<RpcCall>({
     ...{ maxMessageBytes: maxBodyBytes, patience, shutdownSignal, logger, toConnectError: tell },
     leaseOf: ({ entry }) => entry.lease,
+    inspect: createMessageCheck({ maxEvents, cursor: json.cursor }),
     tooBusy: () => tell(refused("busy", {})) as ConnectError,
     // The caller keeps its own; an append cannot be taken back for it.
     keepsDeadlines: false,
