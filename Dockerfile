@@ -18,6 +18,7 @@ COPY package.json LICENSE ./
 COPY bin bin
 COPY gen gen
 COPY commands commands
+COPY console console
 COPY lib lib
 COPY migrations migrations
 COPY sdk/node/src sdk/node/src

@@ -62,6 +62,7 @@ const STEPS: Record<string, () => Promise<Result>> = {
   "types sdk/node": () => run("tsc", ["-p", "sdk/node"]),
   "types sdk/browser": () => run("tsc", ["-p", "sdk/browser", "--noEmit"]),
   "types sdk/react": () => run("tsc", ["-p", "sdk/react", "--noEmit"]),
+  "types console": () => run("tsc", ["-p", "console"]),
   "types test/browser": () => run("tsc", ["-p", "test/browser"]),
   biome: () => run("biome", ["check", "--error-on-warnings", "--max-diagnostics=100"]),
   imports: () => run(process.execPath, ["scripts/import-rules.ts"]),

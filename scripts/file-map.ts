@@ -12,6 +12,7 @@ const FOLDERS = [
   "services",
   "commands",
   "lib",
+  "console",
   "proto",
   "migrations",
   "sdk",

@@ -33,6 +33,8 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "services/*": LIB,
   "commands/import": [...LIB, "sdk/node"],
   "commands/*": LIB,
+  // Runs in browsers.
+  console: [],
   "sdk/node": ["gen", "lib/events", "lib/relay-protocol"],
   "sdk/browser": [],
   "sdk/react": [],

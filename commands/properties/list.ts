@@ -2,7 +2,7 @@
 
 import { printable, printableJson, quoted } from "#lib/process/printable.ts";
 import type { FillState, PromotedProperty } from "#lib/warehouse/promoted-columns.ts";
-import type { KeyStatistic, KeyStatistics, Scope } from "./statistics.ts";
+import type { KeyStatistic, KeyStatistics, Scope } from "#lib/warehouse/property-statistics.ts";
 
 const EXAMPLE_CHARS = 60;
 

@@ -16,10 +16,10 @@ import {
   promote,
   readPromoted,
 } from "#lib/warehouse/promoted-columns.ts";
+import { countValues, guessType, readKeys, type Scope, type ValueCounts } from "#lib/warehouse/property-statistics.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { type PropertiesConfig, type PropertiesOutcome, parseProperties } from "./config.ts";
 import { type Listing, listingJson, listingText } from "./list.ts";
-import { countValues, guessType, readKeys, type Scope, type ValueCounts } from "./statistics.ts";
 
 const exitDone = 0;
 const exitFailed = 1;

@@ -1,4 +1,5 @@
 // Which addresses only this machine can reach, and which requests come under a name that is not this machine's.
+import { isIP } from "node:net";
 
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
@@ -22,4 +23,14 @@ export function bareName(host: string): string {
   const [, bracketed] = /^\[(.*)\](?::\d+)?$/.exec(host) ?? [];
   const [, named = host] = /^([^:]*)(?::\d+)?$/.exec(host) ?? [];
   return (bracketed ?? named).toLowerCase().replace(/\.$/, "");
+}
+
+/**
+ * Whether the page that sends the request came from this port itself, under a name that no other site can have: an address,
+ * localhost or a name without a dot.
+ */
+export function isOwnPage({ origin, host = "" }: { origin?: string | undefined; host?: string | undefined }): boolean {
+  if (origin === undefined || URL.parse(origin)?.host !== host.toLowerCase()) return false;
+  const name = bareName(host);
+  return isLoopback(name) || !name.includes(".") || isIP(name) !== 0;
 }

@@ -22,6 +22,7 @@ import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
 import { createRateLimit } from "./rate-limit.ts";
 import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
 import { createRoutes, type RoutesOptions } from "./routes.ts";
+import { createStartPage } from "./start-page.ts";
 import { createCallerOf, createTrustedProxies, type TrustedProxies } from "./trusted-proxies.ts";
 import { createBatchWire } from "./wires/batch.ts";
 import { createEventsWire } from "./wires/events.ts";
@@ -50,6 +51,8 @@ export interface GatewayParts {
   logger: Logger;
   /** What else has to work for the process to be ready; the standalone adds its consumer and ClickHouse. */
   checks?: readonly HealthCheck[];
+  /** Port of the console on the same host, which browsers that ask for `/` are pointed to. */
+  consolePort?: number;
   nowMs?: () => number;
 }
 
@@ -83,6 +86,9 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   const edgeParts = { admission, health, ingest, json, log, logger, metrics, nowMs, proxies };
   const routes = createRoutes(createServing(config, edgeParts, stopping.signal));
 
+  const scheme = config.tlsCert === undefined ? "http" : "https";
+  const { consolePort } = parts;
+  const startPage = consolePort === undefined ? undefined : createStartPage({ consolePort, scheme });
   const server = await listenHttp({
     host: config.host,
     port: config.port,
@@ -94,7 +100,9 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     headersTimeoutMs: config.headersTimeout,
     requestTimeoutMs: config.requestTimeout,
     idleTimeoutMs: HTTP_IDLE_MS,
-    handle: routes,
+    handle: (request, response) => {
+      if (!startPage?.(request, response)) routes(request, response);
+    },
     logger,
   });
   logger.info({ host: config.host, port: server.port, tls: config.tlsCert !== undefined }, "gateway listening");

@@ -23,10 +23,15 @@ export async function startStandalone(config: StandaloneConfig, logger: Logger):
   const scheme = config.tlsCert === undefined ? "http" : "https";
   const relay = stack.use(await startRelay({ config, log, registry, logger }));
   const retention = async () => ({ keptMs: config.logRetention, why: "the standalone's LOG_RETENTION" });
+  let gatewayPort: number | undefined;
   const stats = stack.use(
-    await startStats(config, { log, warehouse: asked, registry, logger, extraRoutes: [relay.routes], retention }),
+    await startStats(config, {
+      ...{ log, warehouse: asked, registry, logger, extraRoutes: [relay.routes], retention },
+      console: { gatewayPort: () => gatewayPort },
+    }),
   );
-  const gateway = stack.use(await startGateway(config, { log, registry, logger, checks }));
+  const gateway = stack.use(await startGateway(config, { log, registry, logger, checks, consolePort: stats.port }));
+  gatewayPort = gateway.port;
   // First and side by side, so that what they accept until their end is on the log before the consumer leaves.
   stack.defer(async () => {
     await Promise.all([gateway, stats, relay].map((each) => each[Symbol.asyncDispose]()));

@@ -40,6 +40,7 @@ export const main = createService({
 
 function banner({ gatewayUrl, statsUrl, relayAddress, clickhouseUrl }: Standalone, dataDir: string): string {
   return `Millrace is ready.
+  console     ${statsUrl}/   (open it in a browser)
   events      ${gatewayUrl}   (POST /events, Connect, gRPC, gRPC-Web)
   stats       ${statsUrl}   (history, alerts, live values)
   relays      ${relayAddress}   (millrace agent --server ${relayAddress})

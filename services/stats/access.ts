@@ -1,5 +1,6 @@
 // Who may ask for stats, and what browsers are told.
 import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
+import { isOwnPage } from "#lib/http/loopback.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { queryOf } from "./query-string.ts";
 
@@ -11,7 +12,7 @@ export interface Access {
   /** Whether the request carries the token, or none is asked for. */
   isAllowed(request: HttpRequest): boolean;
   /**
-   * Whether a web page sends the request that nobody has named. Without a token every page could make alerts on this
+   * Whether a web page sends the request that nobody has named and that is not this port's own. Without a token every page could make alerts on this
    * machine, have them call addresses of its choice, and read the secret ones that others call.
    */
   isForeign(request: HttpRequest): boolean;
@@ -25,8 +26,11 @@ const READS = new Set(["GET", "HEAD", "OPTIONS"]);
 
 export function createAccess({ token, corsAllow }: { token: string | undefined; corsAllow: string }): Access {
   const isToken = token === undefined ? undefined : createTokenCheck(token);
-  const isForeign = ({ headers: { origin } }: HttpRequest) =>
-    isToken === undefined && origin !== undefined && origin !== corsAllow;
+  const isForeign = ({ headers }: HttpRequest) =>
+    isToken === undefined &&
+    headers.origin !== undefined &&
+    headers.origin !== corsAllow &&
+    !isOwnPage({ origin: headers.origin, host: headers.host });
   return {
     corsAllow,
     allowOrigin(response) {

@@ -16,6 +16,9 @@ import { createAlertService } from "./alerts/rpc.ts";
 import { createAlertStore } from "./alerts/store.ts";
 import { createHistory } from "./alerts/store-history.ts";
 import type { StatsConfig } from "./config.ts";
+import { type ConsoleParts, createConsole } from "./console/console.ts";
+import { createEventAccess, type EventAccess } from "./event-access.ts";
+import { registerEventQueries } from "./event-queries/service.ts";
 import { createStatsHandler } from "./http.ts";
 import { createLive } from "./live/live.ts";
 import { createWatchRoute } from "./live/sse.ts";
@@ -24,6 +27,7 @@ import type { Mounted, Mounts } from "./mount.ts";
 import { createDeletions } from "./persons/deletions.ts";
 import { createPersonsRpc } from "./persons/rpc.ts";
 import { createStatsQueries } from "./queries/queries.ts";
+import { createRunner } from "./queries/run.ts";
 import { createRoutes } from "./routes.ts";
 import { createStatsRpc } from "./rpc/rpc.ts";
 
@@ -48,6 +52,8 @@ export interface StatsParts {
   checks?: readonly HealthCheck[];
   /** Whether `/alerts` is there. Default true. */
   hasAlertRoutes?: boolean;
+  /** Whether browsers get the console; absent: the port answers them as any other client. */
+  console?: ConsoleParts;
   nowMs?: () => number;
 }
 
@@ -59,13 +65,14 @@ export interface Stats extends AsyncDisposable {
 export async function startStats(config: StatsConfig, parts: StatsParts): Promise<Stats> {
   const { log, warehouse, registry, logger, extraRoutes = [], hasAlertRoutes = true, nowMs = Date.now } = parts;
   const metrics = createStatsMetrics(registry);
+  const asking = { warehouse, maxConcurrent: config.statsMaxQueries, onQuery: metrics.timeQuery };
+  const runner = createRunner(asking);
   const queries = createStatsQueries({
-    warehouse,
-    maxConcurrent: config.statsMaxQueries,
+    ...asking,
+    runner,
     pollMs: config.pollInterval,
     flushMs: config.flushInterval,
     pointsKeptMs: config.pointsRetention,
-    onQuery: metrics.timeQuery,
     nowMs,
   });
   const access = createAccess({ token: config.statsToken, corsAllow: config.corsAllow });
@@ -85,13 +92,26 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
   const live = stack.use(createLive({ log, maxWatchers: config.statsMaxWatchers, registry, logger }));
   const stopping = new AbortController();
   const rpc = createStatsRpc({
-    ...{ queries, live, access, registry, logger, nowMs, shutdownSignal: stopping.signal },
-    registerOthers: (router) => router.service(AlertService, alertService),
+    ...{
+      queries,
+      live,
+      access,
+      eventAccess: eventAccessOf(config),
+      registry,
+      logger,
+      nowMs,
+      shutdownSignal: stopping.signal,
+    },
+    registerOthers(router) {
+      router.service(AlertService, alertService);
+      registerEventQueries(router, { warehouse, runner, nowMs });
+    },
   });
   const persons = mountPersons(config, parts, stopping.signal, stack);
+  const consoles = parts.console ? [createConsole({ ...consoleOf(config), ...parts.console, logger })] : [];
   const mounts: Mounts = {
     // In the order in which they are asked.
-    open: [...extraRoutes, persons, rpc, createWatchRoute({ live, access })],
+    open: [...extraRoutes, ...consoles, persons, rpc, createWatchRoute({ live, access })],
     guarded: hasAlertRoutes ? [createAlertRoutes({ store, rules, compat, access, logger })] : [],
   };
   const routes = createRoutes({
@@ -128,6 +148,19 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
       stopped ??= stop();
       return stopped;
     },
+  };
+}
+
+function eventAccessOf(config: StatsConfig): EventAccess {
+  const { statsToken: token, publicApiKeys: publicKeys, secretApiKeys: secretKeys, host, corsAllow } = config;
+  return createEventAccess({ token, publicKeys, secretKeys, host, corsAllow });
+}
+
+function consoleOf({ statsToken, publicApiKeys, secretApiKeys, gatewayUrl }: StatsConfig) {
+  return {
+    gatewayUrl,
+    asksForKey: statsToken !== undefined || secretApiKeys.length > 0,
+    gatewayHasKeys: publicApiKeys.length + secretApiKeys.length > 0,
   };
 }
 

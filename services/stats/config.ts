@@ -1,6 +1,6 @@
 // Settings of `millrace stats`; refuses an open port without a token.
 import { z } from "zod";
-import { count, csv, duration, fixed, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
+import { count, csv, duration, fixed, flag, httpUrl, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
@@ -39,6 +39,9 @@ export const statsSettings = {
   publicApiKeys: csv([], { secret: true }).describe("The gateway's public keys; none of them may delete persons."),
   secretApiKeys: csv([], { secret: true }).describe(
     "The gateway's secret keys, which may delete persons over RPC, comma-separated; unset: nobody may.",
+  ),
+  gatewayUrl: httpUrl().describe(
+    "Address of the gateway as callers reach it, for the console's examples; unset: this host, port 8080.",
   ),
   ...alertSettings,
   pointsRetention: retentionSettings.pointsRetention,

@@ -35,7 +35,7 @@ export const main = createService({
     owner.use(warehouse);
     const registry = createMetricsRegistry("stats");
     const retention = () => readKafkaRetention(kafka, EVENTS_TOPIC);
-    owner.use(await startStats(config, { log, warehouse, registry, logger, retention }));
+    owner.use(await startStats(config, { log, warehouse, registry, logger, retention, console: {} }));
     return undefined;
   },
 });

@@ -17,6 +17,7 @@ import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { listenHttp, SMALL_LISTENER } from "#lib/http/listener.ts";
 import { createAccess } from "../../services/stats/access.ts";
+import { createEventAccess } from "../../services/stats/event-access.ts";
 import { createLive, type Live } from "../../services/stats/live/live.ts";
 import { createWatchRoute } from "../../services/stats/live/sse.ts";
 import type { StatsQueries } from "../../services/stats/queries/queries.ts";
@@ -61,6 +62,13 @@ export async function startTestStats(options: TestStatsOptions): Promise<TestSta
   const rpc = createStatsRpc({
     ...{ ...shared, queries, registry, logger },
     registerOthers: options.registerOthers,
+    eventAccess: createEventAccess({
+      token: token ?? undefined,
+      publicKeys: [],
+      secretKeys: [],
+      host: "127.0.0.1",
+      corsAllow,
+    }),
     shutdownSignal: stopping.signal,
     nowMs: Date.now,
   });

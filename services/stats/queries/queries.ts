@@ -1,9 +1,8 @@
 // Every question about metrics that callers can ask, whatever route or protocol they come by. What arrived lately and
 // short intervals are read from the points themselves (points_all); all else from their roll-up (points_rollup). Both
 // hold points of relays and values of events.
-import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { StatsQueryError } from "./errors.ts";
-import { createRunner, type RunnerOptions } from "./run.ts";
+import { createRunner, type Runner, type RunnerOptions } from "./run.ts";
 import {
   type Aggregation,
   type Binder,
@@ -83,8 +82,9 @@ export interface StatsQueries {
   series(query: SeriesQuery): Promise<Window[]>;
 }
 
-export interface StatsQueriesOptions extends Omit<RunnerOptions, "warehouse"> {
-  warehouse: Pick<Warehouse, "query">;
+export interface StatsQueriesOptions extends RunnerOptions {
+  /** Whose turns are shared with other questions; absent: one of its own. */
+  runner?: Runner | undefined;
   /** POLL_INTERVAL, milliseconds; 0 is taken for a minute, as relays do. */
   pollMs: number;
   /** FLUSH_INTERVAL of the consumers, milliseconds. */
@@ -106,7 +106,7 @@ export function createStatsQueries(options: StatsQueriesOptions): StatsQueries {
   const { flushMs, pointsKeptMs, nowMs = Date.now } = options;
   const pollMs = options.pollMs || POLL_MS_DEFAULT;
   const lookBackMs = Math.max(2 * pollMs, pollMs + flushMs + ARRIVAL_MARGIN_MS);
-  const run = createRunner(options);
+  const { query: run } = options.runner ?? createRunner(options);
 
   /** What the last polls brought: strictly newer than the look-back, and not from a future that clocks cannot explain. */
   function recentSql({ metric, filters = {} }: Selection, bind: Binder): string {

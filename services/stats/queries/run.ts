@@ -35,12 +35,18 @@ export interface Query {
 
 export type RunQuery = <Row>(query: Query) => Promise<Row[]>;
 
-/** Rejects with StatsQueryError, or with the reason of a fired signal. */
-export function createRunner({ warehouse, maxConcurrent, onQuery }: RunnerOptions): RunQuery {
+/** Both reject with StatsQueryError, or with the reason of a fired signal. */
+export interface Runner {
+  query: RunQuery;
+  /** Work whose statements have limits of their own, in one turn. */
+  turn<T>(name: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T>;
+}
+
+export function createRunner({ warehouse, maxConcurrent, onQuery }: RunnerOptions): Runner {
   const busy = () => new StatsQueryError("busy", "too many queries at once; try again");
   const slots = createSlots({ count: maxConcurrent, waitingMax: WAITING_MAX, waitMsMax: WAIT_MS_MAX, busy });
 
-  return async <Row>({ name, sql, params, signal }: Query): Promise<Row[]> => {
+  async function turn<T>(name: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     const begun = performance.now();
     const report = (outcome: "ok" | "failed" | "refused") =>
       onQuery?.(name, (performance.now() - begun) / 1000, outcome);
@@ -49,19 +55,27 @@ export function createRunner({ warehouse, maxConcurrent, onQuery }: RunnerOption
       throw error;
     });
     try {
-      const options = { params, signal, maxSeconds: QUERY_SECONDS_MAX };
-      const rows = await warehouse.query<Row>(`${sql}\n${LIMITS}`, options);
-      if (rows.length > RESULT_ROWS_MAX) {
-        const message = `more than ${RESULT_ROWS_MAX} values: ask for a shorter time, a longer interval or fewer groups`;
-        throw new StatsQueryError("too_much", message);
-      }
+      const result = await work();
       report("ok");
-      return rows;
+      return result;
     } catch (error) {
       report("failed");
       throw (error instanceof WarehouseError && describeFailure(error)) || error;
     } finally {
       release();
     }
+  }
+
+  return {
+    turn,
+    query: <Row>({ name, sql, params, signal }: Query) =>
+      turn(name, signal, async () => {
+        const rows = await warehouse.query<Row>(`${sql}\n${LIMITS}`, { params, signal, maxSeconds: QUERY_SECONDS_MAX });
+        if (rows.length > RESULT_ROWS_MAX) {
+          const message = `more than ${RESULT_ROWS_MAX} values: ask for a shorter time, a longer interval or fewer groups`;
+          throw new StatsQueryError("too_much", message);
+        }
+        return rows;
+      }),
   };
 }

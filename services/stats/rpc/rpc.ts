@@ -2,10 +2,12 @@
 import { Code, ConnectError, type ConnectRouter, cors } from "@connectrpc/connect";
 import { Counter, type Registry } from "prom-client";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
+import { EventQueryService } from "#gen/millrace/stats/v1/event_queries_pb.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Access } from "../access.ts";
+import type { EventAccess } from "../event-access.ts";
 import type { Live } from "../live/live.ts";
 import type { StatsQueries } from "../queries/queries.ts";
 import { registerStatsService } from "./stats-service.ts";
@@ -14,6 +16,7 @@ export interface StatsRpcOptions {
   queries: StatsQueries;
   live: Pick<Live, "watch">;
   access: Pick<Access, "isAllowed" | "isForeign" | "corsAllow">;
+  eventAccess: EventAccess;
   /** Other services on the same port, such as AlertService. */
   registerOthers?: ((router: ConnectRouter) => void) | undefined;
   /** Ends calls under way; abort it with the ConnectError that they end with. */
@@ -32,6 +35,8 @@ interface StatsCall {
 
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const ALERTS = `/${AlertService.typeName}/`;
+/** Those that show events. */
+const OF_EVENTS = [EventQueryService].map(({ typeName }) => `/${typeName}/`);
 const PREFLIGHT_SECONDS = 7200;
 const CORS_METHODS = "GET, POST";
 const CORS_HEADERS = [...cors.allowedHeaders, "Authorization", "X-Auth-Token"].join(", ").toLowerCase();
@@ -58,6 +63,11 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
   });
 
   function refusalOf(request: HttpRequest, path: string): ConnectError | undefined {
+    if (OF_EVENTS.some((service) => path.startsWith(service))) {
+      const refusal = options.eventAccess.refusalOf(request);
+      const code = refusal?.why === "unknown" ? Code.Unauthenticated : Code.PermissionDenied;
+      return refusal && new ConnectError(refusal.message, code);
+    }
     if (!access.isAllowed(request)) {
       const message = "the token is missing or wrong: send STATS_TOKEN as authorization: Bearer TOKEN";
       return new ConnectError(message, Code.Unauthenticated);

@@ -1,7 +1,7 @@
 // What properties events have, from the events themselves: a count of all of them, keys and types of a sample. Of a cluster
 // each shard is asked, and what they say is added up.
-import { dateTimeOf, type PropertyType } from "#lib/warehouse/promoted-columns.ts";
-import { type QueryOptions, shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
+import { dateTimeOf, type PropertyType } from "./promoted-columns.ts";
+import { type QueryOptions, shardsOf, type Warehouse } from "./warehouse.ts";
 
 /** Which events are looked at. */
 export interface Scope {

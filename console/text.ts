@@ -1,0 +1,118 @@
+// Text, numbers and times as the console shows them. Names and properties are anybody's text: what could hide, reorder or
+// flood is made visible or cut here; markup is escaped by lit-html.
+
+/** Control characters, format characters (marks of direction, zero width) and separators of lines. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u2061-\u206f]/gu;
+const CHARS_MAX = 160;
+
+/** One line of somebody else's text. "" is shown as such. */
+export function shown(text: string, max = CHARS_MAX): string {
+  const cut = text.length > max ? `${text.slice(0, max - 1)}…`.toWellFormed() : text;
+  return cut.replace(UNSEEN, visible);
+}
+
+/** Several lines of somebody else's text: line breaks and tabs stay. */
+export function shownBlock(text: string, max: number): string {
+  const cut = text.length > max ? `${text.slice(0, max - 1)}…`.toWellFormed() : text;
+  return cut.replace(UNSEEN, (character) =>
+    character === "\n" || character === "\t" ? character : visible(character),
+  );
+}
+
+function visible(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  // The pictures of control characters that Unicode has.
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  return `\\u${code.toString(16).padStart(4, "0")}`;
+}
+
+/** JSON text with line breaks; as it is when it is no JSON, as a cut text is none. */
+export function prettyJson(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    // Cut, or never JSON: shown as it is.
+    return text;
+  }
+}
+
+const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const FINE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 2 });
+const SHORT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+export function count(value: number | string): string {
+  return WHOLE.format(Number(value));
+}
+
+export function decimal(value: number): string {
+  return FINE.format(value);
+}
+
+export function compact(value: number): string {
+  return SHORT.format(value);
+}
+
+export function percent(part: number, whole: number): string {
+  if (whole === 0) return "0 %";
+  const share = (100 * part) / whole;
+  return `${share > 0 && share < 0.1 ? "< 0.1" : FINE.format(Math.round(share * 10) / 10)} %`;
+}
+
+export function bytes(value: number): string {
+  const units = ["B", "KB", "MB", "GB", "TB", "PB"];
+  let size = value;
+  let unit = 0;
+  while (size >= 1000 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${size < 10 && unit > 0 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
+}
+
+/** Of a duration as protobuf's JSON has it, "1.5s". */
+export function seconds(duration: string | undefined): number {
+  return Number.parseFloat(duration ?? "0");
+}
+
+export function span(secondsLong: number): string {
+  if (secondsLong < 1) return `${Math.round(secondsLong * 1000)} ms`;
+  if (secondsLong < 60) return `${FINE.format(Math.round(secondsLong * 10) / 10)} s`;
+  if (secondsLong < 3600) return `${Math.floor(secondsLong / 60)} min ${Math.round(secondsLong % 60)} s`;
+  if (secondsLong < 86_400) return `${Math.floor(secondsLong / 3600)} h ${Math.round((secondsLong % 3600) / 60)} min`;
+  return `${Math.floor(secondsLong / 86_400)} d ${Math.round((secondsLong % 86_400) / 3600)} h`;
+}
+
+export function ago(time: string | undefined, nowMs = Date.now()): string {
+  if (time === undefined) return "never";
+  const past = (nowMs - Date.parse(time)) / 1000;
+  if (Number.isNaN(past)) return "";
+  if (past < -1) return `in ${span(-past)}`;
+  if (past < 2) return "now";
+  if (past < 60) return `${Math.round(past)} s ago`;
+  if (past < 3600) return `${Math.round(past / 60)} min ago`;
+  if (past < 86_400) return `${Math.round(past / 3600)} h ago`;
+  return `${Math.round(past / 86_400)} d ago`;
+}
+
+const two = (value: number) => String(value).padStart(2, "0");
+
+/** In the zone of the browser. */
+export function clock(time: string | number, withMs = false): string {
+  const date = new Date(time);
+  if (Number.isNaN(date.getTime())) return "";
+  const text = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+  return withMs ? `${text}.${String(date.getMilliseconds()).padStart(3, "0")}` : text;
+}
+
+export function day(time: string | number): string {
+  const date = new Date(time);
+  if (Number.isNaN(date.getTime())) return "";
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
+/** Date and time; of today the time alone. */
+export function moment(time: string | number, withMs = false): string {
+  const today = day(Date.now());
+  const own = day(time);
+  return own === today ? clock(time, withMs) : `${own} ${clock(time, withMs)}`;
+}

@@ -1,0 +1,66 @@
+// Who may see events themselves. What they say is about people, so a page that only knows this port's address must not read
+// it, while it may read statistics.
+import { createTokenCheck, credentialsOf } from "#lib/http/credential.ts";
+import { isForeignName } from "#lib/http/loopback.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
+import { TOKEN_FIELD } from "./access.ts";
+import { queryOf } from "./query-string.ts";
+
+export interface EventAccessOptions {
+  token: string | undefined;
+  publicKeys: readonly string[];
+  secretKeys: readonly string[];
+  /** Address listened on. */
+  host: string;
+  corsAllow: string;
+}
+
+/** Why a request may not see events. */
+export interface EventRefusal {
+  /** unknown: another credential would do. foreign: the page, or the name it came by, is not this server's. */
+  why: "unknown" | "foreign";
+  message: string;
+}
+
+export interface EventAccess {
+  /** Undefined: it may. */
+  refusalOf(request: HttpRequest): EventRefusal | undefined;
+}
+
+/** With a token or secret keys, one of them is asked for; without any, the caller must be on this machine or be our own page. */
+export function createEventAccess(options: EventAccessOptions): EventAccess {
+  const { token, publicKeys, secretKeys, host, corsAllow } = options;
+  // Whoever put a key among the public ones as well has given it away.
+  const secrets = secretKeys.filter((key) => !publicKeys.includes(key));
+  const checks = [...(token === undefined ? [] : [token]), ...secrets].map(createTokenCheck);
+
+  function isKnown(request: HttpRequest): boolean {
+    const sent = credentialsOf(request);
+    const given = sent.length > 0 ? sent : [queryOf(request).get(TOKEN_FIELD) ?? ""];
+    return given.some((each) => checks.reduce((found, isKey) => isKey(each) || found, false));
+  }
+
+  function isForeign({ headers }: HttpRequest): boolean {
+    if (isForeignName(headers.host ?? String(headers[":authority"] ?? ""), host)) return true;
+    const { origin } = headers;
+    return origin !== undefined && origin !== corsAllow && !isOwnPage(origin, headers.host);
+  }
+
+  return {
+    refusalOf(request) {
+      if (checks.length > 0) {
+        return isKnown(request)
+          ? undefined
+          : { why: "unknown", message: "the key is missing or wrong: send STATS_TOKEN or one of SECRET_API_KEYS" };
+      }
+      if (!isForeign(request)) return undefined;
+      const message = "other web pages need STATS_TOKEN to be set and sent, or CORS_ALLOW to name them, to see events";
+      return { why: "foreign", message };
+    },
+  };
+}
+
+function isOwnPage(origin: string, host: string | undefined): boolean {
+  const own = URL.parse(origin)?.host;
+  return own !== undefined && own !== "" && own === host;
+}

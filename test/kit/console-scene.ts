@@ -1,0 +1,114 @@
+// Events, people, points and a dead letter for the console to show: a day of a small shop.
+import type { RunningStandalone } from "./standalone.ts";
+import { until } from "./until.ts";
+
+const NAMES = [
+  "page_view",
+  "page_view",
+  "page_view",
+  "page_view",
+  "search",
+  "search",
+  "add_to_cart",
+  "checkout",
+  "signed_up",
+];
+const PLANS = ["free", "free", "free", "pro", "team"];
+const PATHS = ["/", "/pricing", "/docs", "/docs/start", "/blog", "/shop"];
+const PEOPLE = 40;
+const EVENTS = 4_000;
+const HOUR_MS = 3_600_000;
+const STORED_MS_MAX = 20_000;
+
+/** A number from 0 to 1 that is the same each time. */
+function spread(n: number): number {
+  const x = Math.sin(n * 12.9898) * 43758.5453;
+  return x - Math.floor(x);
+}
+
+function pick<T>(list: readonly T[], n: number): T {
+  return list[Math.floor(spread(n) * list.length)] as T;
+}
+
+/** Stores the scene; resolves with what to add to the address of a view so that it shows some of it. */
+export async function seedConsole({
+  url,
+  clickhouseUrl,
+  query,
+}: Pick<RunningStandalone, "url" | "clickhouseUrl" | "query">): Promise<Record<string, string>> {
+  const now = Date.now();
+  const events = Array.from({ length: EVENTS }, (_, n) => {
+    // More by day than by night.
+    const hour = Math.floor(24 * Math.sqrt(spread(n + 0.5)));
+    const person = Math.floor(PEOPLE * spread(n + 0.25) ** 2);
+    return {
+      event: pick(NAMES, n),
+      distinctId: `user_${100 + person}`,
+      time: new Date(now - (24 - hour) * HOUR_MS + spread(n + 0.75) * HOUR_MS - 1).toISOString(),
+      source: pick(["web", "web", "ios", "android"], n + 0.1),
+      properties: {
+        path: pick(PATHS, n + 0.2),
+        plan: pick(PLANS, person + 0.3),
+        browser: pick(["Firefox", "Chrome", "Safari"], person + 0.4),
+        items: Math.floor(spread(n + 0.6) * 5),
+      },
+    };
+  });
+  for (let person = 0; person < PEOPLE; person += 2) {
+    events.push({
+      ...{
+        event: "$identify",
+        distinctId: `user_${100 + person}`,
+        time: new Date(now - 60_000).toISOString(),
+        source: "web",
+      },
+      properties: {
+        $anon_distinct_id: `anon_${person}`,
+        $set: { email: `user${person}@example.com`, plan: pick(PLANS, person + 0.3) },
+      },
+    } as unknown as (typeof events)[number]);
+  }
+  for (let at = 0; at < events.length; at += 1_000) await publish(url, events.slice(at, at + 1_000));
+  const points = Array.from({ length: 600 }, (_, n) => ({
+    ...{ metric: n % 2 ? "cpu_used" : "ram_used", host: `web-${(n >> 1) % 3}` },
+    value: 0.3 + 0.2 * Math.sin(n / 60) + 0.1 * spread(n),
+    agoMs: Math.floor(n / 6) * 120_000,
+  }));
+  await query(
+    `INSERT INTO millrace.points (uuid, metric, value, tags, time, inserted_at, relay_id, collector, log_epoch, log_topic, log_partition, log_offset, log_time) VALUES ${points
+      .map(({ metric, host, value, agoMs }, n) => {
+        const at = `fromUnixTimestamp64Milli(${now - agoMs})`;
+        return `(generateUUIDv4(), '${metric}', ${value}, map('host','${host}'), ${at}, ${at}, 'r', 'c', 'scene', 'millrace.points', 9, ${n}, now64(3))`;
+      })
+      .join(",")}`,
+  );
+  await query(`INSERT INTO millrace.dead_letters VALUES ('scene', 'millrace.events', 9, 17, now64(3), 'undecodable', 'the record is not an event: invalid wire type 7 at byte 12', '', base64Encode('page_view user_104 {"path":"/shop"}')),
+    ('scene', 'millrace.events', 9, 18, now64(3), 'too_old', 'time: 1969-12-31 is before 1970', '', base64Encode('page_view user_105'))`);
+  const id = await publishOne(url);
+  const landed = `SELECT count() FROM millrace.events_raw`;
+  await until(
+    async () => (await query(landed)) === String(events.length + 1),
+    `the scene is stored at ${clickhouseUrl}`,
+    STORED_MS_MAX,
+  );
+  return { events: "?event=page_view&by=plan", people: "?id=user_100", where: `?id=${id}` };
+}
+
+async function publish(url: string, events: readonly object[]): Promise<void> {
+  const answer = await fetch(`${url}/millrace.events.v1.EventService/Publish`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ events }),
+  });
+  const text = await answer.text();
+  if (!answer.ok || text.includes("rejected")) throw new Error(text.slice(0, 300));
+}
+
+/** Resolves with the event's id. */
+async function publishOne(url: string): Promise<string> {
+  const id = crypto.randomUUID();
+  await publish(url, [
+    { id, event: "first_event", distinctId: "user_100", source: "console", properties: { plan: "pro" } },
+  ]);
+  return id;
+}
