@@ -60,7 +60,7 @@ function explain(error: unknown, { file }: ImportConfig): string | undefined {
   return isSystemError ? `cannot read ${file}: ${error.message}` : undefined;
 }
 
-async function importFile(config: ImportConfig, signal: AbortSignal, { out, say }: CommandRun): Promise<number> {
+async function importFile(config: ImportConfig, signal: AbortSignal, { out, err, say }: CommandRun): Promise<number> {
   const startedMs = performance.now();
   trustAuthorities(config.tlsCa);
   const input = await openInput(config.file, signal);
@@ -77,7 +77,9 @@ async function importFile(config: ImportConfig, signal: AbortSignal, { out, say 
 
   let bytesRead = 0;
   const total = input.identity?.bytes;
-  const display = createDisplay(process.stderr, () => total && bytesRead / total, resumed);
+  const { stderr } = process;
+  const sink = { write: err, isTTY: stderr.isTTY, columns: () => stderr.columns };
+  const display = createDisplay(sink, () => total && bytesRead / total, resumed);
   if (resumed > 0) display.notice(`going on after ${resumed} lines`);
   const publisher = createPublisher({
     url: config.url,

@@ -18,7 +18,7 @@ it("writes a bar over itself on a terminal and takes it away before a line", asy
   });
   const sink = {
     isTTY: true,
-    columns: 60,
+    columns: () => 60,
     write(text: string) {
       written.push(text);
       if (text.startsWith("[")) wake?.();

@@ -15,11 +15,12 @@ export interface Display {
   close(): void;
 }
 
-/** The part of a stream that is needed; process.stderr is one. */
+/** Where it writes to, and whether that is a terminal. */
 export interface TextSink {
   write(text: string): unknown;
   isTTY?: boolean | undefined;
-  columns?: number | undefined;
+  /** Its width now. */
+  columns?(): number | undefined;
 }
 
 const refusalsShownMax = 20;
@@ -54,7 +55,7 @@ export function createDisplay(sink: TextSink, readFraction: () => number | undef
       return;
     }
     clear();
-    sink.write(status.slice(0, Math.max(20, (sink.columns ?? 80) - 1)));
+    sink.write(status.slice(0, Math.max(20, (sink.columns?.() ?? 80) - 1)));
     barShown = true;
   };
   const timer = setInterval(show, isTerminal ? barMs : lineMs);
