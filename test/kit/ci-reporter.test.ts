@@ -15,9 +15,12 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 /** Runs a suite of its own with the reporter: its exit code, last line and whole output. */
-function run(files: Record<string, string>, strict: boolean) {
+function run(files: Record<string, string>, strict: boolean, slowMs?: number) {
+  // In one thread: a process for each file would be most of the work.
   const config = `import { createCiReporter } from ${JSON.stringify(reporter)};
-    export default { test: { globals: true, include: ["*.test.js"], reporters: ["default", createCiReporter({ strict: ${strict} })] } };`;
+    const reporter = createCiReporter(${JSON.stringify({ strict, slowMs })});
+    const one = { pool: "threads", isolate: false, maxWorkers: 1 };
+    export default { test: { ...one, globals: true, include: ["*.test.js"], reporters: ["default", reporter] } };`;
   writeFileSync(join(directory, "vitest.config.mjs"), config);
   for (const [name, code] of Object.entries(files)) writeFileSync(join(directory, name), code);
   const env = { ...process.env, NO_COLOR: "1" };
@@ -30,8 +33,8 @@ const PASSING = 'test("a", () => {}); test("b", () => {});';
 it("names the ten slowest files, the slowest first, before the last line, and none that are fast", () => {
   expect(run({ "fast.test.js": PASSING }, true).output).not.toContain("slowest");
   const waits = (ms: number) => `test("waits", () => new Promise((resolve) => setTimeout(resolve, ${ms})));`;
-  const slow = Array.from({ length: 11 }, (_, n) => [`slow-${n}.test.js`, waits(1_000 + (n % 2) * 400)]);
-  const { lastLine, output } = run(Object.fromEntries(slow), true);
+  const slow = Array.from({ length: 11 }, (_, n) => [`slow-${n}.test.js`, waits(300 + (n % 2) * 200)]);
+  const { lastLine, output } = run(Object.fromEntries(slow), true, 300);
   expect(lastLine).toBe("13 passed, 0 failed");
   const [, listed = ""] = output.split("The slowest files:\n");
   const files = [...listed.matchAll(/^ +(\d+\.\d) s {2}(\S+)$/gm)].map(([, seconds, name]) => ({ seconds, name }));

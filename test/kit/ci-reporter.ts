@@ -9,7 +9,7 @@ const SLOW_MS = 1_000;
  * Counts tests, files that did not load and errors outside of tests as failures. With `strict`, as in CI, a test that is
  * skipped or still to be written is a failure too: a suite that runs nothing must not look like one that passes.
  */
-export function createCiReporter({ strict }: { strict: boolean }): Reporter {
+export function createCiReporter({ strict, slowMs = SLOW_MS }: { strict: boolean; slowMs?: number }): Reporter {
   return {
     onTestRunEnd(modules, errors, reason) {
       const { passed, failed, skipped } = tally(modules);
@@ -21,7 +21,7 @@ export function createCiReporter({ strict }: { strict: boolean }): Reporter {
       } else if (skipped.length > 0) {
         lines.push(`${skipped.length} skipped`);
       }
-      lines.unshift(...slowest(modules));
+      lines.unshift(...slowest(modules, slowMs));
       if (reason === "interrupted") {
         lines.push("The run was interrupted.");
         failures += 1;
@@ -34,14 +34,14 @@ export function createCiReporter({ strict }: { strict: boolean }): Reporter {
 }
 
 /** A line for each of the slowest files, with the seconds it took from its first import to its last hook. */
-function slowest(modules: readonly TestModule[]): string[] {
+function slowest(modules: readonly TestModule[], slowMs: number): string[] {
   const taken = modules.map((module) => {
     const { collectDuration, duration, setupDuration } = module.diagnostic();
     const name =
       module.project.name === "" ? module.relativeModuleId : `${module.relativeModuleId} (${module.project.name})`;
     return { name, ms: setupDuration + collectDuration + duration };
   });
-  const slow = taken.filter(({ ms }) => ms >= SLOW_MS).sort((a, b) => b.ms - a.ms);
+  const slow = taken.filter(({ ms }) => ms >= slowMs).sort((a, b) => b.ms - a.ms);
   if (slow.length === 0) return [];
   const lines = slow.slice(0, SLOWEST).map(({ name, ms }) => `${(ms / 1_000).toFixed(1).padStart(7)} s  ${name}`);
   return ["The slowest files:", ...lines, ""];
