@@ -1,5 +1,6 @@
-// A consumer dies at every moment there is: before and after each call to the log and to ClickHouse, one run a moment. The
-// next one finishes. What is stored must be every record, once.
+// A consumer dies at every moment there is: before and after each call to the log and to the warehouse, one run a moment. The
+// next one finishes. What is stored must be every record, once. Each moment is tried on a warehouse in memory, which
+// answers as ClickHouse does (warehouse-contract.ts), and some of them on ClickHouse, where a run takes fifty times as long.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
@@ -7,12 +8,13 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage } from "../kit/consumer.ts";
+import { createMemoryWarehouse } from "../kit/memory-warehouse.ts";
 import { createRandom } from "../kit/random.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
 let runs = 0;
-const AT_A_TIME = 4;
+const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
 
 beforeAll(async () => {
   clickhouse = await startTestClickHouse();
@@ -71,10 +73,32 @@ const scenarios: Scenario[] = [
   },
 ];
 
+interface Store {
+  name: string;
+  warehouse(): Warehouse;
+  /** Every so many moments are tried. */
+  step: number;
+  /** Runs at a time, since most of one is waiting. */
+  atATime: number;
+  randomRounds: number;
+}
+
+const STORES: readonly Store[] = [
+  {
+    name: "in memory",
+    warehouse: () => createMemoryWarehouse({ isRefused: ({ event }) => event === "refused" }),
+    step: 1,
+    atATime: 16,
+    randomRounds: 40,
+  },
+  // Odd, so that deaths before a call and after its effect are both among them.
+  { name: "in ClickHouse", warehouse: () => warehouse, step: 7, atATime: 4, randomRounds: 3 },
+];
+
 /** Lets consumers die at the given moments, one after another, then one live. False: the last of them did not die. */
-async function survive(scenario: Scenario, deaths: readonly number[]): Promise<boolean> {
+async function survive(scenario: Scenario, store: Store, deaths: readonly number[]): Promise<boolean> {
   const run = ++runs;
-  await using stage = await createStage(warehouse, { epoch: `deaths-${run}` });
+  await using stage = await createStage(store.warehouse(), { epoch: `deaths-${run}` });
   await stage.append(...scenario.records(run));
   const config = { batchSize: scenario.batchSize };
   let hasDied = true;
@@ -92,14 +116,12 @@ async function survive(scenario: Scenario, deaths: readonly number[]): Promise<b
   return hasDied;
 }
 
-/**
- * The last death at each moment there is, or each `step`-th from the `step`-th on, some of them at a time, since most of it
- * is waiting. Resolves with the number of moments.
- */
-async function surviveEach(scenario: Scenario, before: readonly number[], step = 1): Promise<number> {
-  for (let moment = step - 1; ; moment += AT_A_TIME * step) {
-    const moments = Array.from({ length: AT_A_TIME }, (_, n) => moment + n * step);
-    const haveDied = await Promise.all(moments.map((last) => survive(scenario, [...before, last])));
+/** The last death at each moment that the store's step leaves. Resolves with the number of moments. */
+async function surviveEach(scenario: Scenario, store: Store, before: readonly number[]): Promise<number> {
+  const { step, atATime } = store;
+  for (let moment = step - 1; ; moment += atATime * step) {
+    const moments = Array.from({ length: atATime }, (_, n) => moment + n * step);
+    const haveDied = await Promise.all(moments.map((last) => survive(scenario, store, [...before, last])));
     const beyond = haveDied.indexOf(false);
     if (beyond >= 0) return moment + beyond * step;
   }
@@ -111,35 +133,36 @@ async function finish(stage: Stage, config: { batchSize: number }): Promise<void
   await survivor[Symbol.asyncDispose]();
 }
 
-describe.each(scenarios)("$name", (scenario) => {
-  it("survive a death at each moment", async () => {
-    // Two moments a call, before and after its effect; fewer would mean that the harness does not reach into the flush. A
-    // death before a call leaves behind what one after the call before it does: each second moment is enough.
-    expect(await surviveEach(scenario, [], 2)).toBeGreaterThan(20);
-  });
+describe.each(scenarios.flatMap((scenario) => STORES.map((store) => ({ scenario, store }))))(
+  "$scenario.name $store.name",
+  ({ scenario, store }) => {
+    it("survive a death at each moment", async () => {
+      // Two moments a call, before and after its effect; fewer would mean that the harness does not reach into the flush.
+      expect(await surviveEach(scenario, store, [])).toBeGreaterThan(20);
+    });
 
-  it("survive a death at each moment of the takeover after a death in a flush", async () => {
-    // The first consumer dies with its first batch inserted and not committed: an odd moment follows a call's effect.
-    const first = await momentOfInsert(scenario);
-    expect(await surviveEach(scenario, [first], 2)).toBeGreaterThan(15);
-  });
+    it("survive a death at each moment of the takeover after a death in a flush", async () => {
+      // The first consumer dies with its first batch inserted and not committed: an odd moment follows a call's effect.
+      const first = await momentOfInsert(scenario, store);
+      expect(await surviveEach(scenario, store, [first])).toBeGreaterThan(15);
+    });
 
-  it("survive three deaths at random moments", async () => {
-    const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
-    const random = createRandom(seed);
-    for (let round = 0; round < 10; round++) {
-      const deaths = Array.from({ length: 3 }, () => random.integer(0, 39));
-      await survive(scenario, deaths).catch((error: unknown) => {
-        throw new Error(`with SEED=${seed}, deaths at ${deaths.join()}`, { cause: error });
-      });
-    }
-  });
-});
+    it("survive three deaths at random moments", async () => {
+      const random = createRandom(SEED);
+      for (let round = 0; round < store.randomRounds; round++) {
+        const deaths = Array.from({ length: 3 }, () => random.integer(0, 39));
+        await survive(scenario, store, deaths).catch((error: unknown) => {
+          throw new Error(`with SEED=${SEED}, deaths at ${deaths.join()}`, { cause: error });
+        });
+      }
+    });
+  },
+);
 
 /** The moment after the first insert of rows took effect. */
-async function momentOfInsert(scenario: Scenario): Promise<number> {
+async function momentOfInsert(scenario: Scenario, store: Store): Promise<number> {
   const run = ++runs;
-  await using stage = await createStage(warehouse, { epoch: `deaths-${run}` });
+  await using stage = await createStage(store.warehouse(), { epoch: `deaths-${run}` });
   await stage.append(...scenario.records(run));
   const mortal = createMortal(-1);
   let moment = 0;

@@ -10,7 +10,8 @@ import type { InsertOptions, Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Consumer, startConsumer } from "../../services/consumer/app.ts";
 import type { BatchConfig } from "../../services/consumer/config.ts";
 import { EVENTS, type TopicKind } from "../../services/consumer/kinds.ts";
-import { auditStored, type StoredAudit } from "./audit.ts";
+import { auditMemory, auditStored, type StoredAudit } from "./audit.ts";
+import type { MemoryWarehouse } from "./memory-warehouse.ts";
 import { createScriptedLog, type ScriptedLog } from "./scripted-log.ts";
 import { until } from "./until.ts";
 
@@ -72,7 +73,7 @@ export interface StageOptions {
 }
 
 /** Disposing stops the consumers it started, but for the dead. */
-export async function createStage(warehouse: Warehouse, options: StageOptions): Promise<Stage> {
+export async function createStage(warehouse: Warehouse | MemoryWarehouse, options: StageOptions): Promise<Stage> {
   const { partitions = 1, epoch, now, kind = { ...EVENTS, isRolledUp: false } } = options;
   const { topic, group } = kind;
   const log = createScriptedLog({ partitions, ...(now ? { now } : {}), wait: (ms) => pause(Math.min(ms, 20)) });
@@ -126,6 +127,7 @@ export async function createStage(warehouse: Warehouse, options: StageOptions): 
       );
     },
     async audit() {
+      if ("rowsOf" in warehouse) return auditMemory(warehouse, epoch, await ends());
       return auditStored(warehouse, epoch, await ends(), kind.table);
     },
     async metric({ registry }, name) {
