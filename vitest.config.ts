@@ -1,11 +1,12 @@
 import { defineConfig } from "vitest/config";
 import { createCiReporter } from "./test/kit/ci-reporter.ts";
+import { LongestFirst } from "./test/kit/longest-first.ts";
 import { measureSlowness, patience } from "./test/kit/patience.ts";
 
 measureSlowness();
 
-/** Tests that measure times, or that need the machine for themselves: one file at a time, after everything else. */
-const ALONE = ["test/e2e/standalone.test.ts", "test/integrity/{bench-smoke,chaos,consumer-breaker}.test.ts"];
+/** What measures how much the machine does: by itself, after everything else. */
+const ALONE = ["test/integrity/bench-smoke.test.ts"];
 
 /** Tests of how long something takes that is mostly waiting: fewer of them at once. */
 const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts"];
@@ -20,8 +21,9 @@ export default defineConfig({
     pool: "forks",
     setupFiles: ["test/kit/patient.ts", ...(process.env.KEEP_DATA === "true" ? ["test/kit/keep-data.ts"] : [])],
     expect: { poll: { timeout: patience(2_000) } },
-    // One more than processors: much of it is waiting for brokers, ClickHouse and whole services.
+    // One more than processors: some of it is waiting for ClickHouse and whole services.
     maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -61,6 +63,8 @@ export default defineConfig({
           name: "whole",
           include: ["test/{browser,e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: [...ALONE, ...TIMED],
+          // Half of it is waiting, for brokers, sessions and the ends of loads.
+          maxWorkers: 4,
           ...WHOLE,
           sequence: { groupOrder: 1 },
         },

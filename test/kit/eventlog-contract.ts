@@ -2,7 +2,7 @@
 // their real part; topic names are unique, so a broker may be shared. Nothing here sleeps, every wait has a condition.
 
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { OffsetOutOfRangeError, type OpenLog } from "#lib/eventlog/log.ts";
 import { assigned, consuming } from "./consuming.ts";
 import { assignments, type ContractContext, committing } from "./eventlog-contract-groups.ts";
@@ -39,6 +39,8 @@ export function describeEventLog(name: string, make: () => Promise<ContractSubje
     const freshTopic = async () => {
       const topic = `contract-${randomUUID()}`;
       await subject.log.createTopics([{ topic, partitions: subject.partitions }]);
+      // On a busy machine metadata name a leader before it has heard that it is one; callers try again.
+      await vi.waitFor(() => subject.log.bounds(topic), { timeout: WAIT_MS });
       return topic;
     };
     const context: ContractContext = { log: () => subject.log, partitions: () => subject.partitions, freshTopic };
