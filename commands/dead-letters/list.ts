@@ -1,8 +1,9 @@
 // `millrace dead-letters ls`: how many of which class, then one line a letter, newest first.
+
+import type { PositionNames } from "#lib/ledger/position-name.ts";
 import { printable, printableJson, printableTime, shortened } from "#lib/process/printable.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { ClassSum, Letter, LetterFilter, Letters } from "./letters.ts";
-import type { PositionNames } from "./position.ts";
 import { type Reading, readLetter } from "./reading.ts";
 import { identityKey, type StoredRow, storedRows } from "./stored-rows.ts";
 

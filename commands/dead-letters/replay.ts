@@ -6,12 +6,12 @@
 import { type AppendRecord, LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { makeReplay, type ReplayChanges } from "#lib/events/replay-record.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import type { PositionNames } from "#lib/ledger/position-name.ts";
 import { printable, printableJson } from "#lib/process/printable.ts";
 import { retryForever } from "#lib/process/retry.ts";
 import { keptSince } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Letter, type LetterFilter, type Letters, partitionKey } from "./letters.ts";
-import type { PositionNames } from "./position.ts";
 import { makePointReplay } from "./replay-point.ts";
 import { type Identity, identityKey, storedRows } from "./stored-rows.ts";
 import type { ReplayTarget } from "./target.ts";

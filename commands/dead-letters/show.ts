@@ -1,7 +1,8 @@
 // `millrace dead-letters show`: everything about one letter.
+
+import type { PositionNames } from "#lib/ledger/position-name.ts";
 import { printable, printableJson, printableTime } from "#lib/process/printable.ts";
 import type { Letter } from "./letters.ts";
-import type { PositionNames } from "./position.ts";
 import { readLetter } from "./reading.ts";
 import { hexDump, utf8Text } from "./record-view.ts";
 import type { Replay } from "./replays.ts";

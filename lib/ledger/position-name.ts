@@ -1,4 +1,4 @@
-// How a dead letter is named: `epoch8:topic:partition:offset`, short enough to copy and exact among the stored epochs.
+// How a place on the log is named for people: `epoch8:topic:partition:offset`, short enough to copy and exact among the stored epochs.
 import type { LogPlace } from "#lib/events/replay-record.ts";
 import { printable } from "#lib/process/printable.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createPositionNames, PositionError } from "./position.ts";
+import { createPositionNames, PositionError } from "./position-name.ts";
 
 const place = (epoch: string) => ({ epoch, topic: "millrace.events", partition: 3, offset: 0 });
 
