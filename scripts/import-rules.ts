@@ -21,6 +21,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "lib/http": ["lib/config", "lib/process"],
   "lib/eventlog": ["lib/config", "lib/process"],
   "lib/warehouse": ["lib/config", "lib/process", "lib/http", "lib/events", "lib/eventlog"],
+  "lib/stats-client": ["lib/config"],
   "lib/points": ["lib/events", "lib/warehouse"],
   "lib/ledger": ["lib/process", "lib/events", "lib/eventlog", "lib/warehouse", "gen"],
   "lib/identity": ["lib/events", "lib/eventlog", "lib/warehouse", "lib/points", "lib/ledger", "gen"],

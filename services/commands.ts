@@ -48,6 +48,15 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     load: () => import("./clickhouse/main.ts"),
   },
   migrate: { summary: "brings tables and topics up to date", load: () => import("../commands/migrate/main.ts") },
+  where: {
+    summary: "says what became of an event: stored, waiting, refused, or never seen",
+    load: () => import("../commands/where/main.ts"),
+  },
+  status: {
+    summary: "says what comes in, what is stored, what is wrong and what to do",
+    load: () => import("../commands/status/main.ts"),
+  },
+  tail: { summary: "shows events as they reach the log", load: () => import("../commands/tail/main.ts") },
   doctor: {
     summary: "checks every part and follows an event through all of them; says what to do",
     load: () => import("../commands/doctor/main.ts"),

@@ -9,6 +9,7 @@ import { createCors, createOrigins } from "#lib/http/cors.ts";
 import { createHealth, type Health, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import { createRefusedEvents, type RefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type Admission, createAdmission } from "./admission.ts";
 import { createKeys } from "./auth.ts";
@@ -30,6 +31,7 @@ import { registerHealthService } from "./wires/health.ts";
 import { createPostHogWire } from "./wires/posthog.ts";
 import { createPostHogConfigWire, createPostHogFlagsWire, createPostHogReplayWire } from "./wires/posthog-settings.ts";
 import { createPostHogV1Wire } from "./wires/posthog-v1.ts";
+import { createRefusedWire } from "./wires/refused.ts";
 import { createReplayWire } from "./wires/replay.ts";
 import { type RpcCall, registerEventService } from "./wires/rpc.ts";
 import { createMessageCheck } from "./wires/rpc-messages.ts";
@@ -53,6 +55,8 @@ export interface GatewayParts {
   checks?: readonly HealthCheck[];
   /** Port of the console on the same host, which browsers that ask for `/` are pointed to. */
   consolePort?: number;
+  /** Keeps what is refused, where somebody else in this process asks for it. */
+  refused?: RefusedEvents;
   nowMs?: () => number;
 }
 
@@ -78,12 +82,13 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
   });
   const eventNames = createEventNames({ maxNames: config.maxEventNames, logger, overCap: metrics.eventNamesOverCap });
   const json = createJsonReading(limits, config.plainJson);
-  const ingest = createIngest(groupCommit, json, metrics, eventNames);
+  const refusedEvents = parts.refused ?? createRefusedEvents(nowMs);
+  const ingest = createIngest(groupCommit, json, metrics, eventNames, refusedEvents);
   const checks: HealthCheck[] = [{ name: "log", check: () => log.check() }, ...(parts.checks ?? [])];
   const health = createHealth({ checks, registry });
   const proxies = createTrustedProxies(config.trustedProxies);
   const stopping = new AbortController();
-  const edgeParts = { admission, health, ingest, json, log, logger, metrics, nowMs, proxies };
+  const edgeParts = { admission, health, ingest, json, log, logger, metrics, nowMs, proxies, refusedEvents };
   const routes = createRoutes(createServing(config, edgeParts, stopping.signal));
 
   const scheme = config.tlsCert === undefined ? "http" : "https";
@@ -133,11 +138,12 @@ interface EdgeParts {
   metrics: GatewayMetrics;
   nowMs: () => number;
   proxies: TrustedProxies;
+  refusedEvents: RefusedEvents;
 }
 
 /** The edge, and the wires that stand on it. */
 function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: AbortSignal): RoutesOptions {
-  const { admission, health, ingest, json, log, logger, metrics, nowMs, proxies } = parts;
+  const { admission, health, ingest, json, log, logger, metrics, nowMs, proxies, refusedEvents } = parts;
   const { maxBatchBytes: maxBodyBytes, maxEventsPerBatch: maxEvents, maxEventBytes } = config;
   const origins = createOrigins(config.allowedOrigins);
   if (origins.unmatchable.length > 0) {
@@ -180,6 +186,7 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     posthogConfig: createPostHogConfigWire(),
     posthogReplay: createPostHogReplayWire(),
     replay: createReplayWire(edge, { append, maxEvents, maxEventBytes }),
+    refused: createRefusedWire(edge, refusedEvents),
   };
   const { requestTimeout: requestTimeoutMs } = config;
   return { edge, wires, rpc, cors: createCors(origins), health, metrics, requestTimeoutMs, logger };

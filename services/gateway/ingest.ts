@@ -1,12 +1,13 @@
 // The story of a request, whatever its dialect: check each event, encode it, append it, say what became of it.
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { RecordTooLargeError } from "#lib/eventlog/log.ts";
-import { createUuidV7 } from "#lib/events/ids.ts";
+import { createUuidV7, formatUuid } from "#lib/events/ids.ts";
 import type { EventLimits } from "#lib/events/limits.ts";
 import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
 import type { RuleCode, RuleFault } from "#lib/events/rule-fault.ts";
 import { isClamped } from "#lib/events/time.ts";
 import { checkEvent, type EventInput, type FieldNames, type RequestFacts, routingKey } from "#lib/events/validate.ts";
+import type { RefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { EventNames } from "./event-names.ts";
 import type { FailedRange, GroupCommit } from "./group-commit.ts";
 import type { JsonReading } from "./json-body.ts";
@@ -52,6 +53,7 @@ export function createIngest(
   { limits, properties }: JsonReading,
   metrics: GatewayMetrics,
   eventNames: EventNames,
+  refusedEvents: Pick<RefusedEvents, "note">,
 ): Ingest {
   const newId = createUuidV7();
   const encode = createRecordEncoder();
@@ -83,6 +85,7 @@ export function createIngest(
     const failed = await groupCommit.submit(records);
     const verdict = settle(rejected, records.length, indexOf, failed);
     metrics.countVerdict(request.dialect, verdict);
+    for (const rejection of verdict.rejected) noteRefused(rejection, events[rejection.index]);
     if (
       records.length > 0 &&
       verdict.accepted === 0 &&
@@ -93,6 +96,13 @@ export function createIngest(
       });
     }
     return verdict;
+  }
+
+  /** So that a caller who asks for the event later is told. */
+  function noteRefused({ code: reason, field, retryable }: Rejection, input: EventInput | RuleFault | undefined): void {
+    const { id = "", event = "" } = input && !("fault" in input) ? input : {};
+    const text = typeof id === "string" ? id : formatUuid(id);
+    refusedEvents.note({ id: text, event, reason, field, retryable });
   }
 
   function toRecord(event: LogEvent, traceparent: string | undefined): AppendRecord {

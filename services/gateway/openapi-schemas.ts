@@ -188,6 +188,25 @@ const OPERATIONS = {
     topic: { enum: [EVENTS_TOPIC, POINTS_TOPIC], description: "Of all records; events when it is absent." },
     records: { type: "array", items: object(["key", "value"], { key: BASE64, value: BASE64 }) },
   }),
+  RefusedRequest: object(["ids"], {
+    ids: { type: "array", items: { type: "string", format: "uuid" } },
+  }),
+  RefusedLately: answer(["since_ms", "sums", "refused"], {
+    since_ms: { type: "number", description: "Everything refused since then that had an id is known." },
+    sums: {
+      type: "array",
+      items: answer(["reason", "last_hour", "newest_ms"], {
+        ...{ reason: { type: "string" }, last_hour: COUNT, newest_ms: { type: "number" } },
+      }),
+    },
+    refused: {
+      type: "array",
+      items: answer(["id", "reason", "field", "event", "time_ms", "retryable"], {
+        ...{ id: { type: "string" }, reason: { type: "string" }, field: { type: "string" }, event: { type: "string" } },
+        ...{ time_ms: { type: "number" }, retryable: { type: "boolean" } },
+      }),
+    },
+  }),
   Replayed: answer(["positions"], {
     positions: { type: "array", items: answer(["partition", "offset"], { partition: COUNT, offset: COUNT }) },
   }),

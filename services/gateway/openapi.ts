@@ -102,6 +102,24 @@ const replay = {
   },
 };
 
+const refusedLately = {
+  post: {
+    operationId: "refusedLately",
+    summary: "For the stats service: why events of these ids were refused lately, and sums by reason",
+    description: "Asks for a secret key wherever keys are asked for. Contents and keys are not kept.",
+    security: ANY_KEY,
+    requestBody: body("RefusedRequest"),
+    responses: {
+      200: answer("What is known, newest first.", "RefusedLately"),
+      400: answer("No such ids.", "Error"),
+      401: answer("No key, or an unknown one.", "Error"),
+      403: answer("A public key, or a web page.", "Error"),
+      413: answer("Over a limit of bytes.", "Error"),
+      415: answer(NOT_SUPPORTED, "Error"),
+    },
+  },
+};
+
 function get(operationId: string, summary: string, responses: Record<number, object>) {
   return { get: { operationId, summary, security: OPEN, responses } };
 }
@@ -127,6 +145,7 @@ export const OPENAPI = {
     "/millrace.events.v1.EventService/Publish": publish,
     "/grpc.health.v1.Health/Check": healthCheck,
     "/admin/replay": replay,
+    "/admin/refused": refusedLately,
     "/health": get("health", "Alive, as product-analytics clients ask", {
       200: answer("Alive.", "Ok"),
       415: answer("An unknown content-encoding, or the query key compression.", "BatchError"),

@@ -2,6 +2,7 @@
 // Routes, edge, OpenAPI and docs/wires.md are held against it.
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
 import { BATCH_CORS, type CorsRules, POSTHOG_CORS } from "#lib/http/cors.ts";
+import { REFUSED_PATH } from "#lib/ledger/refused-events.ts";
 import { BROWSER_FORM, JSON_FORM } from "./body-form.ts";
 import type { EntryRules } from "./edge.ts";
 
@@ -47,6 +48,7 @@ export const WIRES = {
   },
   posthogReplay: { dialect: "posthog-replay", paths: ["/s/", "/s"], cors: POSTHOG_CORS, access: "anyone" },
   replay: { dialect: "replay", paths: [REPLAY_PATH], access: "secret key", form: JSON_FORM },
+  refused: { dialect: "refused", paths: [REFUSED_PATH], access: "secret key", form: JSON_FORM },
 } as const satisfies Record<string, WireRules>;
 
 export type WireName = keyof typeof WIRES;

@@ -1,9 +1,12 @@
 // The all-in-one composition root: gateway, relay and stats over what core.ts starts.
+
+import { createRefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { RunningService } from "#lib/process/lifecycle.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { startGateway } from "../gateway/app.ts";
 import { startRelay } from "../relay/app.ts";
 import { startStats } from "../stats/app.ts";
+import { localRefusals } from "../stats/receipts/refusals.ts";
 import type { StandaloneConfig } from "./config.ts";
 import { startCore } from "./core.ts";
 
@@ -23,14 +26,18 @@ export async function startStandalone(config: StandaloneConfig, logger: Logger):
   const scheme = config.tlsCert === undefined ? "http" : "https";
   const relay = stack.use(await startRelay({ config, log, registry, logger }));
   const retention = async () => ({ keptMs: config.logRetention, why: "the standalone's LOG_RETENTION" });
+  const refused = createRefusedEvents();
   let gatewayPort: number | undefined;
   const stats = stack.use(
     await startStats(config, {
       ...{ log, warehouse: asked, registry, logger, extraRoutes: [relay.routes], retention },
+      ...{ consumerChecks: checks, refusals: localRefusals(refused), logDirectory: config.dataDir },
       console: { gatewayPort: () => gatewayPort },
     }),
   );
-  const gateway = stack.use(await startGateway(config, { log, registry, logger, checks, consolePort: stats.port }));
+  const gateway = stack.use(
+    await startGateway(config, { log, registry, logger, checks, refused, consolePort: stats.port }),
+  );
   gatewayPort = gateway.port;
   // First and side by side, so that what they accept until their end is on the log before the consumer leaves.
   stack.defer(async () => {

@@ -19,6 +19,7 @@ import type { StatsConfig } from "./config.ts";
 import { type ConsoleParts, createConsole } from "./console/console.ts";
 import { createEventAccess, type EventAccess } from "./event-access.ts";
 import { registerEventQueries } from "./event-queries/service.ts";
+import { createEventViews } from "./event-views.ts";
 import { createStatsHandler } from "./http.ts";
 import { createLive } from "./live/live.ts";
 import { createWatchRoute } from "./live/sse.ts";
@@ -28,6 +29,7 @@ import { createDeletions } from "./persons/deletions.ts";
 import { createPersonsRpc } from "./persons/rpc.ts";
 import { createStatsQueries } from "./queries/queries.ts";
 import { createRunner } from "./queries/run.ts";
+import type { RefusalSource } from "./receipts/refusals.ts";
 import { createRoutes } from "./routes.ts";
 import { createStatsRpc } from "./rpc/rpc.ts";
 
@@ -50,6 +52,12 @@ export interface StatsParts {
   retention?: () => Promise<LogRetention>;
   /** What else has to work for the process to be ready. */
   checks?: readonly HealthCheck[];
+  /** The consumer's checks where it is in this process: they say why it waits. */
+  consumerChecks?: readonly HealthCheck[];
+  /** Where refusals are known; absent: REFUSALS_FROM are asked. */
+  refusals?: RefusalSource;
+  /** Directory of the log's file, for the room that its disk has. */
+  logDirectory?: string;
   /** Whether `/alerts` is there. Default true. */
   hasAlertRoutes?: boolean;
   /** Whether browsers get the console; absent: the port answers them as any other client. */
@@ -91,27 +99,30 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
 
   const live = stack.use(createLive({ log, maxWatchers: config.statsMaxWatchers, registry, logger }));
   const stopping = new AbortController();
+  const eventAccess = eventAccessOf(config);
+  const events = stack.use(createEventViews(config, parts, { access: eventAccess, shutdownSignal: stopping.signal }));
   const rpc = createStatsRpc({
     ...{
       queries,
       live,
       access,
-      eventAccess: eventAccessOf(config),
+      eventAccess,
       registry,
       logger,
       nowMs,
       shutdownSignal: stopping.signal,
     },
-    registerOthers(router) {
+    registerOthers(router, hangUp) {
       router.service(AlertService, alertService);
       registerEventQueries(router, { warehouse, runner, nowMs });
+      events.register(router, hangUp);
     },
   });
   const persons = mountPersons(config, parts, stopping.signal, stack);
   const consoles = parts.console ? [createConsole({ ...consoleOf(config), ...parts.console, logger })] : [];
   const mounts: Mounts = {
     // In the order in which they are asked.
-    open: [...extraRoutes, ...consoles, persons, rpc, createWatchRoute({ live, access })],
+    open: [...extraRoutes, ...consoles, persons, rpc, events.routes, createWatchRoute({ live, access })],
     guarded: hasAlertRoutes ? [createAlertRoutes({ store, rules, compat, access, logger })] : [],
   };
   const routes = createRoutes({
@@ -136,7 +147,7 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
     health.setDraining();
     stopping.abort(new ConnectError("the stats service is stopping", Code.Unavailable));
     // Ends the watches, or their connections would be waited for.
-    await live[Symbol.asyncDispose]();
+    await Promise.all([live[Symbol.asyncDispose](), events.tails[Symbol.asyncDispose]()]);
     await listener.close(config.stopTimeout);
     await owned.disposeAsync();
     logger.info("stats stopped");

@@ -36,9 +36,14 @@ export const statsSettings = {
   statsMaxQueries: count(4, { min: 1, max: 100 }).describe("Most queries to ClickHouse side by side; others wait."),
   /** Of live values at once: each holds a connection of a page that somebody looks at. */
   statsMaxWatchers: fixed(500),
+  /** Of events at once: each may look into every record. */
+  statsMaxTails: fixed(50),
+  refusalsFrom: csv([])
+    .superRefine(checkGateways)
+    .describe("Gateways that are asked what they refused, such as http://gateway:8080; each address of a name is one."),
   publicApiKeys: csv([], { secret: true }).describe("The gateway's public keys; none of them may delete persons."),
   secretApiKeys: csv([], { secret: true }).describe(
-    "The gateway's secret keys, which may delete persons over RPC, comma-separated; unset: nobody may.",
+    "The gateway's secret keys, which may see events, and delete persons over RPC; comma-separated.",
   ),
   gatewayUrl: httpUrl().describe(
     "Address of the gateway as callers reach it, for the console's examples; unset: this host, port 8080.",
@@ -49,6 +54,14 @@ export const statsSettings = {
 
 function checkToken(token: string | undefined, context: z.RefinementCtx): void {
   if (token === "") context.addIssue({ code: "custom", message: "expected text that is not empty" });
+}
+
+function checkGateways(urls: readonly string[], context: z.RefinementCtx): void {
+  for (const url of urls) {
+    const parsed = URL.parse(url);
+    if (parsed && /^https?:$/.test(parsed.protocol) && parsed.pathname === "/" && parsed.search === "") continue;
+    context.addIssue({ code: "custom", message: `${url}: expected an address such as http://gateway:8080` });
+  }
 }
 
 function checkGrain(ms: number, context: z.RefinementCtx): void {

@@ -27,6 +27,7 @@ export const WIRES: Record<string, Wire> = {
   "/events": { ...http, path: "/events", type: "application/json", statusOf: status },
   "/batch/": { ...http, path: "/batch/", type: "application/json", statusOf: status },
   "/admin/replay": { ...http, path: "/admin/replay", type: "application/json", statusOf: status },
+  "/admin/refused": { ...http, path: "/admin/refused", type: "application/json", statusOf: status },
   Connect: { ...http, path: `${SERVICE}/Publish`, type: "application/json", statusOf: status },
   "Connect stream": {
     path: `${SERVICE}/PublishStream`,

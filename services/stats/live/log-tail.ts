@@ -11,7 +11,6 @@ import {
 import { PoisonRecordError } from "#lib/events/record.ts";
 import { retryForever } from "#lib/process/retry.ts";
 import { sleepUnless } from "#lib/process/waiting.ts";
-import type { LivePoint, PointDecoder } from "./point.ts";
 
 /** connecting: the ends of the log are not known yet. interrupted: the log is away; what it takes is shown later. */
 export type TailState = "connecting" | "live" | "interrupted";
@@ -19,8 +18,8 @@ export type TailState = "connecting" | "live" | "interrupted";
 /** Why records of the log were not shown. */
 type SkipReason = "undecodable" | "behind" | "trimmed" | "reset";
 
-export interface TailHooks {
-  onPoints(points: readonly LivePoint[]): void;
+export interface TailHooks<T> {
+  onPoints(points: readonly T[]): void;
   /** Each change of state; `reason` says what is wrong, fit for a caller's eyes. */
   onState(state: TailState, reason: string): void;
   /** `records` is 0 for a reset: how many were missed cannot be known. */
@@ -29,11 +28,12 @@ export interface TailHooks {
   onFailed(error: unknown): void;
 }
 
-export interface LogTailOptions {
+export interface LogTailOptions<T> {
   log: LogReader;
   topic: string;
-  decode: PointDecoder;
-  hooks: TailHooks;
+  /** Undefined: the record is fine and has nothing to show. Throws PoisonRecordError for bytes that never become a row. */
+  decode(partition: number, record: StoredRecord): T | undefined;
+  hooks: TailHooks<T>;
 }
 
 export interface LogTail {
@@ -54,7 +54,7 @@ const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 2_000;
 
 /** Begins at once, at the end of the log: records that are on it already are not shown. */
-export function startLogTail({ log, topic, decode, hooks }: LogTailOptions): LogTail {
+export function startLogTail<T>({ log, topic, decode, hooks }: LogTailOptions<T>): LogTail {
   const stopping = new AbortController();
   const { signal } = stopping;
   /** By partition, the next offset to read; undefined until the ends are known. */
@@ -118,7 +118,7 @@ export function startLogTail({ log, topic, decode, hooks }: LogTailOptions): Log
   }
 
   function show(partition: number, records: readonly StoredRecord[]): void {
-    const points: LivePoint[] = [];
+    const points: T[] = [];
     let undecodable = 0;
     for (const record of records) {
       try {

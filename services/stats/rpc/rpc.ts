@@ -1,8 +1,11 @@
 // Connect, gRPC and gRPC-Web on the stats port: who may call, what browsers are told, which services there are.
-import { Code, ConnectError, type ConnectRouter, cors } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, cors, type HandlerContext } from "@connectrpc/connect";
 import { Counter, type Registry } from "prom-client";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { EventQueryService } from "#gen/millrace/stats/v1/event_queries_pb.ts";
+import { ReceiptService } from "#gen/millrace/stats/v1/receipts_pb.ts";
+import { StatusService } from "#gen/millrace/stats/v1/status_pb.ts";
+import { TailService } from "#gen/millrace/stats/v1/tail_pb.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
 import type { Logger } from "#lib/process/log.ts";
@@ -18,7 +21,7 @@ export interface StatsRpcOptions {
   access: Pick<Access, "isAllowed" | "isForeign" | "corsAllow">;
   eventAccess: EventAccess;
   /** Other services on the same port, such as AlertService. */
-  registerOthers?: ((router: ConnectRouter) => void) | undefined;
+  registerOthers?: ((router: ConnectRouter, hangUp: HangUp) => void) | undefined;
   /** Ends calls under way; abort it with the ConnectError that they end with. */
   shutdownSignal: AbortSignal;
   registry: Registry;
@@ -29,6 +32,9 @@ export interface StatsRpcOptions {
 /** Answers and returns true if the path is an RPC's; leaves any other request untouched. */
 export type StatsRpc = (request: HttpRequest, response: HttpResponse) => boolean;
 
+/** Cuts the connection (HTTP/2: the stream) of the call. */
+export type HangUp = (context: HandlerContext) => void;
+
 interface StatsCall {
   hangUp(): void;
 }
@@ -36,7 +42,9 @@ interface StatsCall {
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const ALERTS = `/${AlertService.typeName}/`;
 /** Those that show events. */
-const OF_EVENTS = [EventQueryService].map(({ typeName }) => `/${typeName}/`);
+const OF_EVENTS = [EventQueryService, ReceiptService, StatusService, TailService].map(
+  ({ typeName }) => `/${typeName}/`,
+);
 const PREFLIGHT_SECONDS = 7200;
 const CORS_METHODS = "GET, POST";
 const CORS_HEADERS = [...cors.allowedHeaders, "Authorization", "X-Auth-Token"].join(", ").toLowerCase();
@@ -57,8 +65,9 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
     shutdownSignal: options.shutdownSignal,
     logger: options.logger,
     routes(router, callOf) {
-      registerStatsService(router, { queries, live, hangUp: (context) => callOf(context).hangUp(), nowMs });
-      options.registerOthers?.(router);
+      const hangUp = (context: HandlerContext) => callOf(context).hangUp();
+      registerStatsService(router, { queries, live, hangUp, nowMs });
+      options.registerOthers?.(router, hangUp);
     },
   });
 

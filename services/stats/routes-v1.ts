@@ -1,0 +1,139 @@
+// GET /v1/receipts/{id}, /v1/status and /v1/tail: what the RPCs of the same names answer, for curl and EventSource.
+import { create, type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ReceiptSchema } from "#gen/millrace/stats/v1/receipts_pb.ts";
+import { GetStatusResponseSchema } from "#gen/millrace/stats/v1/status_pb.ts";
+import { TailRequestSchema, type TailResponse, TailResponseSchema } from "#gen/millrace/stats/v1/tail_pb.ts";
+import { sendJson } from "#lib/http/answers.ts";
+import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
+import type { Logger } from "#lib/process/log.ts";
+import type { EventAccess } from "./event-access.ts";
+import type { Mounted } from "./mount.ts";
+import { pathOf, queryOf, segmentsOf } from "./query-string.ts";
+import type { AnswerWhere } from "./receipts/receipt-service.ts";
+import type { Monitor } from "./status/monitor.ts";
+import { readStatus } from "./status/status-service.ts";
+import { readFilter, type TailServiceOptions, tailMessages } from "./tail/tail-service.ts";
+
+export interface RoutesV1Options {
+  access: EventAccess;
+  corsAllow: string;
+  where: AnswerWhere;
+  monitor: Pick<Monitor, "snapshot">;
+  tail: TailServiceOptions;
+  shutdownSignal: AbortSignal;
+  logger: Logger;
+}
+
+const STATUS_OF: Partial<Record<Code, number>> = {
+  [Code.InvalidArgument]: 400,
+  [Code.ResourceExhausted]: 503,
+  [Code.Unavailable]: 503,
+};
+/** What browsers wait before they connect again, milliseconds. */
+const RECONNECT_MS = 2_000;
+
+export function createRoutesV1(options: RoutesV1Options): Mounted {
+  const { access, corsAllow, where, monitor, shutdownSignal, logger } = options;
+
+  async function answer(request: HttpRequest, response: HttpResponse, segments: readonly string[]): Promise<void> {
+    const [, name, id = ""] = segments;
+    const gone = new AbortController();
+    response.once("close", () => gone.abort(new Error("the caller has gone")));
+    const signal = AbortSignal.any([gone.signal, shutdownSignal]);
+    try {
+      if (name === "receipts") {
+        const [receipt] = (await where([id], signal)).receipts;
+        if (receipt) sendMessage(response, ReceiptSchema, receipt);
+      } else if (name === "status") {
+        sendMessage(response, GetStatusResponseSchema, await readStatus(monitor));
+      } else {
+        const filter = readFilter(tailRequest(queryOf(request)));
+        await follow(
+          tailMessages(options.tail, filter, signal, () => response.destroy()),
+          response,
+        );
+      }
+    } catch (error) {
+      if (isCallerGone(response) || response.headersSent) response.destroy();
+      else refuse(response, error);
+    }
+  }
+
+  function refuse(response: HttpResponse, error: unknown): void {
+    const status = error instanceof ConnectError ? STATUS_OF[error.code] : undefined;
+    if (!(error instanceof ConnectError) || status === undefined) {
+      logger.error({ err: error }, "a request could not be answered");
+      sendJson(response, 500, { error: "the stats service failed; its log says more" });
+      return;
+    }
+    const retryAfter = error.metadata.get("retry-after");
+    sendJson(response, status, { error: error.rawMessage }, retryAfter === null ? {} : { "retry-after": retryAfter });
+  }
+
+  return (request, response) => {
+    const segments = segmentsOf(pathOf(request) ?? "/");
+    if (request.method !== "GET" || !isOurs(segments)) return false;
+    if (corsAllow !== "") response.setHeader("access-control-allow-origin", corsAllow);
+    const refusal = access.refusalOf(request);
+    if (refusal) sendJson(response, refusal.why === "unknown" ? 401 : 403, { error: refusal.message });
+    else void answer(request, response, segments);
+    return true;
+  };
+}
+
+function isOurs([version, name, id, ...more]: readonly string[]): boolean {
+  if (version !== "v1" || more.length > 0) return false;
+  return name === "receipts"
+    ? id !== undefined && id !== ""
+    : (name === "status" || name === "tail") && id === undefined;
+}
+
+function sendMessage<D extends DescMessage>(response: HttpResponse, schema: D, message: MessageShape<D>): void {
+  response.setHeader("cache-control", "no-store");
+  sendJson(response, 200, toJson(schema, message));
+}
+
+/** ?event=E&distinct_id=D&where=plan=pro&per_second=50&recent=10; event, distinct_id and where may repeat. */
+function tailRequest(query: URLSearchParams) {
+  const conditions = query.getAll("where").map((text) => {
+    const at = text.indexOf("=");
+    return at < 0 ? { key: text, values: [] } : { key: text.slice(0, at), values: [text.slice(at + 1)] };
+  });
+  const number = (name: string) => {
+    const text = query.get(name) ?? "0";
+    if (/^\d{1,9}$/.test(text)) return Number(text);
+    throw new ConnectError(`${name}: is no whole number`, Code.InvalidArgument);
+  };
+  return create(TailRequestSchema, {
+    ...{ events: query.getAll("event"), distinctIds: query.getAll("distinct_id"), where: conditions },
+    ...{ eventsPerSecond: number("per_second"), recent: number("recent") },
+  });
+}
+
+async function follow(messages: AsyncGenerator<TailResponse>, response: HttpResponse): Promise<void> {
+  // The first before the head is written, so that a refusal still has a status of its own.
+  let next = await messages.next();
+  response.writeHead(200, {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    // Proxies that collect an answer before they pass it on would make it anything but live.
+    "x-accel-buffering": "no",
+  });
+  response.write(`retry: ${RECONNECT_MS}\n\n`);
+  for (; !next.done; next = await messages.next()) {
+    const text = `data: ${JSON.stringify(toJson(TailResponseSchema, next.value))}\n\n`;
+    if (!response.write(text)) await drained(response);
+  }
+  response.end();
+}
+
+/** Resolves when there is room again, or nobody to send to. */
+async function drained(response: HttpResponse): Promise<void> {
+  if (response.destroyed) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = () => resolve();
+  response.once("drain", done).once("close", done);
+  await promise;
+  response.off("drain", done).off("close", done);
+}

@@ -1,0 +1,158 @@
+// What is wrong, as sentences: what it means for events, and what to do. A pure function of what was measured.
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import type { TopicFlow } from "./flow.ts";
+
+export type Severity = "notice" | "delay" | "loss";
+
+export interface Problem {
+  name: string;
+  severity: Severity;
+  text: string;
+  remedy: string;
+  sinceMs: number;
+}
+
+export interface Facts {
+  nowMs: number;
+  flows: readonly TopicFlow[];
+  /** When the log took the newest row, by topic. */
+  newestRowMs: ReadonlyMap<string, number>;
+  /** Why a part does not answer, and since when; absent: it does. */
+  logAway?: Away | undefined;
+  clickhouseAway?: Away | undefined;
+  /** What the consumer says of itself, where it is in this process. */
+  consumerFault?: string | undefined;
+  disks: readonly { name: string; free: number; total: number }[];
+  letters?: { lastHour: number; newestClass: string; newestMs: number } | undefined;
+}
+
+export interface Away {
+  sinceMs: number;
+  why: string;
+}
+
+/** A consumer that has not moved for so long while records wait has stopped: a flush takes a second or two. */
+const STUCK_MS = 8_000;
+/** Fresh enough: beyond it somebody is told. */
+const BEHIND_MS = 60_000;
+const DISK_FREE_SHARE_MIN = 0.05;
+const DISK_FREE_BYTES_MIN = 200_000_000;
+const ORDER: readonly Severity[] = ["loss", "delay", "notice"];
+
+/** The gravest first. */
+export function problemsOf(facts: Facts): Problem[] {
+  const found = [
+    logAway(facts),
+    clickhouseAway(facts),
+    ...facts.flows.map((flow) => flowProblem(facts, flow)),
+    ...disks(facts),
+    letters(facts),
+  ];
+  return found
+    .filter((problem) => problem !== undefined)
+    .sort((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
+}
+
+/** Why a record of this topic waits, as a sentence. */
+export function whyWaiting(facts: Facts | undefined, topic: string, partition: number): string {
+  if (!facts) return "How far the consumer is, is not known yet.";
+  const { clickhouseAway: away, nowMs } = facts;
+  if (away) return `ClickHouse has not answered since ${timeText(away.sinceMs)}; the consumer stores it when it does.`;
+  const flow = facts.flows.find((each) => each.topic === topic);
+  if (facts.consumerFault !== undefined) return `The consumer waits: ${facts.consumerFault}.`;
+  if (flow?.stuckSinceMs !== undefined && nowMs - flow.stuckSinceMs >= STUCK_MS) {
+    return `The consumer has not moved since ${timeText(flow.stuckSinceMs)}: is one running? Its /readyz says why it waits.`;
+  }
+  const rate = flow?.storedPerSecond ?? 0;
+  const ahead = flow?.partitions.find((each) => each.partition === partition);
+  if (rate > 0 && ahead && ahead.end - ahead.next > rate) {
+    return `The consumer is behind and stores about ${numberText(Math.round(rate))} records a second.`;
+  }
+  return "It goes into the consumer's next batch, which takes a second or two.";
+}
+
+function logAway({ logAway: away }: Facts): Problem | undefined {
+  if (!away) return undefined;
+  const text = `No events are taken: the event log has not answered since ${timeText(away.sinceMs)} (${away.why}). Callers get 503 and keep their events.`;
+  return {
+    ...{ name: "log_away", severity: "loss", text, sinceMs: away.sinceMs },
+    remedy: "See that the brokers run and can be reached (`millrace doctor`), and that their disks have room.",
+  };
+}
+
+function clickhouseAway({ clickhouseAway: away, flows, newestRowMs }: Facts): Problem | undefined {
+  if (!away) return undefined;
+  const rows = rowsText(newestRowMs.get(EVENTS_TOPIC));
+  const waiting = waitingText(flows);
+  return {
+    ...{ name: "clickhouse_away", severity: "delay", sinceMs: away.sinceMs },
+    text: `${rows}: ClickHouse has not answered since ${timeText(away.sinceMs)} (${away.why}).${waiting}`,
+    remedy: "Start ClickHouse again, or see what its own log says; the consumer goes on by itself.",
+  };
+}
+
+function flowProblem(facts: Facts, flow: TopicFlow): Problem | undefined {
+  const { nowMs, newestRowMs, consumerFault } = facts;
+  const { topic, waiting, stuckSinceMs, oldestWaitingMs } = flow;
+  // The reason of both is told already.
+  if (facts.clickhouseAway || facts.logAway || waiting === 0) return undefined;
+  const suffix = topic === EVENTS_TOPIC ? "" : "_points";
+  if (stuckSinceMs !== undefined && nowMs - stuckSinceMs >= STUCK_MS) {
+    const why = consumerFault === undefined ? "" : ` (${consumerFault})`;
+    return {
+      ...{ name: `consumer_stopped${suffix}`, severity: "delay", sinceMs: stuckSinceMs },
+      text: `${rowsText(newestRowMs.get(topic))}: the consumer has not moved since ${timeText(stuckSinceMs)}${why}.${waitingText([flow])}`,
+      remedy: "Start `millrace consumer`; if it runs, its /readyz and its log say what it waits for.",
+    };
+  }
+  if (oldestWaitingMs === undefined || nowMs - oldestWaitingMs < BEHIND_MS) return undefined;
+  const seconds = Math.round((nowMs - oldestWaitingMs) / 1000);
+  return {
+    ...{ name: `behind${suffix}`, severity: "delay", sinceMs: oldestWaitingMs },
+    text: `Rows are ${numberText(seconds)} s behind: the consumer works, and more comes in than it stores.${waitingText([flow])}`,
+    remedy: "Wait, or run more consumers, up to one a partition; docs/runbook.md has what slows them.",
+  };
+}
+
+function disks({ disks: all, nowMs }: Facts): Problem[] {
+  return all
+    .filter(({ free, total }) => free < DISK_FREE_BYTES_MIN || free < total * DISK_FREE_SHARE_MIN)
+    .map(({ name, free, total }) => ({
+      ...{ name: `disk_${name}`, severity: free < DISK_FREE_BYTES_MIN ? "delay" : "notice", sinceMs: nowMs },
+      text: `The disk of ${name} has ${sizeText(free)} of ${sizeText(total)} left. When it is full, no more is stored; what was acknowledged stays on the log.`,
+      remedy: "Free space or enlarge the disk; EVENTS_RETENTION and POINTS_RETENTION limit what is kept.",
+    }));
+}
+
+function letters({ letters: found }: Facts): Problem | undefined {
+  if (!found || found.lastHour === 0) return undefined;
+  return {
+    ...{ name: "dead_letters", severity: "notice", sinceMs: found.newestMs },
+    text: `${numberText(found.lastHour)} events of the last hour could not be stored (${found.newestClass}). Their bytes are kept.`,
+    remedy: "`millrace dead-letters ls` shows why; `millrace dead-letters replay` puts them on the log again.",
+  };
+}
+
+function rowsText(newestMs: number | undefined): string {
+  return newestMs === undefined ? "No rows" : `No rows since ${timeText(newestMs)}`;
+}
+
+function waitingText(flows: readonly TopicFlow[]): string {
+  const waiting = flows.reduce((sum, flow) => sum + flow.waiting, 0);
+  if (waiting === 0) return " Nothing waits on the log.";
+  const noun =
+    flows.length === 1 && flows[0]?.topic !== EVENTS_TOPIC ? "points" : flows.length === 1 ? "events" : "records";
+  return ` ${numberText(waiting)} ${waiting === 1 ? noun.slice(0, -1) : noun} ${waiting === 1 ? "waits" : "wait"} on the log, none is lost.`;
+}
+
+function timeText(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+}
+
+function numberText(n: number): string {
+  return n.toLocaleString("en-US");
+}
+
+function sizeText(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.round(bytes / 1e6)} MB`;
+}

@@ -1,0 +1,67 @@
+// What ClickHouse says for the status: newest rows, dead letters, disks, versions.
+import { STORED_TOPICS } from "#lib/ledger/stored-topics.ts";
+import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
+
+export interface TablesState {
+  version: string;
+  schema: string;
+  letters: { total: number; lastHour: number; newestClass: string; newestMs: number } | undefined;
+  disks: { name: string; free: number; total: number }[];
+}
+
+const SECONDS_MAX = 3;
+
+/** When the log took the newest row, by topic; a topic without rows is absent. Proves that ClickHouse answers. */
+export async function newestRows(warehouse: Warehouse, signal: AbortSignal): Promise<Map<string, number>> {
+  const newest = new Map<string, number>();
+  const selects = STORED_TOPICS.map(
+    ({ topic, table }) =>
+      `SELECT '${topic}' AS topic, toString(toUnixTimestamp64Milli(max(log_time))) AS ms, count() AS n FROM ${table.name} HAVING n > 0`,
+  );
+  const ofShards = await Promise.all(
+    shardsOf(warehouse).map((shard) =>
+      shard.query<{ topic: string; ms: string }>(selects.join(" UNION ALL "), { signal, maxSeconds: SECONDS_MAX }),
+    ),
+  );
+  for (const { topic, ms } of ofShards.flat()) newest.set(topic, Math.max(Number(ms), newest.get(topic) ?? 0));
+  return newest;
+}
+
+export async function readTables(warehouse: Warehouse, signal: AbortSignal): Promise<TablesState> {
+  const ask = <Row>(sql: string) => warehouse.query<Row>(sql, { signal, maxSeconds: SECONDS_MAX });
+  const [versions, letters, disks] = await Promise.all([
+    ask<{ version: string; schema: string }>(
+      "SELECT version() AS version, (SELECT max(filename) FROM schema_migrations) AS schema",
+    ),
+    readLetters(warehouse, signal),
+    // Not every account may look.
+    ask<{ name: string; free: string; total: string }>(
+      "SELECT name, toString(free_space) AS free, toString(total_space) AS total FROM system.disks WHERE total_space > 0",
+    ).catch(() => []),
+  ]);
+  return {
+    version: versions[0]?.version ?? "",
+    schema: (versions[0]?.schema ?? "").slice(0, 4),
+    letters,
+    disks: disks.map(({ name, free, total }) => ({ name, free: Number(free), total: Number(total) })),
+  };
+}
+
+async function readLetters(warehouse: Warehouse, signal: AbortSignal): Promise<TablesState["letters"]> {
+  const ofShards = await Promise.all(
+    shardsOf(warehouse).map((shard) =>
+      shard.query<Record<"total" | "hour" | "class" | "newest", string>>(
+        `SELECT toString(count()) AS total, toString(countIf(log_time > now() - 3600)) AS hour,
+           argMax(error_class, log_time) AS class, toString(toUnixTimestamp64Milli(max(log_time))) AS newest
+         FROM dead_letters`,
+        { signal, maxSeconds: SECONDS_MAX },
+      ),
+    ),
+  );
+  const rows = ofShards.flat().filter(({ total }) => Number(total) > 0);
+  const newest = rows.sort((a, b) => Number(b.newest) - Number(a.newest))[0];
+  const sum = (field: "total" | "hour") => rows.reduce((all, row) => all + Number(row[field]), 0);
+  return (
+    newest && { total: sum("total"), lastHour: sum("hour"), newestClass: newest.class, newestMs: Number(newest.newest) }
+  );
+}

@@ -1,0 +1,151 @@
+// `millrace status`, GET /v1/status and StatusService: how it is, in words that are right, while parts are away and after.
+import { setTimeout as pause } from "node:timers/promises";
+import { toJson } from "@bufbuild/protobuf";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type GetStatusResponse, GetStatusResponseSchema, StatusService } from "#gen/millrace/stats/v1/status_pb.ts";
+import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord, poisonRecord } from "../kit/consumer.ts";
+import { type DeadLetterStage, startDeadLetterStage } from "../kit/dead-letters.ts";
+import { type EventViewsStage, startEventViews } from "../kit/event-views.ts";
+import { patience } from "../kit/patience.ts";
+
+let clickhouse: TestClickHouse;
+let stage: DeadLetterStage;
+let views: EventViewsStage;
+const away = { clickhouse: false, log: false };
+
+/** The stage's parts, which a test can take away from the stats service alone. */
+function breakable(): { log: OpenLog; warehouse: Warehouse } {
+  const { log, warehouse } = stage;
+  const logAway = async () => {
+    if (away.log) throw new LogUnavailableError("no broker answers");
+  };
+  return {
+    log: {
+      ...log,
+      check: () => logAway().then(() => log.check()),
+      bounds: (topic) => logAway().then(() => log.bounds(topic)),
+      committed: (topic, group) => logAway().then(() => log.committed(topic, group)),
+    },
+    warehouse: {
+      ...warehouse,
+      async query(sql, options) {
+        if (away.clickhouse) throw new WarehouseError("ClickHouse does not answer", "transient");
+        return warehouse.query(sql, options);
+      },
+    },
+  };
+}
+
+beforeAll(async () => {
+  clickhouse = await startTestClickHouse();
+  stage = await startDeadLetterStage(clickhouse, "status_states");
+  views = await startEventViews(breakable(), { refusalsFrom: [stage.gatewayUrl] });
+});
+afterAll(async () => {
+  await views?.[Symbol.asyncDispose]();
+  await stage?.[Symbol.asyncDispose]();
+  await clickhouse?.[Symbol.asyncDispose]();
+});
+
+const status = () => views.client(StatusService).getStatus({});
+
+/** Asks until the status is so. */
+async function statusThat(isSo: (status: GetStatusResponse) => boolean): Promise<GetStatusResponse> {
+  const deadline = performance.now() + patience(20_000);
+  for (;;) {
+    const found = await status();
+    if (isSo(found)) return found;
+    if (performance.now() > deadline)
+      throw new Error(`still ${JSON.stringify(toJson(GetStatusResponseSchema, found))}`);
+    await pause(250);
+  }
+}
+
+const has = (name: string) => (found: GetStatusResponse) => found.problems.some((problem) => problem.name === name);
+const hasNone = (found: GetStatusResponse) => found.problems.length === 0;
+
+describe("a status", () => {
+  it("says that all is well while nothing is wrong, with versions and disks", async () => {
+    const found = await statusThat(hasNone);
+    expect(found.versions.map(({ part }) => part)).toEqual(["millrace", "clickhouse", "log", "schema"]);
+    expect(found.disks[0]?.totalBytes).toBeGreaterThan(0n);
+    const { out, code } = await views.run("status");
+    expect([code, out]).toEqual([0, expect.stringMatching(/^All is well\.\n\nevents {8}/)]);
+  });
+
+  it("says that the consumer stands still, since when and how much waits, until it goes on", async () => {
+    await stage.append(eventRecord(), eventRecord(), eventRecord());
+    const found = await statusThat(has("consumer_stopped"));
+    const [problem] = found.problems;
+    expect(problem?.text).toMatch(
+      /^No rows: the consumer has not moved since .*Z\. 3 events wait on the log, none is lost\.$/,
+    );
+    expect(found.topics[0]).toMatchObject({ topic: EVENTS_TOPIC, waiting: 3n });
+    const { out, code } = await views.run("status");
+    expect([code, out.split("\n")[0]]).toEqual([3, `! ${problem?.text}`]);
+    expect(await views.registry.metrics()).toMatch(
+      /^millrace_oldest_waiting_seconds\{topic="millrace.events"\} [1-9]/m,
+    );
+
+    stage.startConsumer();
+    await stage.drained();
+    const after = await statusThat(hasNone);
+    expect(after.topics[0]).toMatchObject({ waiting: 0n });
+    expect(after.topics[0]?.newestRow).toBeDefined();
+    expect(after.topics[0]?.oldestWaiting).toBeUndefined();
+  });
+
+  it("says that ClickHouse is away, that nothing is lost, and stops saying so", async () => {
+    away.clickhouse = true;
+    await stage.stopConsumer();
+    await stage.append(eventRecord());
+    const found = await statusThat((each) => has("clickhouse_away")(each) && each.topics[0]?.waiting === 1n);
+    expect(found.problems).toHaveLength(1);
+    expect(found.problems[0]?.text).toMatch(
+      /^No rows since \S+Z: ClickHouse has not answered since \S+Z \(ClickHouse does not answer\)\. 1 record waits on the log, none is lost\.$/,
+    );
+    away.clickhouse = false;
+    stage.startConsumer();
+    await stage.drained();
+    await statusThat(hasNone);
+  });
+
+  it("says that no events are taken while the log is away", async () => {
+    away.log = true;
+    const found = await statusThat(has("log_away"));
+    expect(found.problems[0]?.text).toMatch(
+      /^No events are taken: the event log has not answered since \S+Z \(no broker answers\)\./,
+    );
+    away.log = false;
+    await statusThat(hasNone);
+  });
+
+  it("counts what gateways refused and what became a dead letter, and is the same in all forms", async () => {
+    const send = (events: object[]) =>
+      fetch(`${stage.gatewayUrl}/millrace.events.v1.EventService/Publish`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ events }),
+      });
+    await send([{ event: "" }, { event: "x".repeat(300) }, { event: " " }]);
+    await stage.append(poisonRecord);
+    const found = await statusThat((each) => has("dead_letters")(each));
+    expect(found.refusals.map(({ reason, lastHour }) => [reason, lastHour])).toEqual([
+      ["missing", 2n],
+      ["too_large", 1n],
+    ]);
+    expect(found.deadLetters).toMatchObject({ total: 1n, lastHour: 1n, newestClass: "undecodable" });
+    const stable = ({ problems, refusals, deadLetters, versions }: Record<string, unknown>) => ({
+      ...{ problems, refusals, deadLetters, versions },
+    });
+    const told = stable(toJson(GetStatusResponseSchema, found) as Record<string, unknown>);
+    const rest = await fetch(`${views.url}/v1/status`);
+    expect(stable((await rest.json()) as Record<string, unknown>)).toEqual(told);
+    const { out, code } = await views.run("status", "--json");
+    expect([code, stable(JSON.parse(out))]).toEqual([0, told]);
+  });
+});
