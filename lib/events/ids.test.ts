@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createUuidV7, formatUuid, parseUuid, personIdOf } from "./ids.ts";
+import { createUuidV7, formatUuid, parseUuid, personIdOf, uuidV5 } from "./ids.ts";
 
 describe("uuid text", () => {
   it("comes back as it was, in lower case, for any 16 bytes", () => {
@@ -66,6 +66,18 @@ describe("uuid v7", () => {
   it("differs between processes that start in the same millisecond", () => {
     const now = () => 1_800_000_000_000;
     expect(formatUuid(createUuidV7(now)())).not.toBe(formatUuid(createUuidV7(now)()));
+  });
+});
+
+describe("uuidV5", () => {
+  it.each([
+    // RFC 9562, appendix A.4; the others by Python's uuid.uuid5.
+    ["www.example.com", "2ed6657d-e927-568b-95e1-2665a8aea6a2"],
+    ["é\u0000日本語", "76730737-2d4c-53e3-81e7-34c7208aafed"],
+    ["", "4ebd0208-8328-5d69-8c44-ec50939c0967"],
+  ])("of %j in the namespace of DNS is %s", (name, expected) => {
+    const namespace = parseUuid("6ba7b810-9dad-11d1-80b4-00c04fd430c8") as Uint8Array;
+    expect(formatUuid(uuidV5(namespace, name))).toBe(expected);
   });
 });
 

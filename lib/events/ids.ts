@@ -84,6 +84,16 @@ export function createUuidV7(nowMs: () => number = Date.now): () => Uint8Array {
   };
 }
 
+/** UUIDv5 (RFC 9562): the same id for the same name, for callers whose ids are texts of their own. */
+export function uuidV5(namespace: Uint8Array, name: string): Uint8Array {
+  const digest = hash("sha1", Buffer.concat([namespace, Buffer.from(name)]), "buffer");
+  const id = new Uint8Array(16);
+  id.set(digest.subarray(0, 16));
+  id[6] = ((id[6] as number) & 0x0f) | 0x50;
+  id[8] = ((id[8] as number) & 0x3f) | 0x80;
+  return id;
+}
+
 /**
  * Person of a distinct id that no identity fact speaks of: SHA-1 of its UTF-8 bytes without a namespace, marked as
  * version 5 (product-analytics contract, section 4.1). The nil UUID for an empty distinct id: nobody.

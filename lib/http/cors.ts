@@ -27,6 +27,16 @@ export const POSTHOG_CORS: CorsRules = {
   exposed: "retry-after",
 };
 
+/** What Segment's, RudderStack's and Jitsu's browser clients send. */
+export const SEGMENT_CORS: CorsRules = {
+  methods: "POST, GET, OPTIONS",
+  headers: [
+    ...["authorization", "content-type", "content-encoding", "x-retry-count", "anonymousid"],
+    ...["x-write-key", "x-enable-debug", "x-ip-policy"],
+  ].join(", "),
+  exposed: "retry-after",
+};
+
 export const RPC_CORS: CorsRules = {
   methods: "POST",
   headers: [...rpcHeaders.allowedHeaders, "Authorization", "X-Api-Key"].join(", ").toLowerCase(),

@@ -2,9 +2,9 @@
 import type { ConnectError } from "@connectrpc/connect";
 import type { Registry } from "prom-client";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
-import { type AppendRecord, type EventLog, RecordTooLargeError } from "#lib/eventlog/log.ts";
+import { type AppendRecord, type EventLog, type LogReader, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
-import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { createCors, createOrigins } from "#lib/http/cors.ts";
 import { createHealth, type Health, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
@@ -24,10 +24,14 @@ import { createRateLimit } from "./rate-limit.ts";
 import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
 import { createRoutes, type RoutesOptions } from "./routes.ts";
 import { createStartPage } from "./start-page.ts";
+import { createStoredWatch } from "./stored-watch.ts";
 import { createCallerOf, createTrustedProxies, type TrustedProxies } from "./trusted-proxies.ts";
 import { createBatchWire } from "./wires/batch.ts";
+import { createCloudEventsWire } from "./wires/cloudevents.ts";
 import { createEventsWire } from "./wires/events.ts";
 import { registerHealthService } from "./wires/health.ts";
+import { createNdjsonWire } from "./wires/ndjson.ts";
+import { NOT_TAKEN_WIRE } from "./wires/not-taken.ts";
 import { createPostHogWire } from "./wires/posthog.ts";
 import { createPostHogConfigWire, createPostHogFlagsWire, createPostHogReplayWire } from "./wires/posthog-settings.ts";
 import { createPostHogV1Wire } from "./wires/posthog-v1.ts";
@@ -35,6 +39,8 @@ import { createRefusedWire } from "./wires/refused.ts";
 import { createReplayWire } from "./wires/replay.ts";
 import { type RpcCall, registerEventService } from "./wires/rpc.ts";
 import { createMessageCheck } from "./wires/rpc-messages.ts";
+import { createJitsuWire, createSegmentWire } from "./wires/segment.ts";
+import { SEGMENT_SETTINGS_WIRE } from "./wires/segment-settings.ts";
 
 /** Group commit: a request waits this long for company when nothing is in flight. */
 const LINGER_MS = 2;
@@ -45,10 +51,16 @@ const GROUP_BYTES_MAX = 950_000;
 const APPEND_WAIT_MS_MAX = 10_000;
 /** Above the limit that the Kafka log sets itself, so that its reason is the one that is told. */
 const APPEND_MS_MAX = 20_000;
+/** For callers who wait until their rows are stored: how often the log is asked, and how many may wait. */
+const STORED_INTERVAL_MS = 200;
+const STORED_WAITING_MAX = 1000;
 const HTTP_IDLE_MS = 72_000;
 
+/** What stores its records is asked how far it is. */
+type GatewayLog = EventLog & Pick<LogReader, "committed">;
+
 export interface GatewayParts {
-  log: EventLog;
+  log: GatewayLog;
   registry: Registry;
   logger: Logger;
   /** What else has to work for the process to be ready; the standalone adds its consumer and ClickHouse. */
@@ -133,7 +145,7 @@ interface EdgeParts {
   health: Health;
   ingest: Ingest;
   json: JsonReading;
-  log: EventLog;
+  log: GatewayLog;
   logger: Logger;
   metrics: GatewayMetrics;
   nowMs: () => number;
@@ -177,6 +189,15 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     },
   });
   const append = (topic: string, records: readonly AppendRecord[]) => log.append(topic, records);
+  const storedWatch = createStoredWatch({
+    ...{
+      intervalMs: STORED_INTERVAL_MS,
+      maxMs: config.storedTimeout,
+      maxWaiting: STORED_WAITING_MAX,
+      signal: shutdownSignal,
+    },
+    committed: () => log.committed(EVENTS_TOPIC, CONSUMER_GROUP),
+  });
   const wires = {
     events: createEventsWire(edge, { ingest, json }),
     batch: createBatchWire(edge, { ingest, json, maxBodyBytes, maxEvents, logger }),
@@ -185,6 +206,12 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     posthogFlags: createPostHogFlagsWire(edge, { json }),
     posthogConfig: createPostHogConfigWire(),
     posthogReplay: createPostHogReplayWire(),
+    segment: createSegmentWire(edge, { ingest, json, maxEvents, logger }),
+    jitsu: createJitsuWire(edge, { ingest, json, maxEvents, logger }),
+    segmentSettings: SEGMENT_SETTINGS_WIRE,
+    cloudevents: createCloudEventsWire(edge, { ingest, json, maxEvents, logger }),
+    ndjson: createNdjsonWire(edge, { ingest, json, maxEvents, logger, storedWatch }),
+    notTaken: NOT_TAKEN_WIRE,
     replay: createReplayWire(edge, { append, maxEvents, maxEventBytes }),
     refused: createRefusedWire(edge, refusedEvents),
   };

@@ -5,8 +5,8 @@ import { queryOf } from "./caller-keys.ts";
 import { refused } from "./refusals.ts";
 
 export interface BodyForm {
-  /** Media types that are taken; "" is a request without one. */
-  readonly types: readonly string[];
+  /** Media types that are taken; "" is a request without one, absent is any. */
+  readonly types?: readonly string[];
   /**
    * The body may be gzip although no header says so, base64, or a form whose field `data` is either: its first bytes say
    * which. What `?compression=` says must only be one of the ways we know.
@@ -29,7 +29,7 @@ const BASE64 = /^[\w+/-]*={0,2}\s*$/;
 /** Media type, charset, `?compression=` and declared length. Throws Refused. */
 export function assertBodyForm(request: HttpRequest, form: BodyForm, maxBytes: number): void {
   const given = mediaType(request);
-  if (!form.types.includes(given)) {
+  if (form.types && !form.types.includes(given)) {
     throw refused("media_type", { given, wanted: form.types.filter((type) => type !== "").join(" or ") });
   }
   const charset = charsetOf(request);

@@ -50,6 +50,8 @@ export const ingressSettings = {
   ),
   /** For the next bytes of a body or message; slow callers have REQUEST_TIMEOUT. */
   bodyIdleTimeout: fixed(10_000, "10s"),
+  /** For callers of /v0/events who wait until their rows are stored; then they hear that the events are durable. */
+  storedTimeout: fixed(10_000, "10s"),
   stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to finish when the process stops."),
 };
 

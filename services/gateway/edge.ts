@@ -38,6 +38,8 @@ export interface EntryRules {
   access: "key" | "body key" | "secret key";
   /** For `body key`: asked for also where no key is set at all. */
   alwaysAsks?: boolean;
+  /** For `body key`: a listed Origin does not stand for a key. */
+  needsKey?: boolean;
   /** Where a key may be beside the headers of every path. */
   keys?: KeyPlaces;
   /** Absent: the body is not read here; RPC's is the RPC library's affair. */
@@ -112,6 +114,7 @@ export function createEdge(options: EdgeOptions): Edge {
         const given = bodyKey === "" ? keysOf(request, rules.keys) : [bodyKey];
         const grant = keys.find(given.length === 0 && lastResort !== "" ? [lastResort] : given);
         if (grant) hold(grant);
+        else if (rules.needsKey) throw refused("key", {});
         else if (given.length > 0 || origin === "") throw refused("body_key", {});
         else known = undefined;
       },

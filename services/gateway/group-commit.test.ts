@@ -13,8 +13,12 @@ const record = (name: string, bytes = 10): AppendRecord => ({
 const records = (count: number, bytes = 10) => Array.from({ length: count }, (_, i) => record(String(i), bytes));
 const names = (group: readonly AppendRecord[]) => group.map(({ key }) => Buffer.from(key).toString());
 
-function setUp(options: Partial<GroupCommitOptions> = {}) {
+type Append = (group: AppendRecord[]) => Promise<unknown>;
+
+/** What is appended has the offset of its place among all that ever was. */
+function setUp({ append, ...options }: Partial<Omit<GroupCommitOptions, "append">> & { append?: Append } = {}) {
   const groups: AppendRecord[][] = [];
+  let end = 0;
   const commit = createGroupCommit({
     lingerMs: 1,
     maxRecords: 100,
@@ -23,6 +27,8 @@ function setUp(options: Partial<GroupCommitOptions> = {}) {
     appendMsMax: 1_000,
     async append(group) {
       groups.push(group);
+      const positions = await append?.(group);
+      return Array.isArray(positions) ? positions : group.map(() => ({ partition: 0, offset: end++ }));
     },
     ...options,
   });
@@ -102,26 +108,32 @@ describe("group commit", () => {
     const submissions = fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 6 });
     await fc.assert(
       fc.asyncProperty(submissions, fc.array(fc.boolean(), { minLength: 1, maxLength: 30 }), async (sizes, takes) => {
-        const durable = new Set<AppendRecord>();
+        const durable = new Map<AppendRecord, Position>();
         let turn = 0;
-        const { commit } = setUp({
+        const { commit, groups } = setUp({
           lingerMs: 0,
           maxRecords: 7,
           async append(group) {
             const away = new LogUnavailableError("a partition is away");
             const outcomes = group.map((each, offset): Position | Error => {
               if (!takes[turn++ % takes.length]) return away;
-              durable.add(each);
-              return { partition: 0, offset };
+              const position = { partition: groups.length, offset };
+              durable.set(each, position);
+              return position;
             });
             if (outcomes.includes(away)) throw new PartialAppendError("some are stored", outcomes, away);
+            return outcomes;
           },
         });
         const sent = sizes.map((size) => records(size));
-        const fates = await Promise.all(sent.map((each) => commit.submit(each)));
+        const told = sent.map((): Position[] => []);
+        const fates = await Promise.all(
+          sent.map((each, i) => commit.submit(each, (positions) => told[i]?.push(...positions))),
+        );
         for (const [i, submission] of sent.entries()) {
           const failed = (at: number) => (fates[i] as FailedRange[]).filter(({ from, to }) => from <= at && at < to);
           for (const [at, each] of submission.entries()) expect(failed(at)).toHaveLength(durable.has(each) ? 0 : 1);
+          expect(told[i]).toEqual(submission.flatMap((each) => durable.get(each) ?? []));
         }
       }),
       { numRuns: 50 },

@@ -1,6 +1,6 @@
 // Requests that arrive together share one append. One append is in flight at a time: while the log makes it durable, the
 // next group gathers, so groups grow with load by themselves and an idle gateway waits only `lingerMs`.
-import type { AppendRecord } from "#lib/eventlog/log.ts";
+import type { AppendRecord, Position } from "#lib/eventlog/log.ts";
 import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 
@@ -20,7 +20,7 @@ export interface GroupCommitOptions {
   waitMsMax: number;
   /** How long one append may take. What became of its records is then unknown, and the next group has its turn. */
   appendMsMax: number;
-  append(records: AppendRecord[]): Promise<unknown>;
+  append(records: AppendRecord[]): Promise<readonly Position[]>;
   onAppend?(records: number, bytes: number, seconds: number, error: Error | undefined): void;
 }
 
@@ -31,9 +31,14 @@ export interface FailedRange {
   error: Error;
 }
 
+export type OnDurable = (positions: readonly Position[]) => void;
+
 export interface GroupCommit {
-  /** Resolves when the fate of every record is known; an empty array: all are durable. */
-  submit(records: readonly AppendRecord[]): Promise<FailedRange[]>;
+  /**
+   * Resolves when the fate of every record is known; an empty array: all are durable. `onDurable` hears where each of
+   * those is, part by part.
+   */
+  submit(records: readonly AppendRecord[], onDurable?: OnDurable): Promise<FailedRange[]>;
 }
 
 interface Submission {
@@ -42,6 +47,7 @@ interface Submission {
   unsettled: number;
   submittedAt: number;
   failed: FailedRange[];
+  onDurable: OnDurable | undefined;
   resolve(failed: FailedRange[]): void;
 }
 
@@ -59,7 +65,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   let running = false;
   let away = false;
 
-  function submit(records: readonly AppendRecord[]): Promise<FailedRange[]> {
+  function submit(records: readonly AppendRecord[], onDurable?: OnDurable): Promise<FailedRange[]> {
     if (records.length === 0) return Promise.resolve([]);
     return new Promise((resolve) => {
       waiting.push({
@@ -68,6 +74,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
         unsettled: records.length,
         submittedAt: performance.now(),
         failed: [],
+        onDurable,
         resolve,
       });
       if (!running) void run();
@@ -132,8 +139,9 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     const begun = performance.now();
     const expiring = setInterval(expireLate, patienceMs() / 10);
     let error: Error | undefined;
+    let positions: readonly Position[] = [];
     try {
-      await within(options.appendMsMax, options.append(records));
+      positions = await within(options.appendMsMax, options.append(records));
     } catch (cause) {
       error = appendError(cause, records.length);
     } finally {
@@ -141,8 +149,19 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     }
     away = error instanceof LogUnavailableError && !(error instanceof PartialAppendError);
     options.onAppend?.(records.length, bytes, (performance.now() - begun) / 1000, error);
+    tellDurable(slices, error instanceof PartialAppendError ? error.outcomes : positions);
     if (error instanceof PartialAppendError) settlePartly(slices, error);
     else for (const slice of slices) settle(slice, error);
+  }
+
+  /** `outcomes` are those of all records of the group. */
+  function tellDurable(slices: readonly Slice[], outcomes: readonly (Position | Error)[]): void {
+    let first = 0;
+    for (const { submission, from, to } of slices) {
+      const own = submission.onDurable ? outcomes.slice(first, first + to - from) : [];
+      submission.onDurable?.(own.filter((outcome): outcome is Position => !(outcome instanceof Error)));
+      first += to - from;
+    }
   }
 
   /** Settles each run of records that share their outcome. */
@@ -178,12 +197,12 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   return { submit };
 }
 
-async function within(ms: number, append: Promise<unknown>): Promise<void> {
+async function within<T>(ms: number, append: Promise<T>): Promise<T> {
   const expired = Promise.withResolvers<never>();
   const error = () => new LogUnavailableError(`the event log did not answer an append within ${ms} ms`);
   const timer = setTimeout(() => expired.reject(error()), ms);
   try {
-    await Promise.race([append, expired.promise]);
+    return await Promise.race([append, expired.promise]);
   } finally {
     clearTimeout(timer);
   }

@@ -9,7 +9,7 @@ import { isClamped } from "#lib/events/time.ts";
 import { checkEvent, type EventInput, type FieldNames, type RequestFacts, routingKey } from "#lib/events/validate.ts";
 import type { RefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { EventNames } from "./event-names.ts";
-import type { FailedRange, GroupCommit } from "./group-commit.ts";
+import type { FailedRange, GroupCommit, OnDurable } from "./group-commit.ts";
 import type { JsonReading } from "./json-body.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 
@@ -41,6 +41,8 @@ export interface IngestRequest {
   facts: RequestFacts;
   dialect: string;
   traceparent: string | undefined;
+  /** Hears where durable events are, part by part, before `publish` resolves. */
+  onDurable?: OnDurable;
 }
 
 export interface Ingest {
@@ -82,7 +84,7 @@ export function createIngest(
       indexOf.push(index);
     }
     metrics.clampedTimes.inc(clamped);
-    const failed = await groupCommit.submit(records);
+    const failed = await groupCommit.submit(records, request.onDurable);
     const verdict = settle(rejected, records.length, indexOf, failed);
     metrics.countVerdict(request.dialect, verdict);
     for (const rejection of verdict.rejected) noteRefused(rejection, events[rejection.index]);

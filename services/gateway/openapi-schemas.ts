@@ -145,6 +145,80 @@ const POSTHOG = {
   }),
 };
 
+const SEGMENT_MESSAGE = { $ref: "#/components/schemas/SegmentMessage" };
+const ID_TEXT = { description: "A text or a number." };
+const REJECTED = { type: "array", items: { $ref: "#/components/schemas/BatchRejection" } };
+
+const WIRES = {
+  SegmentMessage: object([], {
+    type: { enum: ["track", "page", "screen", "identify", "group", "alias"] },
+    event: { type: "string", description: "Of a track message." },
+    userId: ID_TEXT,
+    anonymousId: ID_TEXT,
+    groupId: ID_TEXT,
+    previousId: ID_TEXT,
+    messageId: { description: "Two messages of a key with one messageId are one event." },
+    properties: ANY,
+    traits: ANY,
+    context: { ...ANY, description: "Kept as the property context, and read as docs/wires.md says." },
+    timestamp: { type: "string" },
+    originalTimestamp: { type: "string" },
+    sentAt: { type: "string", description: "The caller's clock, by which the time is corrected." },
+    writeKey: { type: "string" },
+  }),
+  SegmentBatch: object(["batch"], {
+    batch: { type: "array", items: SEGMENT_MESSAGE },
+    sentAt: { type: "string" },
+    writeKey: { type: "string" },
+  }),
+  SegmentAccepted: answer([], {
+    success: { const: true, description: "Absent when no message could be taken." },
+    accepted: COUNT,
+    rejected: REJECTED,
+  }),
+  JitsuAccepted: answer(["ok"], { ok: { const: true } }),
+  SegmentError: answer(["code", "message"], { code: { type: "string" }, message: { type: "string" } }),
+  SegmentSettings: object(["integrations", "plan"], { integrations: ANY, plan: ANY }),
+  RudderSource: object(["source"], { source: ANY }),
+  CloudEvent: object(["specversion", "id", "source", "type"], {
+    specversion: { const: "1.0" },
+    id: { type: "string", minLength: 1, description: "Unique within the source: the two make the event's id." },
+    source: { type: "string", minLength: 1 },
+    type: { type: "string", minLength: 1, description: "The event's name." },
+    subject: { type: "string", description: "Who it is about: the distinct id." },
+    time: { type: "string", format: "date-time" },
+    data: { description: "An object is the properties; anything else the property data." },
+  }),
+  PartlyAccepted: answer(["accepted", "rejected"], { accepted: COUNT, rejected: REJECTED }),
+  CloudEventError: answer(["status", "error", "code", "detail"], {
+    status: COUNT,
+    error: { type: "string" },
+    code: { type: "string" },
+    detail: { type: "string" },
+  }),
+  NdjsonRows: answer(["successful_rows", "quarantined_rows"], {
+    successful_rows: COUNT,
+    quarantined_rows: COUNT,
+    rejected: REJECTED,
+    positions: {
+      type: "array",
+      description: "The last of the events in each partition of the log.",
+      items: answer(["partition", "offset"], { partition: COUNT, offset: COUNT }),
+    },
+  }),
+  OtlpStatus: answer(["code", "message"], { code: { const: 12 }, message: { type: "string" } }),
+  InfluxError: answer(["code", "message", "error"], {
+    code: { const: "not found" },
+    message: { type: "string" },
+    error: { type: "string" },
+  }),
+  MixpanelError: answer(["status", "code", "error"], {
+    status: { const: 0 },
+    code: { const: 404 },
+    error: { type: "string" },
+  }),
+};
+
 const RPC = {
   PublishRequest: answer(["events"], {
     events: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/Event" } },
@@ -212,4 +286,4 @@ const OPERATIONS = {
   }),
 };
 
-export const SCHEMAS = { ...EVENTS, ...BATCH, ...POSTHOG, ...RPC, ...OPERATIONS };
+export const SCHEMAS = { ...EVENTS, ...BATCH, ...POSTHOG, ...WIRES, ...RPC, ...OPERATIONS };

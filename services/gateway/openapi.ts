@@ -7,16 +7,19 @@ import { packageVersion } from "#lib/process/version.ts";
 import { ANY_KEY, AWAY, answer, body, later, NOT_SUPPORTED, OPEN, TOO_FAST } from "./openapi-parts.ts";
 import { POSTHOG_PATHS } from "./openapi-posthog.ts";
 import { SCHEMAS } from "./openapi-schemas.ts";
+import { WIRE_PATHS } from "./openapi-wires.ts";
 
 const events = {
   post: {
     operationId: "postEvent",
     summary: "Stores one event",
-    description: "Other methods are answered by 405.",
+    description:
+      "Other methods are answered by 405. A CloudEvent is taken as well, and answered as on POST /cloudevents.",
     security: ANY_KEY,
     requestBody: body("SingleEvent"),
     responses: {
       200: answer("Durable on the event log.", "Accepted"),
+      204: { description: "A CloudEvent, durable on the event log." },
       400: answer("No JSON, or a field is at fault.", "Error"),
       401: answer("No key, or an unknown one.", "Error"),
       413: answer("Larger than MAX_BATCH_BYTES, or the event than its limits.", "Error"),
@@ -142,6 +145,7 @@ export const OPENAPI = {
     "/events": events,
     "/batch/": batch,
     ...POSTHOG_PATHS,
+    ...WIRE_PATHS,
     "/millrace.events.v1.EventService/Publish": publish,
     "/grpc.health.v1.Health/Check": healthCheck,
     "/admin/replay": replay,

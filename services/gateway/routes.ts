@@ -17,10 +17,12 @@ import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
 import { inRequestSpan } from "./request-span.ts";
 import { type Arrival, Reply, type Target, type Wire } from "./wire.ts";
 import { createWireTable, type Found, WIRES, type WireName, type WireRules } from "./wire-table.ts";
+import { isCloudEvent } from "./wires/cloudevents.ts";
 import { NOWHERE } from "./wires/nowhere.ts";
 import { healthEntry, type RpcCall } from "./wires/rpc.ts";
 
 const OPENAPI_PATH = "/openapi.json";
+const [CLOUDEVENTS_PATH] = WIRES.cloudevents.paths;
 const HEALTH_PATH = `/${HealthService.typeName}/`;
 
 export interface RoutesOptions {
@@ -43,7 +45,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
 
   async function route(request: HttpRequest, response: HttpResponse): Promise<void> {
     const target = targetOf(request);
-    const found = target && !rpc.serves(target.path) ? wireAt(target.path) : undefined;
+    const found = target && !rpc.serves(target.path) ? wireFor(request, target.path) : undefined;
     const dialect = dialectOf(request, target, found);
     const begun = performance.now();
     if (!target || !rpc.streams(target.path)) cancelWhenLate(request, options.requestTimeoutMs);
@@ -56,6 +58,12 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     }
     metrics.requests.inc({ dialect, code });
     metrics.requestSeconds.observe({ dialect }, (performance.now() - begun) / 1000);
+  }
+
+  /** A CloudEvent that comes to the path of the single events is the other wire's. */
+  function wireFor(request: HttpRequest, path: string): FoundWire | undefined {
+    const found = wireAt(path);
+    return found?.wire.rules === WIRES.events && isCloudEvent(request) ? wireAt(CLOUDEVENTS_PATH) : found;
   }
 
   function dialectOf(request: HttpRequest, target: Target | undefined, found: FoundWire | undefined): string {

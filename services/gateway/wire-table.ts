@@ -1,7 +1,7 @@
 // Every wire over plain HTTP in one table: its paths, what browsers are told, who may call and what a body may look like.
 // Routes, edge, OpenAPI and docs/wires.md are held against it.
 import { REPLAY_PATH } from "#lib/events/replay-request.ts";
-import { BATCH_CORS, type CorsRules, POSTHOG_CORS } from "#lib/http/cors.ts";
+import { BATCH_CORS, type CorsRules, POSTHOG_CORS, SEGMENT_CORS } from "#lib/http/cors.ts";
 import { REFUSED_PATH } from "#lib/ledger/refused-events.ts";
 import { BROWSER_FORM, JSON_FORM } from "./body-form.ts";
 import type { EntryRules } from "./edge.ts";
@@ -18,6 +18,16 @@ export interface WireRules extends Omit<EntryRules, "access"> {
 }
 
 const POSTHOG = { cors: POSTHOG_CORS, keys: { query: ["api_key", "token"] } } as const;
+/** RudderStack's Node client names a form and sends JSON; analytics.js names text, which browsers do not ask about first. */
+const SEGMENT_FORM = { types: ["application/json", "text/plain", "application/x-www-form-urlencoded", ""] } as const;
+const SEGMENT_ENTRY = {
+  access: "body key",
+  needsKey: true,
+  keys: { headers: ["x-write-key"] },
+  form: SEGMENT_FORM,
+  cors: SEGMENT_CORS,
+  isTraced: true,
+} as const;
 
 export const WIRES = {
   events: { dialect: "events", paths: ["/events"], access: "key", form: JSON_FORM, isTraced: true },
@@ -47,6 +57,44 @@ export const WIRES = {
     paths: ["/array/{key}/config", "/array/{key}/config.js"],
   },
   posthogReplay: { dialect: "posthog-replay", paths: ["/s/", "/s"], cors: POSTHOG_CORS, access: "anyone" },
+  segment: {
+    dialect: "segment",
+    paths: [
+      ...["/v1/batch", "/v1/import", "/v1/track", "/v1/page", "/v1/screen", "/v1/identify", "/v1/group", "/v1/alias"],
+      ...["/v1/b", "/v1/t", "/v1/p", "/v1/s", "/v1/i", "/v1/g", "/v1/a"],
+    ],
+    ...SEGMENT_ENTRY,
+  },
+  jitsu: { dialect: "jitsu", paths: ["/api/s/{type}", "/api/s/s2s/{type}"], ...SEGMENT_ENTRY },
+  segmentSettings: {
+    dialect: "segment-settings",
+    access: "anyone",
+    cors: SEGMENT_CORS,
+    paths: ["/v1/projects/{key}/settings", "/sourceConfig", "/sourceConfig/"],
+  },
+  /** On /events as well, where a request says that it is one (routes.ts). */
+  cloudevents: {
+    dialect: "cloudevents",
+    paths: ["/cloudevents", "/api/v1/events"],
+    access: "key",
+    form: {},
+    isTraced: true,
+  },
+  ndjson: {
+    dialect: "ndjson",
+    paths: ["/v0/events"],
+    access: "key",
+    keys: { query: ["token"] },
+    form: {},
+    isTraced: true,
+  },
+  notTaken: {
+    dialect: "not-taken",
+    access: "anyone",
+    paths: [
+      ...["/v1/logs", "/v1/metrics", "/v1/traces", "/api/v1/write", "/write", "/api/v2/write", "/groups", "/import"],
+    ],
+  },
   replay: { dialect: "replay", paths: [REPLAY_PATH], access: "secret key", form: JSON_FORM },
   refused: { dialect: "refused", paths: [REFUSED_PATH], access: "secret key", form: JSON_FORM },
 } as const satisfies Record<string, WireRules>;

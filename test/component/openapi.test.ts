@@ -29,7 +29,7 @@ let unready: { port: number } & AsyncDisposable;
 
 beforeAll(async () => {
   const keys = { publicApiKeys: [KEY], secretApiKeys: [SECRET], allowedOrigins: [ORIGIN] };
-  gateway = await startTestGateway({ ...keys, maxBatchBytes: MAX_BYTES, maxEventsPerBatch: 3 });
+  gateway = await startTestGateway({ ...keys, maxBatchBytes: MAX_BYTES, maxEventsPerBatch: 3, storedTimeout: 50 });
   tired = await startTestGateway({ ...keys, rateLimitEvents: 1, rateLimitBurst: 1 });
   // It owes an hour: however slow the machine, it has not recovered by the time it is asked.
   const many = JSON.stringify({ events: Array.from({ length: 3_600 }, () => ({ event: "e" })) });
@@ -84,10 +84,28 @@ function oneRecord(): string {
 }
 const isTired = { port: () => tired.port };
 
+const MESSAGE = { type: "track", event: "e", userId: "u" };
+const segment = (value: unknown, more: Partial<Sample> = {}) => send(AUTHORIZED, value, more);
+const oneMessage = {
+  200: segment(MESSAGE),
+  400: [segment("{"), segment({ ...MESSAGE, userId: "" })],
+  401: send(JSON_TYPE, MESSAGE),
+  403: send({ ...JSON_TYPE, origin: "https://other.example" }, { ...MESSAGE, writeKey: KEY }),
+  405: get(),
+  413: segment(TOO_LARGE),
+  415: send({ "content-type": "text/xml" }, "x"),
+  429: segment(MESSAGE, isTired),
+  503: segment(MESSAGE, { away: true }),
+};
+const CLOUDEVENT = { specversion: "1.0", id: "1", source: "/s", type: "t" };
+const cloudEvent = (value: unknown, more: Partial<Sample> = {}) => send(AUTHORIZED, value, more);
+const lines = (value: string, more: Partial<Sample> = {}) => send(AUTHORIZED, value, more);
+
 /** How each documented answer comes about, by operation and status. */
 const SAMPLES: Record<string, Record<string, Sample | Sample[]>> = {
   postEvent: {
     200: events(),
+    204: send({ ...AUTHORIZED, "content-type": "application/cloudevents+json" }, CLOUDEVENT),
     400: [send(AUTHORIZED, "{"), send(AUTHORIZED, { ...SINGLE, value: "1" })],
     401: send(JSON_TYPE, SINGLE),
     413: send(AUTHORIZED, TOO_LARGE),
@@ -155,6 +173,47 @@ const SAMPLES: Record<string, Record<string, Sample | Sample[]>> = {
   postHogConfig: { 200: get() },
   postHogConfigScript: { 200: get() },
   postHogReplay: { 200: send({}, "not read"), 405: get() },
+  segmentBatch: {
+    200: [segment({ batch: [MESSAGE] }), segment({ batch: [MESSAGE, { type: "page" }] }), segment({ batch: [{}] })],
+    400: [segment("{"), segment({})],
+    401: send(JSON_TYPE, { batch: [MESSAGE] }),
+    403: send({ ...JSON_TYPE, origin: "https://other.example" }, { batch: [MESSAGE], writeKey: KEY }),
+    405: get(),
+    413: [segment(TOO_LARGE), segment({ batch: Array(4).fill(MESSAGE) })],
+    415: send({ "content-type": "text/xml" }, "x"),
+    429: segment({ batch: [MESSAGE] }, isTired),
+    503: segment({ batch: [MESSAGE] }, { away: true }),
+  },
+  segmentMessage: oneMessage,
+  jitsuMessage: oneMessage,
+  segmentSettings: { 200: get() },
+  rudderSource: { 200: get() },
+  cloudEvents: {
+    200: cloudEvent([CLOUDEVENT, { ...CLOUDEVENT, id: "" }]),
+    204: cloudEvent(CLOUDEVENT),
+    400: [cloudEvent("{"), cloudEvent({ ...CLOUDEVENT, id: "" })],
+    401: send(JSON_TYPE, CLOUDEVENT),
+    405: get(),
+    413: [cloudEvent(TOO_LARGE), cloudEvent(Array(4).fill(CLOUDEVENT))],
+    415: send({ ...AUTHORIZED, "content-encoding": "lzma" }, CLOUDEVENT),
+    429: cloudEvent(CLOUDEVENT, isTired),
+    503: cloudEvent(CLOUDEVENT, { away: true }),
+  },
+  ndjsonEvents: {
+    200: lines("5", { query: "?wait=true" }),
+    202: [lines('{"event":"e"}\nnot json'), lines('{"event":"e"}', { query: "?wait=true" })],
+    400: send({ ...AUTHORIZED, "content-encoding": "gzip" }, "no gzip"),
+    401: send(JSON_TYPE, "{}"),
+    405: get(),
+    413: [lines(TOO_LARGE), lines("{}\n".repeat(4))],
+    415: send({ ...AUTHORIZED, "content-encoding": "lzma" }, "{}"),
+    429: lines('{"event":"e"}', isTired),
+    503: lines('{"event":"e"}', { away: true }),
+  },
+  otlp: { 404: send(JSON_TYPE, {}) },
+  remoteWrite: { 404: send(JSON_TYPE, {}) },
+  influx: { 404: send(JSON_TYPE, {}) },
+  mixpanel: { 404: send(JSON_TYPE, {}) },
   replayDeadLetters: {
     200: send(SECRET_HEADERS, oneRecord()),
     400: [

@@ -9,6 +9,8 @@ import { promisify } from "node:util";
 const SOURCES = fileURLToPath(new URL("../drivers", import.meta.url));
 const CACHE = fileURLToPath(new URL("../../.cache/drivers", import.meta.url));
 const PACKAGES = ["clickhouse-connect[sqlalchemy]==1.12.0", "sqlalchemy==2.1.*", "pandas", "pyarrow"];
+/** Clients that send events. */
+const EVENT_CLIENTS = ["segment-analytics-python==2.4.0", "rudder-sdk-python==2.1.9"];
 const JDBC = "0.10.0";
 const run = promisify(execFile);
 
@@ -19,7 +21,7 @@ export interface DriverProgram {
   lines(port: number): Promise<string[]>;
 }
 
-export const DRIVERS: Readonly<Record<"go" | "java" | "python", DriverProgram>> = {
+export const DRIVERS: Readonly<Record<"go" | "java" | "python" | "segmentPython", DriverProgram>> = {
   go: {
     tools: [["go", "version"]],
     async lines(port) {
@@ -49,23 +51,28 @@ export const DRIVERS: Readonly<Record<"go" | "java" | "python", DriverProgram>> 
       ]);
     },
   },
-  python: {
+  python: pythonProgram("python", PACKAGES, "drivers.py"),
+  segmentPython: pythonProgram("python-segment", EVENT_CLIENTS, "segment_clients.py"),
+};
+
+function pythonProgram(name: string, packages: readonly string[], file: string): DriverProgram {
+  return {
     tools: [["python3", "-c", "import venv, ensurepip"]],
     async lines(port) {
       const environment = await prepared(
-        `python-${hash("sha256", PACKAGES.join()).slice(0, 12)}`,
+        `${name}-${hash("sha256", packages.join()).slice(0, 12)}`,
         async (directory) => {
           await run("python3", ["-m", "venv", directory]);
           await run(`${directory}/bin/python`, [
             ...["-m", "pip", "install", "-q", "--no-compile", "--disable-pip-version-check"],
-            ...PACKAGES,
+            ...packages,
           ]);
         },
       );
-      return output(`${environment}/bin/python`, [`${SOURCES}/python/drivers.py`, `127.0.0.1:${port}`]);
+      return output(`${environment}/bin/python`, [`${SOURCES}/python/${file}`, `127.0.0.1:${port}`]);
     },
-  },
-};
+  };
+}
 
 /** True when the machine has what the driver needs. */
 export function isAvailable(driver: DriverProgram): boolean {

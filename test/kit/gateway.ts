@@ -22,6 +22,8 @@ export interface TestGateway extends AsyncDisposable {
   readonly lines: readonly string[];
   /** From now on every append is answered by this instead of the log; undefined: by the log again. */
   appendBy(answer: AppendAnswer | undefined): void;
+  /** The consumers' group has stored everything below this offset. */
+  storedUpTo(offset: number): void;
   /** Everything on the log, in offset order. */
   stored(): Promise<StoredRecord[]>;
   events(): Promise<EventRecord[]>;
@@ -44,8 +46,10 @@ export async function startTestGateway(
 
   const appends: number[] = [];
   let answer: AppendAnswer | undefined;
+  let storedEnd = 0;
   const log: OpenLog = {
     ...sqlite,
+    committed: () => Promise.resolve(new Map([[0, { offset: storedEnd, metadata: "" }]])),
     async append(topic, records, signal) {
       appends.push(records.length);
       const real = () => sqlite.append(topic, records, signal);
@@ -82,6 +86,9 @@ export async function startTestGateway(
     lines,
     appendBy(next) {
       answer = next;
+    },
+    storedUpTo(offset) {
+      storedEnd = offset;
     },
     stored,
     events: async () => (await stored()).map((record) => decodeRecord(record.value)),

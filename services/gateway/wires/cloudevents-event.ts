@@ -1,0 +1,145 @@
+// One CloudEvent 1.0 to an event: structured (an object of JSON) or binary (attributes in headers, data as the body).
+import { isUtf8 } from "node:buffer";
+import { parseUuid, uuidV5 } from "#lib/events/ids.ts";
+import type { JsonCursor, JsonKind, JsonText } from "#lib/events/json-cursor.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
+import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { articled } from "#lib/events/properties.ts";
+import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
+import { parseRfc3339 } from "#lib/events/time.ts";
+import type { EventInput, FieldNames } from "#lib/events/validate.ts";
+import { eventBounds, type JsonReading, readJsonBody } from "../json-body.ts";
+
+export const CLOUDEVENT_FIELDS: FieldNames = {
+  id: "id",
+  event: "type",
+  distinctId: "subject",
+  source: "source",
+  value: "value",
+  properties: "data",
+};
+
+const NAMESPACE = parseUuid("1f9cc9ca-1384-4cc2-b8f1-c5253d70b642") as Uint8Array;
+/** What a CloudEvents attribute is called among the properties: those of the data have the other names. */
+const PREFIX = "ce_";
+
+const ATTRIBUTES = ["specversion", "id", "source", "type", "subject", "time"] as const;
+type Attribute = (typeof ATTRIBUTES)[number];
+const NAMES = new JsonNames([...ATTRIBUTES, "data"]);
+const DATA = ATTRIBUTES.length;
+
+interface Members {
+  attributes: Partial<Record<Attribute, string>>;
+  data: JsonText | undefined;
+  dataKind: JsonKind;
+  /** Extensions, and what the data is said to be. */
+  more: JsonMember[];
+  fault: RuleFault | undefined;
+}
+
+/** Of the value at the cursor. */
+export function readStructured({ cursor, inner, properties, limits }: JsonReading): EventInput | RuleFault {
+  const kind = cursor.kind();
+  if (kind !== "object") {
+    cursor.skip();
+    return fault("invalid", "", `must be an object, not ${articled(kind)}`);
+  }
+  const root = cursor.position();
+  const members: Members = { attributes: {}, data: undefined, dataKind: "null", more: [], fault: undefined };
+  cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
+  cursor.enter();
+  while (cursor.nextMember(NAMES)) {
+    const { name } = cursor;
+    if (name === DATA) {
+      members.dataKind = cursor.kind();
+      members.data = members.dataKind === "object" ? properties.atCursor(cursor, limits).json : cursor.slice();
+    } else readAttribute(cursor, members, name, cursor.kind());
+  }
+  cursor.endBounds();
+  const broken = cursor.takeFault(root);
+  return members.fault ?? broken ?? eventOf(members, inner);
+}
+
+function readAttribute(cursor: JsonCursor, members: Members, name: number, kind: JsonKind): void {
+  // As if it were not there: CloudEvents' JSON format says so.
+  if (kind === "null") cursor.skip();
+  else if (name < 0) members.more.push({ key: prefixed(cursor.key()), value: cursor.slice() });
+  else if (kind === "string") members.attributes[ATTRIBUTES[name] as Attribute] = cursor.text();
+  else {
+    members.fault ??= fault("invalid", NAMES.at(name), `must be a string, not ${articled(kind)}`);
+    cursor.skip();
+  }
+}
+
+/** `attributes` by name without "ce-"; `type` is the media type of the data. Throws Refused for data that is not JSON. */
+export function readBinary(
+  { cursor, inner, properties, limits }: JsonReading,
+  attributes: ReadonlyMap<string, string>,
+  type: string,
+  body: Buffer,
+): EventInput | RuleFault {
+  const members: Members = { attributes: {}, data: undefined, dataKind: "null", more: [], fault: undefined };
+  for (const [name, text] of attributes) {
+    if (isAttribute(name)) members.attributes[name] = text;
+    else members.more.push({ key: prefixed(name), value: textJson(text) });
+  }
+  if (body.length === 0) return eventOf(members, inner);
+  if (isJsonType(type)) {
+    readJsonBody(cursor, body, 0, () => {
+      const root = cursor.position();
+      members.dataKind = cursor.kind();
+      members.data = members.dataKind === "object" ? properties.atCursor(cursor, limits).json : cursor.slice();
+      members.fault = cursor.takeFault(root);
+    });
+  } else if (type.startsWith("text/") && isUtf8(body)) {
+    members.dataKind = "string";
+    members.data = textJson(body.toString());
+  } else {
+    members.more.push({ key: textJson("data_base64"), value: textJson(body.toString("base64")) });
+  }
+  if (!isJsonType(type)) members.more.push({ key: prefixed("datacontenttype"), value: textJson(type) });
+  return members.fault ?? eventOf(members, inner);
+}
+
+function isAttribute(name: string): name is Attribute {
+  return (ATTRIBUTES as readonly string[]).includes(name);
+}
+
+/** Data of an event that names no type is JSON. */
+function isJsonType(type: string): boolean {
+  return type === "" || type === "application/json" || type === "text/json" || type.endsWith("+json");
+}
+
+function eventOf({ attributes, data, dataKind, more }: Members, inner: JsonCursor): EventInput | RuleFault {
+  const { specversion, id = "", source = "", type = "", subject = "", time } = attributes;
+  if (specversion !== "1.0") {
+    const given = specversion === undefined ? "absent" : JSON.stringify(specversion.slice(0, 20));
+    return fault(specversion === undefined ? "missing" : "invalid", "specversion", `must be "1.0", and is ${given}`);
+  }
+  if (id === "") return fault("missing", "id", "must not be empty: it is unique within its source");
+  if (source.trim() === "") return fault("missing", "source", "must not be blank: the id is unique within it");
+  const us = time === undefined ? undefined : parseRfc3339(time);
+  if (time !== undefined && us === undefined) {
+    const shown = JSON.stringify(time.slice(0, 40));
+    return fault("invalid", "time", `${shown} is not an RFC 3339 date-time like 2026-03-27T12:00:00Z`);
+  }
+  const isObject = dataKind === "object";
+  const members = [{ key: prefixed("id"), value: textJson(id) }, ...more];
+  if (data && !isObject && dataKind !== "null") members.unshift({ key: textJson("data"), value: data });
+  return {
+    ...{ event: type, distinctId: subject, source, value: undefined },
+    id: uuidV5(NAMESPACE, `${source} ${id}`),
+    time: us === undefined ? undefined : { us, text: () => time ?? "" },
+    properties: withMembers(isObject ? data : undefined, members, inner),
+  };
+}
+
+/** JSON's format has the bytes of other data in `data_base64`, which keeps its name. */
+function prefixed(name: string): JsonText {
+  return textJson(name === "data_base64" ? name : `${PREFIX}${name}`);
+}
+
+function textJson(text: string): JsonText {
+  const bytes = Buffer.from(JSON.stringify(text));
+  return { bytes, from: 0, to: bytes.length };
+}

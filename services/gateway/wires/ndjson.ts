@@ -1,0 +1,76 @@
+// POST /v0/events?name=NAME: a line of JSON is an event, as Tinybird's clients send them. 202: durable; 200: stored.
+import type { Position } from "#lib/eventlog/log.ts";
+import type { FieldNames } from "#lib/events/validate.ts";
+import type { Logger } from "#lib/process/log.ts";
+import { queryOf } from "../caller-keys.ts";
+import type { Edge, Entry } from "../edge.ts";
+import type { Ingest } from "../ingest.ts";
+import type { JsonReading } from "../json-body.ts";
+import { refused } from "../refusals.ts";
+import { lastOf, type StoredWatch } from "../stored-watch.ts";
+import { Reply, type Wire } from "../wire.ts";
+import { WIRES } from "../wire-table.ts";
+import { createDropLog } from "./batch-drops.ts";
+import { readLines } from "./ndjson-lines.ts";
+import { namedByPlace, publishAll } from "./publish-all.ts";
+
+const FIELD_NAMES: FieldNames = {
+  id: "uuid",
+  event: "event",
+  distinctId: "distinct_id",
+  source: "source",
+  value: "value",
+  properties: "properties",
+};
+
+export interface NdjsonOptions {
+  ingest: Ingest;
+  json: JsonReading;
+  maxEvents: number;
+  logger: Logger;
+  storedWatch: StoredWatch;
+}
+
+export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
+  const { ingest, json, maxEvents: max, storedWatch } = options;
+  const logDropped = createDropLog(options.logger);
+
+  async function store(entry: Entry, name: string, positions: Position[], traceparent: string | undefined) {
+    const { events, length: count } = readLines(json, (await entry.readBody()) as Buffer, name, max);
+    if (count > max) throw refused("too_many", { field: "body", count, max });
+    if (count === 0) return { successful_rows: 0, quarantined_rows: 0 };
+    const facts = entry.admit(count, false);
+    const order = { events, names: FIELD_NAMES, facts, dialect: WIRES.ndjson.dialect, traceparent };
+    const onDurable = (part: readonly Position[]) => {
+      positions.push(...part);
+    };
+    const { accepted, rejected } = await publishAll(ingest, { ...order, onDurable });
+    if (rejected.length > 0) logDropped(rejected);
+    const all = events.map((_, index) => index);
+    return {
+      ...{ successful_rows: accepted, quarantined_rows: rejected.length },
+      ...(rejected.length > 0 && { rejected: namedByPlace(rejected, all) }),
+    };
+  }
+
+  return {
+    async answer(request, { traceparent }) {
+      if (request.method !== "POST") throw refused("method", { allow: "POST" });
+      const query = queryOf(request);
+      const positions: Position[] = [];
+      const entry = edge(request, WIRES.ndjson);
+      let rows: object;
+      // Whoever waits for the rows holds no room meanwhile that others could be refused for.
+      try {
+        rows = await store(entry, query.get("name") ?? "", positions, traceparent);
+      } finally {
+        entry[Symbol.dispose]();
+      }
+      if (query.get("wait") !== "true") return new Reply(202, rows);
+      const last = lastOf(positions);
+      if (await storedWatch.untilStored(last)) return rows;
+      return new Reply(202, { ...rows, positions: last });
+    },
+    refusalBody: ({ message }) => ({ error: message }),
+  };
+}

@@ -1,0 +1,106 @@
+// The context of a Segment message: kept whole as the property `context`, and read for what Millrace's own properties say.
+import { type JsonCursor, type JsonText, textOf } from "#lib/events/json-cursor.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
+import type { JsonReading } from "../json-body.ts";
+
+/** A property that a message says elsewhere than under its properties. */
+export interface Said {
+  name: string;
+  value: JsonText;
+}
+
+type Table = Readonly<Record<string, string | Readonly<Record<string, string>>>>;
+
+/** Where in a context, to which property; docs/wires.md has the same table. */
+export const CONTEXT_PROPERTIES = {
+  library: { name: "$lib", version: "$lib_version" },
+  page: { url: "$current_url", path: "$pathname", host: "$host", referrer: "$referrer", title: "$title" },
+  campaign: {
+    ...{ source: "utm_source", medium: "utm_medium", name: "utm_campaign", term: "utm_term", content: "utm_content" },
+  },
+  app: { name: "$app_name", version: "$app_version", build: "$app_build" },
+  os: { name: "$os", version: "$os_version" },
+  device: { type: "$device_type", manufacturer: "$device_manufacturer", model: "$device_model" },
+  screen: { width: "$screen_width", height: "$screen_height" },
+  ip: "$ip",
+  locale: "$locale",
+  timezone: "$timezone",
+  userAgent: "$raw_user_agent",
+  sessionId: "$session_id",
+} as const satisfies Table;
+
+interface Section {
+  names: JsonNames;
+  /** By index of the name: a property, or what is read of an object. */
+  targets: readonly (string | Section)[];
+}
+
+function sectionOf(table: Table): Section {
+  const targets = Object.values(table).map((target) => (typeof target === "string" ? target : sectionOf(target)));
+  return { names: new JsonNames(Object.keys(table)), targets };
+}
+
+const [TRAITS, GROUP] = ["traits", "groupId"];
+const ROOT = sectionOf({ ...CONTEXT_PROPERTIES, [TRAITS]: TRAITS, [GROUP]: GROUP });
+
+export interface Context {
+  said: Said[];
+  /** RudderStack's clients put those of a person here. */
+  traits: JsonText | undefined;
+  groupId: string;
+}
+
+/** Of the object at the cursor. */
+export function contextAt({ cursor, limits }: JsonReading): Context {
+  const context: Context = { said: [], traits: undefined, groupId: "" };
+  cursor.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth });
+  readSection(cursor, ROOT, context);
+  const { said } = context;
+  const url = said.find(({ name }) => name === "$current_url");
+  if (url && !said.some(({ name }) => name === "$host")) {
+    const host = hostOf(JSON.parse(textOf(url.value)) as string);
+    if (host !== undefined) said.push(saidText("$host", host));
+  }
+  said.push({ name: "context", value: cursor.endBounds() });
+  return context;
+}
+
+function readSection(cursor: JsonCursor, { names, targets }: Section, context: Context): void {
+  cursor.enter();
+  while (cursor.nextMember(names)) {
+    const target = cursor.name < 0 ? undefined : targets[cursor.name];
+    if (typeof target === "string") readTarget(cursor, target, context);
+    else if (target && cursor.kind() === "object") readSection(cursor, target, context);
+    else cursor.skip();
+  }
+}
+
+function readTarget(cursor: JsonCursor, target: string, context: Context): void {
+  const kind = cursor.kind();
+  if (target === TRAITS) {
+    const value = cursor.slice();
+    if (kind === "object") context.traits = value;
+  } else if (kind === "string") {
+    const value = cursor.slice();
+    if (value.to - value.from === 2) return;
+    if (target === GROUP) context.groupId = JSON.parse(textOf(value)) as string;
+    else context.said.push({ name: target, value });
+  } else if (kind === "number") {
+    const value = cursor.slice();
+    if (target === GROUP) context.groupId = textOf(value);
+    // Sessions are text with us and numbers with RudderStack.
+    else context.said.push(target === "$session_id" ? saidText(target, textOf(value)) : { name: target, value });
+  } else {
+    cursor.skip();
+  }
+}
+
+/** Undefined when the address has none. */
+function hostOf(url: string): string | undefined {
+  return /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i.exec(url)?.[1];
+}
+
+export function saidText(name: string, text: string): Said {
+  const bytes = Buffer.from(JSON.stringify(text));
+  return { name, value: { bytes, from: 0, to: bytes.length } };
+}

@@ -1,0 +1,198 @@
+// One message of Segment's protocol, as RudderStack and Jitsu speak it too, to an event; docs/wires.md has the mapping as a
+// table. What a caller says under `properties` or `traits` stays as it was sent; what stands beside it is put behind it.
+import { type JsonKind, type JsonText, textOf } from "#lib/events/json-cursor.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
+import { withMembers } from "#lib/events/json-members.ts";
+import { articled } from "#lib/events/properties.ts";
+import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
+import { eventBounds, type JsonReading } from "../json-body.ts";
+import { type Context, contextAt, type Said, saidText } from "./segment-context.ts";
+
+export const MESSAGE_TYPES = ["track", "page", "screen", "identify", "group", "alias"] as const;
+export type MessageType = (typeof MESSAGE_TYPES)[number];
+
+export function isMessageType(text: string): text is MessageType {
+  return (MESSAGE_TYPES as readonly string[]).includes(text);
+}
+
+/** What is known of a message before its key is: the id and the time are made of more than itself. */
+export interface Message {
+  event: string;
+  distinctId: string;
+  /** "" when there is none. */
+  messageId: string;
+  timestamp: string;
+  sentAt: string;
+  /** The time is right whatever the clocks say. */
+  isFinal: boolean;
+  properties: JsonText;
+}
+
+/** Beside the message itself: "" where it has none. */
+export interface Read {
+  message: Message | RuleFault;
+  writeKey: string;
+}
+
+const TEXTS = [
+  ...["type", "event", "userId", "anonymousId", "groupId", "previousId", "name", "category"],
+  ...["messageId", "originalTimestamp", "timestamp", "sentAt", "writeKey"],
+] as const;
+type Text = (typeof TEXTS)[number];
+const NAMES = new JsonNames([...TEXTS, "properties", "traits", "context"]);
+const [PROPERTIES, TRAITS, CONTEXT] = [TEXTS.length, TEXTS.length + 1, TEXTS.length + 2];
+
+/** The members of a message, as far as they have the right types. */
+interface Members {
+  texts: Partial<Record<Text, string>>;
+  properties: JsonText | undefined;
+  traits: JsonText | undefined;
+  context: Context | undefined;
+  fault: RuleFault | undefined;
+}
+
+/** Of the value at the cursor. `pathType` is what the path says it is, which the message need not repeat. */
+export function readMessage(json: JsonReading, pathType: MessageType | undefined): Read {
+  const { cursor, limits } = json;
+  const kind = cursor.kind();
+  if (kind !== "object") {
+    cursor.skip();
+    return { message: fault("invalid", "", `must be an object, not ${articled(kind)}`), writeKey: "" };
+  }
+  const root = cursor.position();
+  const members: Members = {
+    ...{ texts: {}, properties: undefined, traits: undefined, context: undefined, fault: undefined },
+  };
+  cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
+  cursor.enter();
+  while (cursor.nextMember(NAMES)) readMember(json, members, cursor.name, cursor.kind());
+  cursor.endBounds();
+  const broken = cursor.takeFault(root);
+  const message = members.fault ?? broken ?? messageOf(members, pathType);
+  return { message: "fault" in message ? message : joined(json, message), writeKey: members.texts.writeKey ?? "" };
+}
+
+function readMember(json: JsonReading, members: Members, name: number, kind: JsonKind): void {
+  const { cursor, properties, limits } = json;
+  if (name < 0 || kind === "null") {
+    cursor.skip();
+  } else if (name < PROPERTIES) {
+    if (kind === "string") members.texts[TEXTS[name] as Text] = cursor.text();
+    // Ids are numbers with some callers; the digits are the id.
+    else if (kind === "number") members.texts[TEXTS[name] as Text] = textOf(cursor.slice());
+    else refuse(members, name, "a string", kind, () => cursor.skip());
+  } else if (kind !== "object") {
+    refuse(members, name, "an object", kind, () => cursor.skip());
+  } else if (name === CONTEXT) {
+    members.context = contextAt(json);
+  } else {
+    members[name === TRAITS ? "traits" : "properties"] = properties.atCursor(cursor, limits).json;
+  }
+}
+
+function refuse(members: Members, name: number, wanted: string, kind: JsonKind, pass: () => void): void {
+  members.fault ??= fault("invalid", NAMES.at(name), `must be ${wanted}, not ${articled(kind)}`);
+  pass();
+}
+
+interface Unjoined extends Omit<Message, "properties"> {
+  own: JsonText | undefined;
+  said: Said[];
+}
+
+function messageOf(members: Members, pathType: MessageType | undefined): Unjoined | RuleFault {
+  const { texts } = members;
+  const type = pathType ?? texts.type ?? "";
+  if (!isMessageType(type)) {
+    const shown = JSON.stringify(type.slice(0, 40));
+    return fault(
+      type === "" ? "missing" : "invalid",
+      "type",
+      `must be one of ${MESSAGE_TYPES.join(", ")}, not ${shown}`,
+    );
+  }
+  const ids = [texts.userId ?? "", texts.anonymousId ?? ""].filter((id) => id.trim() !== "");
+  const [distinctId = ""] = ids;
+  if (distinctId === "" && type !== "group") {
+    return fault("missing", "userId", "must not be blank, unless anonymousId says who it was");
+  }
+  const mapped = MAPPINGS[type](members, distinctId);
+  if ("fault" in mapped) return mapped;
+  const { anonymousId, messageId = "", originalTimestamp = "", timestamp = originalTimestamp, sentAt = "" } = texts;
+  // RudderStack's clients stamp every message with the first; the second beside it is what their caller said. In messages
+  // that Segment has handled it is the corrected one.
+  const isFinal = originalTimestamp !== "" && texts.timestamp !== undefined;
+  const { groupId = members.context?.groupId ?? "" } = texts;
+  const said = [...mapped.said, ...(members.context?.said ?? [])];
+  if (ids.length > 1) said.push(saidText("$device_id", anonymousId as string));
+  if (groupId !== "" && type !== "group") said.push(inGroup(groupId));
+  if (messageId !== "") said.push(saidText("messageId", messageId));
+  const { event, own } = mapped;
+  return { event, distinctId, messageId, timestamp, sentAt, isFinal, own, said };
+}
+
+interface Mapped {
+  event: string;
+  /** What the event's properties begin with. */
+  own: JsonText | undefined;
+  said: Said[];
+}
+
+const MAPPINGS: Readonly<Record<MessageType, (members: Members, distinctId: string) => Mapped | RuleFault>> = {
+  track({ texts, properties: own }) {
+    const { event = "" } = texts;
+    return event.trim() === ""
+      ? fault("missing", "event", "must not be blank in a track message")
+      : { event, own, said: [] };
+  },
+  page: ({ texts, properties: own }) => ({ event: "$pageview", own, said: texted(texts, { name: "name" }) }),
+  screen: ({ texts, properties: own }) => ({ event: "$screen", own, said: texted(texts, { name: "$screen_name" }) }),
+  identify({ texts, properties: own, traits, context }) {
+    const { userId = "", anonymousId = "" } = texts;
+    const set = traits ?? context?.traits;
+    const said: Said[] = set ? [{ name: "$set", value: set }] : [];
+    // Whoever has no user id yet is not identified by saying something about them.
+    if (userId.trim() === "") return { event: "$set", own, said };
+    if (anonymousId !== userId && anonymousId !== "") said.push(saidText("$anon_distinct_id", anonymousId));
+    return { event: "$identify", own, said };
+  },
+  group({ texts, properties: own, traits }) {
+    const { groupId = "" } = texts;
+    if (groupId.trim() === "") return fault("missing", "groupId", "must not be blank in a group message");
+    const said = [saidText("$group_type", GROUP_TYPE), saidText("$group_key", groupId), inGroup(groupId)];
+    if (traits) said.push({ name: "$group_set", value: traits });
+    return { event: "$groupidentify", own, said };
+  },
+  alias({ texts, properties: own }) {
+    const { previousId = "" } = texts;
+    if (previousId.trim() === "") return fault("missing", "previousId", "must not be blank in an alias message");
+    return { event: "$create_alias", own, said: [saidText("alias", previousId)] };
+  },
+};
+
+/** Segment knows one kind of group. */
+const GROUP_TYPE = "group";
+
+function inGroup(groupId: string): Said {
+  const bytes = Buffer.from(`{"${GROUP_TYPE}":${JSON.stringify(groupId)}}`);
+  return { name: "$groups", value: { bytes, from: 0, to: bytes.length } };
+}
+
+function texted(texts: Members["texts"], names: { name: string }): Said[] {
+  const said: Said[] = [];
+  if (texts.name !== undefined) said.push(saidText(names.name, texts.name));
+  if (texts.category !== undefined) said.push(saidText("category", texts.category));
+  return said;
+}
+
+/** A property of the caller's own by the same name stays. */
+function joined({ inner }: JsonReading, { own, said, ...message }: Unjoined): Message {
+  const seen = new Set<string>();
+  const members = said
+    .filter(({ name }) => !seen.has(name) && seen.add(name))
+    .map(({ name, value }) => ({
+      key: saidText(name, name).value,
+      value,
+    }));
+  return { ...message, properties: withMembers(own, members, inner) };
+}
