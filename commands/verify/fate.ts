@@ -38,8 +38,6 @@ export interface Classifier {
   classify(records: readonly StoredRecord[]): Promise<Fate[]>;
 }
 
-const idsPerQuery = 1000;
-
 /**
  * A caller's id that is a row elsewhere makes the record a duplicate, however old that row is: it may be a retry whose
  * outcome was lost, and counting an event twice cannot be taken back, while its row is there already.
@@ -127,22 +125,20 @@ function readOrFault(read: Reader, record: StoredRecord): Reading | PoisonRecord
 async function placesOf(stored: StoredOffsets, { epoch }: LogIdentity, ids: readonly string[]) {
   const places = new Map<string, First[]>();
   const rank = (each: string) => (each === epoch ? "" : each);
-  for (let at = 0; at < ids.length; at += idsPerQuery) {
-    for (const [id, found] of await stored.positionsOf(ids.slice(at, at + idsPerQuery))) {
-      // Epochs are compared as ClickHouse does, by their bytes: none has a letter beyond ASCII.
-      const sorted = found.toSorted((a, b) =>
-        rank(a.epoch) < rank(b.epoch)
-          ? -1
-          : rank(a.epoch) > rank(b.epoch)
-            ? 1
-            : a.partition - b.partition || a.offset - b.offset,
-      );
-      const firsts = sorted.map((position) => {
-        const { epoch: own, partition, offset } = position;
-        return { place: `${own === epoch ? "" : `${own}:`}${partition}:${offset}`, record: undefined, position };
-      });
-      places.set(id, firsts);
-    }
+  for (const [id, found] of await stored.positionsOf(ids)) {
+    // Epochs are compared as ClickHouse does, by their bytes: none has a letter beyond ASCII.
+    const sorted = found.toSorted((a, b) =>
+      rank(a.epoch) < rank(b.epoch)
+        ? -1
+        : rank(a.epoch) > rank(b.epoch)
+          ? 1
+          : a.partition - b.partition || a.offset - b.offset,
+    );
+    const firsts = sorted.map((position) => {
+      const { epoch: own, partition, offset } = position;
+      return { place: `${own === epoch ? "" : `${own}:`}${partition}:${offset}`, record: undefined, position };
+    });
+    places.set(id, firsts);
   }
   return places;
 }

@@ -2,7 +2,6 @@
 // dead letters, resumed imports) among all rows, whatever their age, epoch and partition.
 import type { StoredRecord } from "#lib/eventlog/log.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
-import { isTooSlow } from "#lib/warehouse/warehouse-errors.ts";
 import type { IdWindow } from "./id-window.ts";
 import type { StoredOffsets, StoredPosition } from "./stored.ts";
 
@@ -33,12 +32,7 @@ export interface FirstPositions {
   lookUp(flagged: ReadonlyMap<string, string>): Promise<Positions>;
 }
 
-const IDS_PER_LOOKUP_MAX = 1000;
-
 export function createFirstPositions(origin: RowOrigin, window: IdWindow, stored: StoredOffsets): FirstPositions {
-  /** What ClickHouse has answered in time. Kept from call to call: the same question, asked again, would fail again. */
-  let idsPerLookup = IDS_PER_LOOKUP_MAX;
-
   return {
     of(id, record, own, earlier) {
       const neighbour = own.get(id);
@@ -60,18 +54,7 @@ export function createFirstPositions(origin: RowOrigin, window: IdWindow, stored
     async lookUp(flagged) {
       const positions = new Map<string, readonly StoredPosition[]>();
       for (const id of flagged.keys()) positions.set(id, []);
-      const uuids = [...flagged.values()];
-      for (let at = 0; at < uuids.length; ) {
-        const asked = uuids.slice(at, at + idsPerLookup);
-        try {
-          for (const [id, found] of await stored.positionsOf(asked)) positions.set(id, found);
-        } catch (error) {
-          if (!isTooSlow(error) || asked.length === 1) throw error;
-          idsPerLookup = Math.ceil(asked.length / 2);
-          continue;
-        }
-        at += asked.length;
-      }
+      for (const [id, found] of await stored.positionsOf([...flagged.values()])) positions.set(id, found);
       return positions;
     },
   };

@@ -11,6 +11,8 @@ export interface RowTable {
   isFromCaller: string;
   /** In SQL: within which ids are one. */
   apiKey: string;
+  /** As lib/warehouse/id-lookup.ts has it. */
+  hasIdProjection: boolean;
 }
 
 export interface StoredTopic {
@@ -26,7 +28,13 @@ export interface StoredTopic {
 export const STORED_EVENTS: StoredTopic = {
   topic: EVENTS_TOPIC,
   group: CONSUMER_GROUP,
-  table: { name: "events_raw", columns: EVENT_COLUMNS, isFromCaller: "uuid_from_caller", apiKey: "api_key" },
+  table: {
+    name: "events_raw",
+    columns: EVENT_COLUMNS,
+    isFromCaller: "uuid_from_caller",
+    apiKey: "api_key",
+    hasIdProjection: true,
+  },
   hasIdentity: true,
   newEpochFlag: "--new-epoch",
 };
@@ -34,7 +42,7 @@ export const STORED_EVENTS: StoredTopic = {
 export const STORED_POINTS: StoredTopic = {
   topic: POINTS_TOPIC,
   group: POINTS_GROUP,
-  table: { name: "points", columns: POINT_COLUMNS, isFromCaller: "true", apiKey: "''" },
+  table: { name: "points", columns: POINT_COLUMNS, isFromCaller: "true", apiKey: "''", hasIdProjection: false },
   hasIdentity: false,
   newEpochFlag: "--new-points-epoch",
 };

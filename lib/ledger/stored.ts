@@ -2,8 +2,9 @@
 import { parseUuid } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { Said } from "#lib/events/said.ts";
+import { createIdLookup } from "#lib/warehouse/id-lookup.ts";
 import { OF_PARTITION } from "#lib/warehouse/positions.ts";
-import { shardsOf, type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
+import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { callerIdsSql, createCallerIdReader, type TakeId } from "./caller-ids.ts";
 import { windowId } from "./id-window.ts";
 import type { Head } from "./same-log.ts";
@@ -40,7 +41,7 @@ export interface StoredOffsets {
   refusedBefore(before: number): Promise<number>;
   /** Caller-made ids of rows with offset in [from, to) and append time at or after `sinceMs`, by offset. */
   callerIds(from: number, to: number, sinceMs: number, take: TakeId): Promise<void>;
-  /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old. */
+  /** Where rows with one of these ids are stored, by windowId, in whatever epoch and partition, however old and many. */
   positionsOf(uuids: readonly string[]): Promise<Map<string, StoredPosition[]>>;
   /** What the rows at these offsets say, of topics of events; one that is not stored is absent. */
   said(of: Omit<StoredPosition, "offset">, offsets: readonly number[]): Promise<Map<number, Said>>;
@@ -49,12 +50,11 @@ export interface StoredOffsets {
 /** Error classes of dead letters that ClickHouse refused begin with it. */
 export const REFUSED_CLASS = "clickhouse_";
 const REFUSED_LOOKBACK = 1000;
-/** Of ids, in whatever rows: a lookup that takes longer is asked in smaller pieces. */
-const LOOKUP_SECONDS_MAX = 20;
 
 /** Of a cluster: the partition's shard is asked, and for ids, which may be of another partition, every shard. */
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
-  const { name, apiKey } = table;
+  const { name } = table;
+  const placesOf = createIdLookup(warehouse, table);
   const own = warehouseOf(warehouse, origin.partition);
   const position = { epoch: origin.epoch, topic: origin.topic, partition: origin.partition };
 
@@ -130,20 +130,8 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
     },
     async positionsOf(uuids) {
       const found = new Map<string, StoredPosition[]>();
-      const sql = `SELECT ${apiKey} AS k, toString(uuid) AS u, log_epoch AS e, log_partition AS p, log_offset AS o
-         FROM ${name} WHERE uuid IN {uuids:Array(UUID)} AND log_topic = {topic:String}`;
-      const params = { topic: origin.topic, uuids };
-      const rows = await Promise.all(
-        shardsOf(warehouse).map((shard) =>
-          shard.query<{ k: string; u: string; e: string; p: number; o: string }>(sql, {
-            params,
-            maxSeconds: LOOKUP_SECONDS_MAX,
-          }),
-        ),
-      );
-      for (const { k, u, e, p, o } of rows.flat()) {
-        const id = windowId(parseUuid(u) as Uint8Array, k);
-        const position = { epoch: e, partition: Number(p), offset: Number(o) };
+      for (const { uuid, apiKey, ...position } of await placesOf(uuids)) {
+        const id = windowId(parseUuid(uuid) as Uint8Array, apiKey);
         const positions = found.get(id);
         if (positions) positions.push(position);
         else found.set(id, [position]);

@@ -55,6 +55,8 @@ const APPEND_MS_MAX = 20_000;
 const STORED_INTERVAL_MS = 200;
 const STORED_WAITING_MAX = 1000;
 const HTTP_IDLE_MS = 72_000;
+/** Events with `check_stored` from an address without a secret key: enough for a browser that held events back. */
+const LOOKUPS = { eventsPerSecond: 100, burst: 10_000 };
 
 /** What stores its records is asked how far it is. */
 type GatewayLog = EventLog & Pick<LogReader, "committed">;
@@ -162,6 +164,7 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     logger.warn({ origins: origins.unmatchable }, "entries of ALLOWED_ORIGINS that no browser's Origin equals");
   }
   const patience = { idleMs: config.bodyIdleTimeout, messageMs: config.requestTimeout };
+  const onRefused = (dialect: string, events: number) => metrics.rateLimited.inc({ dialect }, events);
   const edge = createEdge({
     ...{ origins, admission, nowMs, patience, maxBodyBytes, host: config.host },
     callerOf: createCallerOf(proxies, config.ipMode),
@@ -169,8 +172,9 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     rateLimit: createRateLimit({
       eventsPerSecond: config.rateLimitEvents,
       burst: config.rateLimitBurst,
-      onRefused: (dialect, events) => metrics.rateLimited.inc({ dialect }, events),
+      onRefused,
     }),
+    lookupLimit: createRateLimit({ ...LOOKUPS, onRefused }),
   });
   const tell = (error: unknown) => {
     if (error instanceof Refused) metrics.refused.inc({ reason: REFUSALS[error.refusal].metric });

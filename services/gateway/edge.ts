@@ -19,6 +19,8 @@ export interface EdgeOptions {
   keys: Keys;
   origins: Origins;
   rateLimit: RateLimit;
+  /** Of events with `check_stored` from callers who are not trusted: each is a question to ClickHouse. */
+  lookupLimit: RateLimit;
   admission: Admission;
   callerOf: CallerOf;
   patience: BodyPatience;
@@ -123,9 +125,15 @@ export function createEdge(options: EdgeOptions): Edge {
         const { address, ip, userAgent } = caller;
         const seconds = rateLimit.take({ key, address, dialect: rules.dialect }, events);
         if (seconds > 0) throw refused("too_fast", { seconds });
+        const trusted = isSecret && origin === "";
+        if (checkStored && !trusted && !keys.isOpen) {
+          // By address: a public key is every visitor's.
+          const wait = options.lookupLimit.take({ key: "", address, dialect: rules.dialect }, events);
+          if (wait > 0) throw refused("too_many_lookups", { seconds: wait });
+        }
         if (!lease.grow(events * EVENT_OVERHEAD_BYTES)) throw refused("busy", {});
         const receivedUs = options.nowMs() * 1000;
-        return { receivedUs, apiKey: key, trusted: isSecret && origin === "", ip, userAgent, checkStored };
+        return { receivedUs, apiKey: key, trusted, ip, userAgent, checkStored };
       },
       [Symbol.dispose]: () => lease.release(),
     };

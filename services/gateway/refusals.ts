@@ -30,6 +30,7 @@ interface Details {
   too_many: { field: string; count: number; max: number };
   too_large: { field: string; fault: string };
   too_fast: { seconds: number };
+  too_many_lookups: { seconds: number };
   log_away: { ids: string };
   internal: object;
 }
@@ -144,6 +145,12 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
   too_fast: {
     ...{ status: 429, code: Code.ResourceExhausted, metric: "rate", level: "debug" },
     message: ({ seconds }) => `more events than RATE_LIMIT_EVENTS a second; send the request again in ${seconds} s`,
+    retryAfter: ({ seconds }) => seconds,
+  },
+  too_many_lookups: {
+    ...{ status: 429, code: Code.ResourceExhausted, metric: "rate", level: "debug" },
+    message: ({ seconds }) =>
+      `more events with check_stored than an address may send without a secret key; send the request again in ${seconds} s`,
     retryAfter: ({ seconds }) => seconds,
   },
   log_away: {

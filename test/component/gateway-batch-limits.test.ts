@@ -98,6 +98,20 @@ it("part of a request stored and part not is 503: with uuids it may be sent agai
   expect((await gateway.stored()).length).toBe(2000);
 });
 
+it("takes so many events with check_stored from an address, and any number with a secret key", async () => {
+  await using gateway = await startTestGateway({ publicApiKeys: [KEY], secretApiKeys: [SECRET] });
+  const events = Array.from({ length: 10_000 }, () => ({ event: "e", distinct_id: "d" }));
+  const flagged = { check_stored: true };
+  expect((await postBatch(gateway.port, events, flagged)).status).toBe(200);
+  const answer = await postBatch(gateway.port, events, flagged);
+  expect(answer.status).toBe(429);
+  expect(Number(answer.headers["retry-after"])).toBeGreaterThan(50);
+  expect(jsonOf(answer)).toMatchObject({ error: expect.stringContaining("more events with check_stored") });
+  expect((await postBatch(gateway.port, events)).status).toBe(200);
+  expect((await postBatch(gateway.port, events, { ...flagged, api_key: SECRET })).status).toBe(200);
+  expect((await gateway.stored()).length).toBe(30_000);
+});
+
 describe("RATE_LIMIT_EVENTS", () => {
   const limited = () =>
     startTestGateway({

@@ -709,3 +709,19 @@ SETTINGS replicated_deduplication_window = 0;
 -- Several migrations at once may each record an epoch of one topic: those of one generation are of the same moment, and
 -- the first of them counts. Generation 0 is from before there were generations: of those the last counts.
 ALTER TABLE millrace.log_epochs ON CLUSTER 'events' ADD COLUMN IF NOT EXISTS generation UInt32 DEFAULT 0;
+
+-- once
+-- Where each id is: a hash of 64 bits of the uuid, and the row's place on its topic, in the order of the hashes. It is a
+-- part of the part whose rows it names, and comes, merges and goes with them (docs/decisions/ids-by-projection.md).
+ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' MODIFY SETTING lightweight_mutation_projection_mode = 'rebuild';
+
+-- once
+ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' ADD PROJECTION IF NOT EXISTS by_id
+(
+    SELECT sipHash64(uuid), api_key, log_epoch, toUInt16(log_partition), log_offset
+    GROUP BY sipHash64(uuid), api_key, log_epoch, toUInt16(log_partition), log_offset
+);
+
+-- once
+-- Rows that are stored already get theirs in the background. Until then their parts are read whole.
+ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' MATERIALIZE PROJECTION by_id;

@@ -209,13 +209,13 @@ const QUESTIONS: readonly Question[] = [
     },
   },
   {
-    words: /uuid IN \{uuids:Array\(UUID\)\}/,
-    answer: (rowsOf, { topic, uuids }) =>
+    words: /sipHash64\(uuid\) IN \(SELECT/,
+    answer: (rowsOf, { uuids }) =>
       rowsOf("events_raw")
-        .filter((row) => row.log_topic === topic && uuids.includes(row.uuid as string))
+        .filter((row) => uuids.includes(row.uuid as string))
         .map((row) => ({
+          u: [row.uuid],
           k: row.api_key,
-          u: row.uuid,
           e: row.log_epoch,
           p: row.log_partition,
           o: String(offsetOf(row)),
