@@ -50,6 +50,8 @@ export interface StoredOffsets {
 /** Error classes of dead letters that ClickHouse refused begin with it. */
 export const REFUSED_CLASS = "clickhouse_";
 const REFUSED_LOOKBACK = 1000;
+/** Of what rows say. */
+const SAID_SECONDS_MAX = 20;
 
 /** Of a cluster: the partition's shard is asked, and for ids, which may be of another partition, every shard. */
 export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, table: RowTable): StoredOffsets {
@@ -143,7 +145,7 @@ export function createStoredOffsets(warehouse: Warehouse, origin: RowOrigin, tab
         `SELECT log_offset AS o, event, distinct_id, source, value, toUnixTimestamp64Micro(timestamp) AS t,
            toUnixTimestamp64Micro(inserted_at) AS r, original_timestamp, lower(hex(SHA256(properties))) AS h
          FROM ${name} WHERE ${OF_PARTITION} AND log_offset IN {offsets:Array(UInt64)}`,
-        { params: { epoch, topic: origin.topic, partition, offsets }, maxSeconds: LOOKUP_SECONDS_MAX },
+        { params: { epoch, topic: origin.topic, partition, offsets }, maxSeconds: SAID_SECONDS_MAX },
       );
       return new Map(rows.map((row) => [Number(row.o), saidInRow(row)]));
     },
