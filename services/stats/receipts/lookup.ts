@@ -1,6 +1,8 @@
 // What ClickHouse knows of events, by id and by position: every question of receipts to it is here.
 import type { LogPlace } from "#lib/events/replay-record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
+import { createIdLookup } from "#lib/warehouse/id-lookup.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 
 /** A row of events_raw. */
@@ -64,16 +66,28 @@ const LETTER_ID = "lower(hex(substring(tryBase64Decode(substring(value_base64, 1
 type PlaceRow = { epoch: string; partition: number; offset: string; appended: string };
 
 /** Rejects with WarehouseError. */
-export async function lookUp(warehouse: Warehouse, wanted: Wanted): Promise<Found> {
-  const shards = await Promise.all(shardsOf(warehouse).map((shard) => lookUpIn(shard, wanted)));
-  return {
-    rows: shards.flatMap(({ rows }) => rows),
-    outcomes: shards.flatMap(({ outcomes }) => outcomes),
-    letters: shards.flatMap(({ letters }) => letters),
+export type LookUp = (wanted: Wanted) => Promise<Found>;
+
+export function createLookUp(warehouse: Warehouse): LookUp {
+  const placesOf = createIdLookup(warehouse, STORED_EVENTS.table);
+  return async (wanted) => {
+    const { ids, signal } = wanted;
+    const known = ids.length === 0 ? [] : await placesOf(ids, { signal, maxSeconds: SECONDS_MAX });
+    const ofIds = known.map((place) => ({ ...place, topic: EVENTS_TOPIC }));
+    const shards = await Promise.all(shardsOf(warehouse).map((shard) => lookUpIn(shard, wanted, ofIds)));
+    return {
+      rows: shards.flatMap(({ rows }) => rows),
+      outcomes: shards.flatMap(({ outcomes }) => outcomes),
+      letters: shards.flatMap(({ letters }) => letters),
+    };
   };
 }
 
-async function lookUpIn(shard: Warehouse, { ids, places, withProperties, signal }: Wanted): Promise<Found> {
+async function lookUpIn(
+  shard: Warehouse,
+  { ids, places, withProperties, signal }: Wanted,
+  placesOfIds: readonly LogPlace[],
+): Promise<Found> {
   const ask = <Row>(sql: string, params: Record<string, unknown>) =>
     shard.query<Row>(`${sql} ${LIMITS}`, {
       params: { ...params, topic: EVENTS_TOPIC },
@@ -81,8 +95,12 @@ async function lookUpIn(shard: Warehouse, { ids, places, withProperties, signal 
       maxSeconds: SECONDS_MAX,
     });
   const at = atPlaces(places);
+  const ofIds = atPlaces(placesOfIds);
   const [byId, byPlace, outcomes, letters] = await Promise.all([
-    ids.length === 0 ? [] : ask<RawRow>(rowsWhere("uuid IN {ids:Array(UUID)}", withProperties), { ids }),
+    // The places are those of a hash of the id.
+    placesOfIds.length === 0
+      ? []
+      : ask<RawRow>(rowsWhere(`${ofIds.sql} AND uuid IN {ids:Array(UUID)}`, withProperties), { ...ofIds.params, ids }),
     places.length === 0 ? [] : ask<RawRow>(rowsWhere(at.sql, withProperties), at.params),
     places.length === 0 ? [] : ask<RawOutcome>(outcomesWhere(at.sql), at.params),
     ask<RawLetter>(

@@ -8,7 +8,7 @@ import { currentEpoch } from "#lib/ledger/epochs.ts";
 import { createPositionNames } from "#lib/ledger/position-name.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Asked } from "./asked.ts";
-import { type Found, keyOf, lookUp, type Reach, reachOf, storedEpochs } from "./lookup.ts";
+import { createLookUp, type Found, keyOf, type Reach, reachOf, storedEpochs } from "./lookup.ts";
 import { type RefusalReport, type RefusalSource, toRefusedEvent } from "./refusals.ts";
 import { createSightings, type Sightings, timestampOfMs } from "./sightings.ts";
 import { type Backlog, readBacklog } from "./waiting.ts";
@@ -55,6 +55,7 @@ const STATE_ORDER: readonly ReceiptState[] = [
 ];
 
 export function createReceipts({ log, warehouse, refusals, whyWaiting }: ReceiptsOptions): Receipts {
+  const lookUp = createLookUp(warehouse);
   return {
     async where(asked, signal) {
       const evidence = await gather(asked, signal);
@@ -74,7 +75,7 @@ export function createReceipts({ log, warehouse, refusals, whyWaiting }: Receipt
     const ids = asked.filter(({ kind }) => kind === "id").map(({ text }) => text);
     const places = asked.flatMap((each) => placesOf(each, epochs, current));
     const ask = (wanted: { ids: readonly string[]; places: readonly LogPlace[] }) =>
-      lookUp(warehouse, { ...wanted, withProperties, signal }).catch(noting(gaps, NOTHING));
+      lookUp({ ...wanted, withProperties, signal }).catch(noting(gaps, NOTHING));
 
     const first = await ask({ ids, places });
     const evidence: Evidence = {
