@@ -9,6 +9,8 @@ export interface RuleFault {
   field: string;
   /** Continues the field's name: "must be a string, not a number". */
   message: string;
+  /** Of which event, as far as it could be read: so that a caller who asks for it later is told. */
+  of?: { id: string; event: string };
 }
 
 export function fault(code: RuleCode, field: string, message: string): RuleFault {

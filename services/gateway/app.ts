@@ -20,8 +20,9 @@ import { createGroupCommit, type GroupCommitOptions } from "./group-commit.ts";
 import { createIngest, type Ingest } from "./ingest.ts";
 import { createJsonReading, type JsonReading } from "./json-body.ts";
 import { createGatewayMetrics, type GatewayMetrics } from "./metrics.ts";
+import { createNoteRefused } from "./note-refused.ts";
 import { createRateLimit } from "./rate-limit.ts";
-import { REFUSALS, Refused, refused, toConnectError } from "./refusals.ts";
+import { Refused, refused, toConnectError } from "./refusals.ts";
 import { createRoutes, type RoutesOptions } from "./routes.ts";
 import { createStartPage } from "./start-page.ts";
 import { createStoredWatch } from "./stored-watch.ts";
@@ -176,8 +177,9 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     }),
     lookupLimit: createRateLimit({ ...LOOKUPS, onRefused }),
   });
+  const noteRefused = createNoteRefused(metrics, refusedEvents);
   const tell = (error: unknown) => {
-    if (error instanceof Refused) metrics.refused.inc({ reason: REFUSALS[error.refusal].metric });
+    if (error instanceof Refused) noteRefused(error);
     return toConnectError(error);
   };
   const rpc = createRpcHandler<RpcCall>({
@@ -220,7 +222,7 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     refused: createRefusedWire(edge, refusedEvents),
   };
   const { requestTimeout: requestTimeoutMs } = config;
-  return { edge, wires, rpc, cors: createCors(origins), health, metrics, requestTimeoutMs, logger };
+  return { edge, wires, rpc, cors: createCors(origins), health, metrics, noteRefused, requestTimeoutMs, logger };
 }
 
 /** Counts each append; an outage of the log is two log lines, however many requests meet it. */

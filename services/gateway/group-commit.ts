@@ -31,7 +31,8 @@ export interface FailedRange {
   error: Error;
 }
 
-export type OnDurable = (positions: readonly Position[]) => void;
+/** `indexes` says of which of the submitted records each position is. */
+export type OnDurable = (positions: readonly Position[], indexes: readonly number[]) => void;
 
 export interface GroupCommit {
   /**
@@ -158,8 +159,15 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   function tellDurable(slices: readonly Slice[], outcomes: readonly (Position | Error)[]): void {
     let first = 0;
     for (const { submission, from, to } of slices) {
-      const own = submission.onDurable ? outcomes.slice(first, first + to - from) : [];
-      submission.onDurable?.(own.filter((outcome): outcome is Position => !(outcome instanceof Error)));
+      const positions: Position[] = [];
+      const indexes: number[] = [];
+      for (let index = from; submission.onDurable && index < to; index++) {
+        const outcome = outcomes[first + index - from];
+        if (outcome === undefined || outcome instanceof Error) continue;
+        positions.push(outcome);
+        indexes.push(index);
+      }
+      submission.onDurable?.(positions, indexes);
       first += to - from;
     }
   }

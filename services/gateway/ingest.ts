@@ -1,11 +1,12 @@
 // The story of a request, whatever its dialect: check each event, encode it, append it, say what became of it.
-import type { AppendRecord } from "#lib/eventlog/log.ts";
+import type { AppendRecord, Position } from "#lib/eventlog/log.ts";
 import { RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { createUuidV7, formatUuid } from "#lib/events/ids.ts";
 import type { EventLimits } from "#lib/events/limits.ts";
 import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
 import type { RuleCode, RuleFault } from "#lib/events/rule-fault.ts";
 import { isClamped } from "#lib/events/time.ts";
+import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { checkEvent, type EventInput, type FieldNames, type RequestFacts, routingKey } from "#lib/events/validate.ts";
 import type { RefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { EventNames } from "./event-names.ts";
@@ -27,6 +28,8 @@ export interface Verdict {
   accepted: number;
   /** All others, by index. */
   rejected: Rejection[];
+  /** Where they asked for it, the place of each event of the request, "" for one that is rejected. */
+  positions?: string[];
 }
 
 /** Every event that passed the rules met an event log that did not take it: the whole request may be sent again. */
@@ -43,6 +46,8 @@ export interface IngestRequest {
   traceparent: string | undefined;
   /** Hears where durable events are, part by part, before `publish` resolves. */
   onDurable?: OnDurable;
+  /** Has the verdict say where each event is. */
+  wantsPositions?: boolean;
 }
 
 export interface Ingest {
@@ -84,8 +89,17 @@ export function createIngest(
       indexOf.push(index);
     }
     metrics.clampedTimes.inc(clamped);
-    const failed = await groupCommit.submit(records, request.onDurable);
-    const verdict = settle(rejected, records.length, indexOf, failed);
+    const positions = request.wantsPositions ? events.map(() => "") : undefined;
+    const onDurable: OnDurable | undefined = positions
+      ? (found, indexes) => {
+          request.onDurable?.(found, indexes);
+          for (const [at, position] of found.entries()) {
+            positions[indexOf[indexes[at] as number] as number] = positionText(position);
+          }
+        }
+      : request.onDurable;
+    const failed = await groupCommit.submit(records, onDurable);
+    const verdict = { ...settle(rejected, records.length, indexOf, failed), ...(positions && { positions }) };
     metrics.countVerdict(request.dialect, verdict);
     for (const rejection of verdict.rejected) noteRefused(rejection, events[rejection.index]);
     if (
@@ -102,7 +116,7 @@ export function createIngest(
 
   /** So that a caller who asks for the event later is told. */
   function noteRefused({ code: reason, field, retryable }: Rejection, input: EventInput | RuleFault | undefined): void {
-    const { id = "", event = "" } = input && !("fault" in input) ? input : {};
+    const { id = "", event = "" } = (input && "fault" in input ? input.of : input) ?? {};
     const text = typeof id === "string" ? id : formatUuid(id);
     refusedEvents.note({ id: text, event, reason, field, retryable });
   }
@@ -122,6 +136,11 @@ function settle(rejected: Rejection[], sent: number, indexOf: number[], failed: 
   }
   if (failed.length > 0) rejected.sort((a, b) => a.index - b.index);
   return { accepted, rejected };
+}
+
+/** Without the epoch, which a gateway need not know: it is the one of now. */
+function positionText({ partition, offset }: Position): string {
+  return `${EVENTS_TOPIC}:${partition}:${offset}`;
 }
 
 function ruleRejection(index: number, found: RuleFault): Rejection {

@@ -14,6 +14,12 @@ const CONNECT_CODES = [
   ...["unimplemented", "not_found", "internal", "unknown"],
 ];
 const COUNT = { type: "integer", minimum: 0 };
+const POSITIONS = {
+  type: "array",
+  description:
+    'Where asked for, the place of each event, such as "millrace.events:0:17"; "" for one that is not stored.',
+  items: { type: "string" },
+};
 const BASE64 = { type: "string", contentEncoding: "base64" };
 
 function object(required: readonly string[], properties: Record<string, unknown>, more: Record<string, unknown> = {}) {
@@ -39,7 +45,10 @@ const EVENTS = {
     },
     { description: "Other fields become properties." },
   ),
-  Accepted: answer(["status"], { status: { const: "accepted" } }),
+  Accepted: answer(["status"], {
+    status: { const: "accepted" },
+    position: { type: "string", description: "With x-millrace-positions: true: where on the log it is." },
+  }),
   Error: answer(["error"], { error: { type: "string", description: "The field, what is wrong, what to do." } }),
 };
 
@@ -69,6 +78,7 @@ const BATCH = {
       description: "Those of the dropped that are at fault, not those without a name or a distinct id.",
       items: { $ref: "#/components/schemas/BatchRejection" },
     },
+    positions: POSITIONS,
   }),
   BatchRejection: answer(["index", "code", "field", "message"], {
     index: { ...COUNT, description: "Position in batch." },
@@ -223,6 +233,7 @@ const RPC = {
   PublishRequest: answer(["events"], {
     events: { type: "array", minItems: 1, items: { $ref: "#/components/schemas/Event" } },
     checkStored: { type: "boolean", description: "Look each id up among the stored rows, however old." },
+    returnPositions: { type: "boolean", description: "Have the answer say where on the log each event is." },
   }),
   Event: answer(["event"], {
     id: ID,
@@ -237,6 +248,7 @@ const RPC = {
   PublishResponse: answer([], {
     accepted: { ...COUNT, description: "Events that are durable; absent for 0." },
     rejected: { type: "array", items: { $ref: "#/components/schemas/Rejection" } },
+    positions: POSITIONS,
   }),
   Rejection: answer(["code", "message"], {
     index: { ...COUNT, description: "Position in events; absent for 0." },

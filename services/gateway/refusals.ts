@@ -1,6 +1,7 @@
 // Every way in which the gateway refuses a request, in one table: read by plain HTTP, the RPCs, the OpenAPI document and
 // the test of docs/errors.md. A new refusal does not compile until all of it is given.
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { RuleFault } from "#lib/events/rule-fault.ts";
 import { ENCODING_NAMES } from "#lib/http/encodings.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 
@@ -170,6 +171,8 @@ export class Refused extends Error {
   readonly status: number;
   readonly code: Code;
   readonly headers: Readonly<Record<string, string>>;
+  /** Events that are refused by it and were not counted yet. */
+  faults: readonly RuleFault[] = [];
 
   constructor(refusal: Refusal, rule: Rule<never>, detail: never, cause: unknown) {
     super(rule.message(detail), { cause });

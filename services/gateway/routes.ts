@@ -32,6 +32,8 @@ export interface RoutesOptions {
   cors: Cors;
   health: Health;
   metrics: GatewayMetrics;
+  /** Counts it, and keeps what those may hear who ask later. */
+  noteRefused(error: Refused): void;
   /** Time for a whole request to arrive, unless it is a stream. */
   requestTimeoutMs: number;
   logger: Logger;
@@ -156,8 +158,8 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
   }
 
   function note(error: Refused): void {
-    const { metric, level } = REFUSALS[error.refusal];
-    metrics.refused.inc({ reason: metric });
+    const { level } = REFUSALS[error.refusal];
+    options.noteRefused(error);
     if (level === "error") logger.error({ err: error.cause }, "request failed unexpectedly");
     else logger.debug({ refusal: error.refusal }, "request refused");
   }

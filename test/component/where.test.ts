@@ -164,6 +164,32 @@ describe("an event", () => {
     expect(await kept.text()).not.toContain(secret);
   });
 
+  it.each([
+    [
+      "/events",
+      { id: idOf(20), event_type: " ", source: "s", created_at: "2026-03-27T12:00:00Z" },
+      20,
+      "invalid",
+      "event_type",
+    ],
+    ["/events", { id: idOf(21), event_type: "e", source: "s", created_at: "today" }, 21, "invalid", "created_at"],
+    ["/batch/", { api_key: "k", batch: [{ uuid: idOf(22), event: 5, distinct_id: "d" }] }, 22, "invalid", "event"],
+    [
+      "/batch",
+      { api_key: "k", batch: [{ uuid: idOf(23), event: "e", distinct_id: "d", timestamp: "x" }] },
+      23,
+      "invalid",
+      "timestamp",
+    ],
+    ["/e/", { api_key: "k", uuid: idOf(24), event: "e" }, 24, "missing", "distinct_id"],
+  ])("refused on %s as a whole is told as well", async (path, body, n, reason, field) => {
+    const headers = { "content-type": "application/json" };
+    const answer = await fetch(stage.gatewayUrl + path, { method: "POST", headers, body: JSON.stringify(body) });
+    expect(answer.status).toBeGreaterThanOrEqual(400);
+    const [receipt] = await where(idOf(n));
+    expect(receipt?.refusals.map((each) => [each.reason, each.field])).toEqual([[reason, field]]);
+  });
+
   it("that was erased, or given up, is told so by its position, and its id is not called never seen", async () => {
     const at = 5_000;
     await addOutcome(at, "erased", "0b0c5f0a-0000-4000-8000-000000000000");
@@ -245,5 +271,37 @@ describe("who may ask", () => {
     const statuses = ["t", "s", "p", "x"].map((key) => ask(closed.url, { authorization: `Bearer ${key}` }));
     expect(await Promise.all([...statuses, ask(closed.url, {})])).toEqual([200, 200, 401, 401, 401]);
     await expect(closed.client(ReceiptService, "p").where({ ids: [idOf(1)] })).rejects.toThrow(/unauthenticated/);
+  });
+});
+
+describe("answers to who publishes", () => {
+  const send = async (path: string, body: unknown, headers: Record<string, string> = {}) => {
+    const answer = await fetch(stage.gatewayUrl + path, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers },
+      body: JSON.stringify(body),
+    });
+    return (await answer.json()) as { position?: string; positions?: string[] };
+  };
+  const single = { id: idOf(40), event_type: "e", source: "s", created_at: "2026-03-27T12:00:00Z" };
+  const events = [
+    { id: idOf(41), event: "e" },
+    { id: idOf(42), event: "" },
+    { id: idOf(43), event: "e" },
+  ];
+  const publish = "/millrace.events.v1.EventService/Publish";
+
+  it("say where each event is when they are asked to, and where takes what they say", async () => {
+    const asked = { "x-millrace-positions": "true" };
+    const { position = "" } = await send("/events", single, asked);
+    const { positions = [] } = await send(publish, { events, returnPositions: true });
+    expect(positions).toEqual([expect.stringMatching(/^millrace\.events:0:\d+$/), "", expect.any(String)]);
+    const receipts = await where(position, positions[0] ?? "", positions[2] ?? "");
+    expect(receipts.map(({ sightings }) => sightings[0]?.event?.id)).toEqual([idOf(40), idOf(41), idOf(43)]);
+  });
+
+  it("are as they were when they are not", async () => {
+    expect(await send("/events", { ...single, id: idOf(44) })).toEqual({ status: "accepted" });
+    expect(await send(publish, { events: [{ id: idOf(45), event: "e" }] })).toEqual({ accepted: 1 });
   });
 });

@@ -155,7 +155,9 @@ export function refuseWhenAllAre(events: readonly (object | RuleFault)[], indexO
   const found = events[at];
   if (!found) return;
   const field = `batch[${indexOf(at)}]${found.field && `.${found.field}`}`;
-  throw refused("invalid", { field, fault: found.message });
+  const error = refused("invalid", { field, fault: found.message });
+  error.faults = events.filter((each) => "fault" in each);
+  throw error;
 }
 
 function wrongType(field: string, wanted: string, kind: JsonKind | "absent"): Refused {

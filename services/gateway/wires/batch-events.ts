@@ -37,7 +37,7 @@ export function readEvents({ batch, sentAt }: Envelope, receivedUs: number, isBr
 export function readEvent(given: BodyEvent, skewUs: number): EventInput | RuleFault {
   const { event, distinctId, uuid, timestamp, properties } = given;
   const time = readTime(timestamp, given.ignoresSentAt ? 0 : skewUs);
-  if (time && "fault" in time) return time;
+  if (time && "fault" in time) return { ...time, of: { id: uuid, event } };
   return { id: parseUuid(uuid) ?? "", event, distinctId, source: "", value: undefined, time, properties };
 }
 

@@ -5,7 +5,7 @@ import { declaredLength, mediaType } from "#lib/http/body.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type Edge, type Entry, encodingOf } from "../edge.ts";
-import type { Ingest } from "../ingest.ts";
+import type { Ingest, IngestRequest } from "../ingest.ts";
 import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
@@ -13,7 +13,7 @@ import { WIRES } from "../wire-table.ts";
 import { readEnvelope } from "./batch-body.ts";
 import { createDropLog } from "./batch-drops.ts";
 import { readEvents } from "./batch-events.ts";
-import { namedByPlace, publishAll } from "./publish-all.ts";
+import { namedByPlace, positionsByPlace, publishAll, wantsPositions } from "./publish-all.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "uuid",
@@ -38,7 +38,7 @@ export function createBatchWire(
 ): Wire {
   const logDropped = createDropLog(logger);
 
-  async function store(entry: Entry, body: Uint8Array, traceparent: string | undefined) {
+  async function store(entry: Entry, body: Uint8Array, asked: Pick<IngestRequest, "traceparent" | "wantsPositions">) {
     const envelope = readEnvelope(json, body, max);
     entry.identify(envelope.key);
     const { length: count } = envelope;
@@ -51,13 +51,15 @@ export function createBatchWire(
       names: FIELD_NAMES,
       facts,
       dialect: WIRES.batch.dialect,
-      traceparent,
+      ...asked,
     });
+    const { positions } = verdict;
     const rejected = namedByPlace(verdict.rejected, indexes);
     if (rejected.length > 0) logDropped(rejected);
     return {
       ...{ status: "ok", ingested: verdict.accepted, dropped: dropped + rejected.length },
       ...(rejected.length > 0 && { rejected }),
+      ...(positions && { positions: positionsByPlace(positions, indexes, count) }),
     };
   }
 
@@ -72,7 +74,7 @@ export function createBatchWire(
         throw refused("body_too_large", { maxBytes: maxBodyBytes });
       }
       using entry = edge(request, WIRES.batch);
-      return await store(entry, await entry.readBody(), traceparent);
+      return await store(entry, await entry.readBody(), { traceparent, wantsPositions: wantsPositions(request) });
     },
     refusalBody: ({ message }) => ({ status: "error", error: message }),
     // After what is wrong with the bytes themselves.

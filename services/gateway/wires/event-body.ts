@@ -106,7 +106,8 @@ export class EventReader {
     this.key = read.texts[API_KEY] || (read.texts[TOKEN as number] ?? "");
     this.uuid = read.uuid;
     this.sentAt = read.texts[SENT_AT as number] ?? "";
-    return read.fault ?? broken ?? this.#joined(read);
+    const found = read.fault ?? broken ?? this.#joined(read);
+    return "fault" in found ? { ...found, of: { id: read.uuid, event: read.texts[0] ?? "" } } : found;
   }
 
   #member(read: EventMembers, name: number, kind: JsonKind): void {

@@ -3,15 +3,16 @@ import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties } from "#lib/events/properties.ts";
+import { fault as ruleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
 import type { Edge } from "../edge.ts";
 import type { Ingest } from "../ingest.ts";
 import { eventBounds, faultError, type JsonReading, readJsonBody } from "../json-body.ts";
-import { type Refused, refused } from "../refusals.ts";
+import { Refused, refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
-import { publishAll } from "./publish-all.ts";
+import { publishAll, wantsPositions } from "./publish-all.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "id",
@@ -33,9 +34,9 @@ export function createEventsWire(edge: Edge, { ingest, json }: { ingest: Ingest;
       const facts = entry.admit(1, false);
       const events = [readEvent(json, body)];
       const order = { events, names: FIELD_NAMES, facts, dialect: WIRES.events.dialect, traceparent };
-      const verdict = await publishAll(ingest, order, "ids");
+      const verdict = await publishAll(ingest, { ...order, wantsPositions: wantsPositions(request) }, "ids");
       const [rejected] = verdict.rejected;
-      if (!rejected) return { status: "accepted" };
+      if (!rejected) return { status: "accepted", ...(verdict.positions && { position: verdict.positions[0] }) };
       const detail = { field: rejected.field, fault: rejected.message };
       throw refused(rejected.code === "too_large" ? "too_large" : "invalid", detail);
     },
@@ -58,6 +59,16 @@ interface Members {
 function readEvent(json: JsonReading, body: Uint8Array): EventInput {
   if (body.length === 0) throw invalid("body", "is empty; send one JSON object");
   const members = readJsonBody(json.cursor, body, 0, () => readMembers(json));
+  try {
+    return inputOf(json, members);
+  } catch (error) {
+    const [id, event] = [members.texts[ID] ?? "", members.texts[EVENT] ?? ""];
+    if (error instanceof Refused) error.faults = error.faults.map((found) => ({ ...found, of: { id, event } }));
+    throw error;
+  }
+}
+
+function inputOf(json: JsonReading, members: Members): EventInput {
   if (members.error) throw members.error;
   const { texts, value } = members;
   return {
@@ -129,5 +140,7 @@ function readTime(text: string, field: string): EventTime {
 }
 
 function invalid(field: string, fault: string): Refused {
-  return refused("invalid", { field, fault });
+  const error = refused("invalid", { field, fault });
+  error.faults = [ruleFault("invalid", field, fault)];
+  return error;
 }

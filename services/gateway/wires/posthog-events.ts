@@ -39,7 +39,8 @@ export function inputsOf(
   return batch.map((given) => {
     if ("fault" in given) return given;
     if (given.distinctId.trim() === "") {
-      return fault("missing", "distinct_id", "is required, here or among the properties: it says who did it");
+      const message = "is required, here or among the properties: it says who did it";
+      return { ...fault("missing", "distinct_id", message), of: { id: given.uuid, event: given.event } };
     }
     if (idRule === "UUID or fault" && given.uuid !== "" && !parseUuid(given.uuid)) {
       return fault("invalid", "uuid", "must be a UUID like 0192f0c1-2345-7abc-8def-0123456789ab");

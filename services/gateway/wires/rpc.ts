@@ -77,7 +77,8 @@ export function registerEventService(
   router.service(EventService, {
     async publish(request, context) {
       const verdict = await publishMessage(request, callOf(context), options);
-      return create(PublishResponseSchema, { accepted: verdict.accepted, rejected: verdict.rejected.map(toMessage) });
+      const { accepted, rejected, positions = [] } = verdict;
+      return create(PublishResponseSchema, { accepted, rejected: rejected.map(toMessage), positions });
     },
     async *publishStream(requests, context) {
       const call = callOf(context);
@@ -89,6 +90,7 @@ export function registerEventService(
           sequence: request.sequence,
           accepted: verdict.accepted,
           rejected: verdict.rejected.map(toMessage),
+          positions: verdict.positions ?? [],
         });
       }
     },
@@ -108,7 +110,8 @@ async function publishMessage(
   const facts = entry.admit(count, request.checkStored);
   try {
     const { dialect } = entry;
-    return await ingest.publish({ events: events.map(readEvent), names: FIELD_NAMES, facts, dialect, traceparent });
+    const order = { events: events.map(readEvent), names: FIELD_NAMES, facts, dialect, traceparent };
+    return await ingest.publish({ ...order, wantsPositions: request.returnPositions });
   } catch (error) {
     throw error instanceof IngestUnavailableError ? refused("log_away", { ids: "ids" }, error) : error;
   }

@@ -14,7 +14,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file millrace/events/v1/events.proto.
  */
 export const file_millrace_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("Ch9taWxscmFjZS9ldmVudHMvdjEvZXZlbnRzLnByb3RvEhJtaWxscmFjZS5ldmVudHMudjEiWAoOUHVibGlzaFJlcXVlc3QSKQoGZXZlbnRzGAEgAygLMhkubWlsbHJhY2UuZXZlbnRzLnYxLkV2ZW50EhQKDGNoZWNrX3N0b3JlZBgCIAEoCEoFCGQQyAEiWwoPUHVibGlzaFJlc3BvbnNlEhAKCGFjY2VwdGVkGAEgASgFEi8KCHJlamVjdGVkGAIgAygLMh0ubWlsbHJhY2UuZXZlbnRzLnYxLlJlamVjdGlvbkoFCGQQyAEicAoUUHVibGlzaFN0cmVhbVJlcXVlc3QSEAoIc2VxdWVuY2UYASABKAQSKQoGZXZlbnRzGAIgAygLMhkubWlsbHJhY2UuZXZlbnRzLnYxLkV2ZW50EhQKDGNoZWNrX3N0b3JlZBgDIAEoCEoFCGQQyAEicwoVUHVibGlzaFN0cmVhbVJlc3BvbnNlEhAKCHNlcXVlbmNlGAEgASgEEhAKCGFjY2VwdGVkGAIgASgFEi8KCHJlamVjdGVkGAMgAygLMh0ubWlsbHJhY2UuZXZlbnRzLnYxLlJlamVjdGlvbkoFCGQQyAEi8wEKBUV2ZW50EgoKAmlkGAEgASgJEg0KBWV2ZW50GAIgASgJEhMKC2Rpc3RpbmN0X2lkGAMgASgJEg4KBnNvdXJjZRgEIAEoCRISCgV2YWx1ZRgFIAEoAUgBiAEBEigKBHRpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCnByb3BlcnRpZXMYByABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0SAASGQoPcHJvcGVydGllc19qc29uGAggASgJSABCEQoPcHJvcGVydGllc19raW5kQggKBl92YWx1ZUoFCGQQyAEihQEKCVJlamVjdGlvbhINCgVpbmRleBgBIAEoBRIvCgRjb2RlGAIgASgOMiEubWlsbHJhY2UuZXZlbnRzLnYxLlJlamVjdGlvbkNvZGUSDQoFZmllbGQYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIRCglyZXRyeWFibGUYBSABKAhKBQhkEMgBKsUBCg1SZWplY3Rpb25Db2RlEh4KGlJFSkVDVElPTl9DT0RFX1VOU1BFQ0lGSUVEEAASGgoWUkVKRUNUSU9OX0NPREVfTUlTU0lORxABEhoKFlJFSkVDVElPTl9DT0RFX0lOVkFMSUQQAhIcChhSRUpFQ1RJT05fQ09ERV9UT09fTEFSR0UQAxIeChpSRUpFQ1RJT05fQ09ERV9UT09fQ09NUExFWBAEEh4KGlJFSkVDVElPTl9DT0RFX1VOQVZBSUxBQkxFEAUyzAEKDEV2ZW50U2VydmljZRJSCgdQdWJsaXNoEiIubWlsbHJhY2UuZXZlbnRzLnYxLlB1Ymxpc2hSZXF1ZXN0GiMubWlsbHJhY2UuZXZlbnRzLnYxLlB1Ymxpc2hSZXNwb25zZRJoCg1QdWJsaXNoU3RyZWFtEigubWlsbHJhY2UuZXZlbnRzLnYxLlB1Ymxpc2hTdHJlYW1SZXF1ZXN0GikubWlsbHJhY2UuZXZlbnRzLnYxLlB1Ymxpc2hTdHJlYW1SZXNwb25zZSgBMAFiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Ch9taWxscmFjZS9ldmVudHMvdjEvZXZlbnRzLnByb3RvEhJtaWxscmFjZS5ldmVudHMudjEicgoOUHVibGlzaFJlcXVlc3QSKQoGZXZlbnRzGAEgAygLMhkubWlsbHJhY2UuZXZlbnRzLnYxLkV2ZW50EhQKDGNoZWNrX3N0b3JlZBgCIAEoCBIYChByZXR1cm5fcG9zaXRpb25zGAMgASgISgUIZBDIASJuCg9QdWJsaXNoUmVzcG9uc2USEAoIYWNjZXB0ZWQYASABKAUSLwoIcmVqZWN0ZWQYAiADKAsyHS5taWxscmFjZS5ldmVudHMudjEuUmVqZWN0aW9uEhEKCXBvc2l0aW9ucxgDIAMoCUoFCGQQyAEiigEKFFB1Ymxpc2hTdHJlYW1SZXF1ZXN0EhAKCHNlcXVlbmNlGAEgASgEEikKBmV2ZW50cxgCIAMoCzIZLm1pbGxyYWNlLmV2ZW50cy52MS5FdmVudBIUCgxjaGVja19zdG9yZWQYAyABKAgSGAoQcmV0dXJuX3Bvc2l0aW9ucxgEIAEoCEoFCGQQyAEihgEKFVB1Ymxpc2hTdHJlYW1SZXNwb25zZRIQCghzZXF1ZW5jZRgBIAEoBBIQCghhY2NlcHRlZBgCIAEoBRIvCghyZWplY3RlZBgDIAMoCzIdLm1pbGxyYWNlLmV2ZW50cy52MS5SZWplY3Rpb24SEQoJcG9zaXRpb25zGAQgAygJSgUIZBDIASLzAQoFRXZlbnQSCgoCaWQYASABKAkSDQoFZXZlbnQYAiABKAkSEwoLZGlzdGluY3RfaWQYAyABKAkSDgoGc291cmNlGAQgASgJEhIKBXZhbHVlGAUgASgBSAGIAQESKAoEdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoKcHJvcGVydGllcxgHIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RIABIZCg9wcm9wZXJ0aWVzX2pzb24YCCABKAlIAEIRCg9wcm9wZXJ0aWVzX2tpbmRCCAoGX3ZhbHVlSgUIZBDIASKFAQoJUmVqZWN0aW9uEg0KBWluZGV4GAEgASgFEi8KBGNvZGUYAiABKA4yIS5taWxscmFjZS5ldmVudHMudjEuUmVqZWN0aW9uQ29kZRINCgVmaWVsZBgDIAEoCRIPCgdtZXNzYWdlGAQgASgJEhEKCXJldHJ5YWJsZRgFIAEoCEoFCGQQyAEqxQEKDVJlamVjdGlvbkNvZGUSHgoaUkVKRUNUSU9OX0NPREVfVU5TUEVDSUZJRUQQABIaChZSRUpFQ1RJT05fQ09ERV9NSVNTSU5HEAESGgoWUkVKRUNUSU9OX0NPREVfSU5WQUxJRBACEhwKGFJFSkVDVElPTl9DT0RFX1RPT19MQVJHRRADEh4KGlJFSkVDVElPTl9DT0RFX1RPT19DT01QTEVYEAQSHgoaUkVKRUNUSU9OX0NPREVfVU5BVkFJTEFCTEUQBTLMAQoMRXZlbnRTZXJ2aWNlElIKB1B1Ymxpc2gSIi5taWxscmFjZS5ldmVudHMudjEuUHVibGlzaFJlcXVlc3QaIy5taWxscmFjZS5ldmVudHMudjEuUHVibGlzaFJlc3BvbnNlEmgKDVB1Ymxpc2hTdHJlYW0SKC5taWxscmFjZS5ldmVudHMudjEuUHVibGlzaFN0cmVhbVJlcXVlc3QaKS5taWxscmFjZS5ldmVudHMudjEuUHVibGlzaFN0cmVhbVJlc3BvbnNlKAEwAWIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message millrace.events.v1.PublishRequest
@@ -34,6 +34,13 @@ export type PublishRequest = Message<"millrace.events.v1.PublishRequest"> & {
    * @generated from field: bool check_stored = 2;
    */
   checkStored: boolean;
+
+  /**
+   * Asks for `positions` in the answer.
+   *
+   * @generated from field: bool return_positions = 3;
+   */
+  returnPositions: boolean;
 };
 
 /**
@@ -60,6 +67,14 @@ export type PublishResponse = Message<"millrace.events.v1.PublishResponse"> & {
    * @generated from field: repeated millrace.events.v1.Rejection rejected = 2;
    */
   rejected: Rejection[];
+
+  /**
+   * With `return_positions`: where each event of the request is on the log, such as "millrace.events:0:17", in their order;
+   * empty for one that is rejected. `millrace where` takes them.
+   *
+   * @generated from field: repeated string positions = 3;
+   */
+  positions: string[];
 };
 
 /**
@@ -91,6 +106,13 @@ export type PublishStreamRequest = Message<"millrace.events.v1.PublishStreamRequ
    * @generated from field: bool check_stored = 3;
    */
   checkStored: boolean;
+
+  /**
+   * As in PublishRequest.
+   *
+   * @generated from field: bool return_positions = 4;
+   */
+  returnPositions: boolean;
 };
 
 /**
@@ -118,6 +140,13 @@ export type PublishStreamResponse = Message<"millrace.events.v1.PublishStreamRes
    * @generated from field: repeated millrace.events.v1.Rejection rejected = 3;
    */
   rejected: Rejection[];
+
+  /**
+   * As in PublishResponse.
+   *
+   * @generated from field: repeated string positions = 4;
+   */
+  positions: string[];
 };
 
 /**
