@@ -6,6 +6,7 @@ import { formatUuid, personIdOf } from "#lib/events/ids.ts";
 import { ABOUT_PERSON, readObject } from "#lib/events/record-json.ts";
 import { updatePeople } from "#lib/identity/closure.ts";
 import { factsOf, IDENTITY_EVENTS, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
+import { GROUP_EVENT } from "#lib/identity/groups.ts";
 import { addIdentityRows, IDENTITY_COLUMNS, IDENTITY_TABLES, noIdentityRows } from "#lib/identity/rows.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -18,7 +19,7 @@ const IDS_MAX = 200_000;
 export function factsOfEvent(event: EventRecord): IdentityFacts | undefined {
   const { propertiesJson } = event;
   const isAbout = readObject(propertiesJson, 0, propertiesJson.length) === ABOUT_PERSON;
-  if (!isAbout && !IDENTITY_EVENTS.has(event.event)) return undefined;
+  if (!isAbout && !IDENTITY_EVENTS.has(event.event) && event.event !== GROUP_EVENT) return undefined;
   let properties: Record<string, unknown>;
   try {
     properties = readProperties(Buffer.from(event.propertiesJson).toString());

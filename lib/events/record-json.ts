@@ -9,6 +9,8 @@ const LF = 0x0a;
 const CR = 0x0d;
 const QUOTE = 0x22;
 const DOLLAR = 0x24;
+const GROUPS = [...Buffer.from('groups"')];
+const LOWER_G = 0x67;
 const LOWER_E = 0x65;
 const LOWER_N = 0x6e;
 const LOWER_S = 0x73;
@@ -16,7 +18,7 @@ const LOWER_T = 0x74;
 const LOWER_U = 0x75;
 const NO_OBJECT = 0;
 const ONE_OBJECT = 1;
-/** What `readObject` returns for an object that may say something about a person. */
+/** What `readObject` returns for an object that may say something about a person or a group. */
 export const ABOUT_PERSON = 2;
 const BACKSLASH = 0x5c;
 
@@ -29,7 +31,7 @@ export function isOneObject(bytes: Uint8Array, from: number, to: number): boolea
   return readObject(bytes, from, to) !== NO_OBJECT;
 }
 
-/** The same, and whether one of its members may be `$set`, `$set_once` or `$unset`, spelled without escapes. */
+/** The same, and whether one of its members may be `$set`, `$set_once`, `$unset` or `$groups`, spelled without escapes. */
 export function readObject(bytes: Uint8Array, from: number, to: number): 0 | 1 | 2 {
   if (bytes[from] !== OPEN_BRACE) return NO_OBJECT;
   let depth = 0;
@@ -50,8 +52,9 @@ export function readObject(bytes: Uint8Array, from: number, to: number): 0 | 1 |
   return NO_OBJECT;
 }
 
-/** Whether a name goes on with set or unset. */
+/** Whether a name goes on with set, unset or groups and the quote that ends it. */
 function isSetting(bytes: Uint8Array, at: number): boolean {
+  if (bytes[at] === LOWER_G) return GROUPS.every((byte, i) => bytes[at + i] === byte);
   const set = bytes[at] === LOWER_U && bytes[at + 1] === LOWER_N ? at + 2 : at;
   return bytes[set] === LOWER_S && bytes[set + 1] === LOWER_E && bytes[set + 2] === LOWER_T;
 }

@@ -59,7 +59,7 @@ export interface RecordScanner {
   checkStored: boolean;
   /** The request carried a secret key and no Origin. */
   trusted: boolean;
-  /** Its properties may set properties of a person. */
+  /** Its properties may set properties of a person, or name groups. */
   aboutPerson: boolean;
   /** NaN when absent. */
   value: number;

@@ -1,12 +1,8 @@
 // What an event says about who is who: facts, extracted from the event alone. Nothing is looked up, so that the set of
 // facts does not depend on order, batches or replays. docs/identity.md has the rules.
+import { GROUP_EVENT, type GroupFact, groupsOf } from "./groups.ts";
 import { isNoId } from "./no-id.ts";
-
-/** When something was said: event time, and the event's id as UUID text to decide between equal times. */
-export interface Moment {
-  timeUs: number;
-  eventId: string;
-}
+import { idText, isAbsent, isObject, type Moment, type VoidReason } from "./said.ts";
 
 export type EdgeKind = "identify" | "alias" | "merge";
 
@@ -35,14 +31,13 @@ export interface PropertyFact extends Moment {
 export interface IdentityFacts {
   edge: Edge | undefined;
   properties: PropertyFact[];
+  /** Absent where there are none. */
+  groups?: readonly GroupFact[];
   /** A merge that only a trusted caller may ask for; no fact. */
   isRefused: boolean;
   /** Why something that was said is no fact; absent where all of it is. */
   voids?: readonly VoidReason[];
 }
-
-/** `no_id`: a link of an id that is no id (no-id.ts); `wrong_type`: neither a text nor a number, or no object. */
-export type VoidReason = "no_id" | "wrong_type";
 
 export interface FactSource extends Moment {
   event: string;
@@ -62,14 +57,22 @@ export const IDENTITY_EVENTS: ReadonlySet<string> = new Set([
   "$merge_dangerously",
 ]);
 
-/** Facts of one event; none for a blank distinct id, and no link for a merge that is not trusted. */
+/**
+ * Facts of one event. About people there are none for a blank distinct id and in an event about a group, and no link for a
+ * merge that is not trusted.
+ */
 export function factsOf(source: FactSource): IdentityFacts {
-  if (isBlank(source.distinctId)) return NO_FACTS;
   const voids: VoidReason[] = [];
+  const groups = groupsOf(source, voids);
+  const people = source.event === GROUP_EVENT || isBlank(source.distinctId) ? NO_FACTS : peopleOf(source, voids);
+  return { ...people, ...(groups.length > 0 && { groups }), ...(voids.length > 0 && { voids }) };
+}
+
+function peopleOf(source: FactSource, voids: VoidReason[]): IdentityFacts {
   const properties = operationsOf(source, voids);
   const isRefused = source.event === "$merge_dangerously" && !source.trusted;
   const edge = isRefused ? undefined : edgeIn(source, voids);
-  return { edge, properties, isRefused, ...(voids.length > 0 && { voids }) };
+  return { edge, properties, isRefused };
 }
 
 function edgeIn(source: FactSource, voids: VoidReason[]): Edge | undefined {
@@ -115,14 +118,6 @@ function operationsOf({ properties, distinctId, timeUs, eventId }: FactSource, v
   return facts;
 }
 
-function isAbsent(value: unknown): value is null | undefined {
-  return value === undefined || value === null;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !isRawJSON(value);
-}
-
 /** `$unset` is a key, a list of keys, or an object whose values do not matter. */
 function unsetKeys(value: unknown, voids: VoidReason[]): string[] {
   if (isAbsent(value)) return [];
@@ -148,23 +143,15 @@ function linkOf(properties: Record<string, unknown>, names: readonly string[], v
   return "";
 }
 
-/** A number is its text, with the digits that were sent. */
-function idText(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  if (typeof value === "number") return String(value);
-  return isRawJSON(value) ? value.rawJSON : undefined;
-}
-
 function isBlank(text: string): boolean {
   return text.trim() === "";
 }
 
 type Reviver = (key: string, value: unknown, context: { source?: string }) => unknown;
 // Not in TypeScript's library yet; Node has both since version 22.
-const { parse, rawJSON, isRawJSON } = JSON as unknown as {
+const { parse, rawJSON } = JSON as unknown as {
   parse(text: string, reviver: Reviver): unknown;
   rawJSON(text: string): unknown;
-  isRawJSON(value: unknown): value is { rawJSON: string };
 };
 
 /**

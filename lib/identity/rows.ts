@@ -1,10 +1,13 @@
-// Rows of identity_edges, identity_ids and identity_properties, JSONCompactEachRow, one line each.
+// Rows of identity_edges, identity_ids and identity_properties, and of the tables of groups, JSONCompactEachRow, one line each.
 import { personIdOf } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import type { IdentityFacts, PropertyFact } from "./facts.ts";
 
 /** In the order in which rows are stored. */
-export const IDENTITY_TABLES = ["identity_ids", "identity_properties", "identity_edges"] as const;
+export const IDENTITY_TABLES = [
+  ...(["group_keys", "group_properties"] as const),
+  ...(["identity_ids", "identity_properties", "identity_edges"] as const),
+];
 type IdentityTable = (typeof IDENTITY_TABLES)[number];
 
 export const IDENTITY_COLUMNS: Readonly<Record<IdentityTable, readonly string[]>> = {
@@ -14,18 +17,20 @@ export const IDENTITY_COLUMNS: Readonly<Record<IdentityTable, readonly string[]>
   ],
   identity_ids: ["own_person_id", "distinct_id", "is_identified", "has_profile", "first_us", "last_us"],
   identity_properties: ["own_person_id", "key", "last_write", "first_once"],
+  group_keys: ["group_type", "group_key", "first_us", "last_us"],
+  group_properties: ["group_type", "group_key", "key", "last_write"],
 };
 
 type IdentityRows = Record<IdentityTable, string[]>;
 
 export function noIdentityRows(): IdentityRows {
-  return { identity_edges: [], identity_ids: [], identity_properties: [] };
+  return { identity_edges: [], identity_ids: [], identity_properties: [], group_keys: [], group_properties: [] };
 }
 
 /** Appends the rows of one event's facts; returns their length in characters. */
 export function addIdentityRows(
   rows: IdentityRows,
-  { edge, properties }: IdentityFacts,
+  { edge, properties, groups = [] }: IdentityFacts,
   origin: RowOrigin,
   offset: number,
 ): number {
@@ -53,7 +58,16 @@ export function addIdentityRows(
     add("identity_ids", line(own, first.distinctId, 0, 1, first.timeUs, first.timeUs));
     for (const fact of properties) add("identity_properties", propertyRow(own, fact));
   }
+  for (const { type, groupKey, timeUs, eventId, properties: set } of groups) {
+    add("group_keys", line(type, groupKey, timeUs, timeUs));
+    for (const [key, value] of set)
+      add("group_properties", line(type, groupKey, key, `${momentOf(timeUs, eventId)}0${value}`));
+  }
   return characters;
+}
+
+function momentOf(timeUs: number, eventId: string): string {
+  return String(timeUs).padStart(TIME_DIGITS, "0") + eventId;
 }
 
 const TIME_DIGITS = 17;
@@ -63,7 +77,7 @@ const NO_ONCE = "~";
 
 /** States of one operation, as migrations/0002_identity.sql has them; the other of the two is its neutral one. */
 function propertyRow(own: string, { key, operation, value, timeUs, eventId }: PropertyFact): string {
-  const moment = String(timeUs).padStart(TIME_DIGITS, "0") + eventId;
+  const moment = momentOf(timeUs, eventId);
   if (operation === "set_once") return line(own, key, NO_WRITE, moment + value);
   return line(own, key, `${moment}${operation === "unset" ? 1 : 0}${value}`, NO_ONCE);
 }

@@ -147,7 +147,7 @@ const POSTHOG = {
     autocapture_opt_out: { const: false },
     hasFeatureFlags: { const: false },
     sessionRecording: { const: false },
-    surveys: { const: false },
+    surveys: { type: "null" },
   }),
   PostHogReplay: answer(["status", "quota_limited"], {
     status: { const: 1 },

@@ -25,6 +25,7 @@ import { readStatement } from "../../services/clickhouse/statement.ts";
 import { createJsonReading } from "../../services/gateway/json-body.ts";
 import { Refused } from "../../services/gateway/refusals.ts";
 import { createTrustedProxies, proxyFault, storedAddress } from "../../services/gateway/trusted-proxies.ts";
+import { WIRES } from "../../services/gateway/wire-table.ts";
 import { readEnvelope } from "../../services/gateway/wires/batch-body.ts";
 import { readEvents } from "../../services/gateway/wires/batch-events.ts";
 import { cut, cuts, damaged, damagedText, FUZZ_TIMEOUT_MS, fuzz } from "../kit/fuzz.ts";
@@ -76,19 +77,15 @@ describe("requests as a whole", OPTIONS, () => {
   afterAll(() => gateway[Symbol.asyncDispose]());
 
   const service = "/millrace.events.v1.EventService";
-  const paths = fc.constantFrom(
-    "/events",
-    "/batch/",
-    `${service}/Publish`,
-    `${service}/PublishStream`,
-    "/admin/replay",
-  );
+  const plain = Object.values(WIRES).flatMap(({ paths }): readonly string[] => paths);
+  const paths = fc.constantFrom(...plain, `${service}/Publish`, `${service}/PublishStream`);
   const types = [
     "application/json",
     "application/proto",
     "application/grpc",
     "application/grpc-web+proto",
     "text/plain",
+    "application/x-www-form-urlencoded",
   ];
   const samples = [
     '{"event_type":"e","source":"s","created_at":"2026-09-20T12:00:00Z"}',
@@ -96,6 +93,9 @@ describe("requests as a whole", OPTIONS, () => {
     '{"events":[{"event":"e","distinctId":"u"}]}',
     Buffer.from("000000000a0a080a0165220175", "hex"),
     zlib.gzipSync('{"events":[]}'),
+    zlib.gzipSync('[{"event":"e","distinct_id":1,"properties":{"token":"k"},"$set":{"a":1}}]'),
+    `data=${encodeURIComponent(btoa('{"token":"k","event":"e","properties":{"distinct_id":"d"}}'))}`,
+    '{"batch":[{"event":"e","uuid":"0192f0c1-2345-7abc-8def-0123456789ab","distinct_id":"d","session_id":"s","options":{"cookieless_mode":true},"properties":{}}]}',
   ];
   const calls = fc.record({
     path: paths,

@@ -317,7 +317,7 @@ describe("settings of posthog-js", () => {
     expect([answer.status, answer.headers["access-control-allow-origin"]]).toEqual([200, ORIGIN]);
     expect(jsonOf(answer)).toMatchObject({
       ...{ token: KEY, autocapture_opt_out: false, hasFeatureFlags: false, elementsChainAsString: true },
-      ...{ sessionRecording: false, surveys: false, heatmaps: false, capturePerformance: false, siteApps: [] },
+      ...{ sessionRecording: false, surveys: null, heatmaps: false, capturePerformance: false, siteApps: [] },
       ...{ supportedCompression: ["gzip-js"], analytics: { endpoint: "/i/v0/e/" } },
     });
   });

@@ -335,7 +335,7 @@ describe("a promotion killed half-way", () => {
 it("docs/schema.md has the columns of the views, in their order", async () => {
   const { warehouse } = await createScene();
   const page = readFileSync(fileURLToPath(new URL("../../docs/schema.md", import.meta.url)), "utf8");
-  for (const view of ["events", "persons", "person_distinct_ids", "sessions"]) {
+  for (const view of ["events", "persons", "person_distinct_ids", "groups", "sessions"]) {
     const [section = ""] = page.split(`\n## ${view}\n`)[1]?.split("\n## ") ?? [];
     const documented = [...section.matchAll(/^\| `(\w+)` +\| `(.*?)` +\|/gm)].map(([, name, type]) => ({ name, type }));
     const columns = await warehouse.query(

@@ -83,7 +83,8 @@ it("captures, identifies, aliases and flushes: rows, people and mappings are rig
     ["$identify", "user_1", user],
     ["$identify", "user_1", user],
     ["$create_alias", "user_1", user],
-    ["$groupidentify", group?.distinct_id, personIdOf(group?.distinct_id ?? "")],
+    // About a group, and nobody.
+    ["$groupidentify", group?.distinct_id, personIdOf("")],
     ["invoice sent", "backend_1", user],
   ]);
   expect(events.slice(0, 2).map(({ uuid }) => uuid)).toEqual([first, second]);
@@ -105,6 +106,9 @@ it("captures, identifies, aliases and flushes: rows, people and mappings are rig
     "SELECT distinct_id, person_id FROM millrace.person_distinct_ids FINAL WHERE distinct_id LIKE '%\\\\_1' ORDER BY distinct_id",
   );
   expect(mapped).toEqual(["anon_1", "backend_1", "user_1"].map((id) => ({ distinct_id: id, person_id: user })));
+  await answers("SELECT count() FROM millrace.person_distinct_ids", "3");
+  const groups = await rows("SELECT type, key, properties FROM millrace.groups");
+  expect(groups).toEqual([{ type: "company", key: "acme", properties: '{"size":3}' }]);
 });
 
 it("adds no rows when it sends the same events again", async () => {

@@ -18,10 +18,12 @@ export interface DriverProgram {
   /** What the machine needs for it. */
   tools: readonly [command: string, ...arguments_: string[]][];
   /** Runs the program against a server on loopback and resolves with the lines it prints. */
-  lines(port: number): Promise<string[]>;
+  lines(port: number, ...arguments_: string[]): Promise<string[]>;
 }
 
-export const DRIVERS: Readonly<Record<"go" | "java" | "python" | "segmentPython", DriverProgram>> = {
+export const DRIVERS: Readonly<
+  Record<"go" | "java" | "posthogGo" | "posthogPython" | "python" | "segmentPython", DriverProgram>
+> = {
   go: {
     tools: [["go", "version"]],
     async lines(port) {
@@ -51,6 +53,16 @@ export const DRIVERS: Readonly<Record<"go" | "java" | "python" | "segmentPython"
       ]);
     },
   },
+  posthogGo: {
+    tools: [["go", "version"]],
+    async lines(port, ...arguments_) {
+      const program = await prepared("posthog-go", (directory) =>
+        run("go", ["build", "-o", `${directory}/client`, "."], { cwd: `${SOURCES}/posthog-go` }),
+      );
+      return output(`${program}/client`, [`127.0.0.1:${port}`, ...arguments_]);
+    },
+  },
+  posthogPython: pythonProgram("python-posthog", ["posthog==7.91.1"], "posthog_client.py"),
   python: pythonProgram("python", PACKAGES, "drivers.py"),
   segmentPython: pythonProgram("python-segment", EVENT_CLIENTS, "segment_clients.py"),
 };
@@ -58,7 +70,7 @@ export const DRIVERS: Readonly<Record<"go" | "java" | "python" | "segmentPython"
 function pythonProgram(name: string, packages: readonly string[], file: string): DriverProgram {
   return {
     tools: [["python3", "-c", "import venv, ensurepip"]],
-    async lines(port) {
+    async lines(port, ...arguments_) {
       const environment = await prepared(
         `${name}-${hash("sha256", packages.join()).slice(0, 12)}`,
         async (directory) => {
@@ -69,7 +81,7 @@ function pythonProgram(name: string, packages: readonly string[], file: string):
           ]);
         },
       );
-      return output(`${environment}/bin/python`, [`${SOURCES}/python/${file}`, `127.0.0.1:${port}`]);
+      return output(`${environment}/bin/python`, [`${SOURCES}/python/${file}`, `127.0.0.1:${port}`, ...arguments_]);
     },
   };
 }

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { encodeRecordPlain, type LogEvent } from "#lib/events/record.ts";
 import { createRecordScanner } from "#lib/events/record-scanner.ts";
 import { IDENTITY_EVENTS } from "#lib/identity/facts.ts";
+import { GROUP_EVENT } from "#lib/identity/groups.ts";
 import { factsOfRecord, isIdentityEvent } from "./record-facts.ts";
 
 const EVENT: LogEvent = {
@@ -18,7 +19,7 @@ function scanned(fields: Partial<LogEvent>) {
 }
 
 describe("records that may say something about identity", () => {
-  it.each([...IDENTITY_EVENTS])("%s is one", (event) => {
+  it.each([...IDENTITY_EVENTS, GROUP_EVENT])("%s is one", (event) => {
     expect(isIdentityEvent(scanned({ event }))).toBe(true);
   });
 
@@ -28,6 +29,15 @@ describe("records that may say something about identity", () => {
       expect(isIdentityEvent(scanned({ event }))).toBe(false);
     },
   );
+});
+
+it.each([
+  ['{"$groups":{"company":"a"}}', true],
+  ['{"a":{"$groups":{"company":"a"}}}', false],
+  ['{"$groupset":1}', false],
+  ['{"$group":1}', false],
+])("an event with %s may name groups: %s", (propertiesJson, expected) => {
+  expect(isIdentityEvent(scanned({ event: "e", propertiesJson }))).toBe(expected);
 });
 
 describe("facts of a record", () => {

@@ -2,9 +2,10 @@
 import { formatUuid } from "#lib/events/ids.ts";
 import { FIELD, type RecordScanner } from "#lib/events/record-scanner.ts";
 import { factsOf, IDENTITY_EVENTS, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
+import { GROUP_EVENT } from "#lib/identity/groups.ts";
 
 /** Each has a length of its own. */
-const NAMES = new Map([...IDENTITY_EVENTS].map((name) => [name.length, Buffer.from(name)]));
+const NAMES = new Map([...IDENTITY_EVENTS, GROUP_EVENT].map((name) => [name.length, Buffer.from(name)]));
 const NO_FACTS: IdentityFacts = { edge: undefined, properties: [], isRefused: false };
 
 /** Whether the record just scanned is an event that may say something about identity. Runs once a record. */

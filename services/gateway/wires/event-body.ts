@@ -1,11 +1,12 @@
 // One event of a PostHog-shaped body, read where the cursor stands: `/batch/` as its contract has it, the other wires as
 // PostHog's clients send it.
-import { type JsonKind, type JsonText, textOf } from "#lib/events/json-cursor.ts";
+import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties, type PropertiesInput, within } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { eventBounds, type JsonReading } from "../json-body.ts";
+import { type AddedProperty, withAdded } from "./added-properties.ts";
 
 export interface BodyEvent {
   event: string;
@@ -29,10 +30,10 @@ const POSTHOG = ["token", "sent_at", "$distinct_id"];
 const [TOKEN, SENT_AT, OTHER_DISTINCT_ID] = POSTHOG.map((_, at) => CONTRACT.length + at);
 const MERGED = new Set(["$set", "$set_once"]);
 
-/** Of Capture V1: what its SDKs take out of the properties, back under its name there. */
+/** Of Capture V1: what its SDKs take out of the properties, and its names there. */
 const V1 = new Map([
-  ["session_id", quoted("$session_id")],
-  ["window_id", quoted("$window_id")],
+  ["session_id", "$session_id"],
+  ["window_id", "$window_id"],
 ]);
 const OPTIONS = new JsonNames([
   "cookieless_mode",
@@ -40,7 +41,7 @@ const OPTIONS = new JsonNames([
   "process_person_profile",
   "product_tour_id",
 ]);
-const OPTION_KEYS = ["$cookieless_mode", "$ignore_sent_at", "$process_person_profile", "$product_tour_id"].map(quoted);
+const OPTION_KEYS = ["$cookieless_mode", "$ignore_sent_at", "$process_person_profile", "$product_tour_id"];
 const V1_FROM = CONTRACT.length + POSTHOG.length;
 
 export interface EventForm {
@@ -62,6 +63,7 @@ interface EventMembers {
   properties: CheckedProperties | undefined;
   uuid: string;
   people: JsonMember[];
+  added: AddedProperty[];
   fault: RuleFault | undefined;
 }
 
@@ -72,13 +74,13 @@ export class EventReader {
   uuid = "";
   readonly #json: JsonReading;
   readonly #form: EventForm;
-  readonly #more: readonly JsonMember[];
+  readonly #added: readonly AddedProperty[];
 
-  /** `more` are properties of every event that has none of the name. */
-  constructor(json: JsonReading, form: EventForm, more: readonly JsonMember[] = []) {
+  /** `added` are properties of every event that has none of the name. */
+  constructor(json: JsonReading, form: EventForm, added: readonly AddedProperty[] = []) {
     this.#json = json;
     this.#form = form;
-    this.#more = more;
+    this.#added = added;
   }
 
   /** Passes the event. */
@@ -91,13 +93,7 @@ export class EventReader {
       return wrongField("", "an object", kind);
     }
     const root = cursor.position();
-    const read: EventMembers = {
-      texts: [],
-      properties: undefined,
-      uuid: "",
-      people: [...this.#more],
-      fault: undefined,
-    };
+    const read: EventMembers = { texts: [], properties: undefined, uuid: "", people: [], added: [], fault: undefined };
     cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
     cursor.enter();
     while (cursor.nextMember(this.#form.names)) this.#member(read, cursor.name, cursor.kind());
@@ -137,16 +133,19 @@ export class EventReader {
     }
   }
 
+  /** What is no text and no switch is ignored: nothing in it could be bounded. */
   #lifted(read: EventMembers, name: number, kind: JsonKind): void {
     const { cursor } = this.#json;
-    const key = V1.get(this.#form.names.at(name));
-    if (key) {
-      read.people.push({ key, value: cursor.slice() });
+    const property = V1.get(this.#form.names.at(name));
+    if (property !== undefined) {
+      if (kind === "string") read.added.push({ name: property, value: cursor.slice() });
+      else cursor.skip();
     } else if (kind === "object") {
       cursor.enter();
       while (cursor.nextMember(OPTIONS)) {
         const option = OPTION_KEYS[cursor.name];
-        if (option) read.people.push({ key: option, value: cursor.slice() });
+        const isPlain = cursor.kind() !== "object" && cursor.kind() !== "array";
+        if (option !== undefined && isPlain) read.added.push({ name: option, value: cursor.slice() });
         else cursor.skip();
       }
     } else {
@@ -160,12 +159,16 @@ export class EventReader {
   }
 
   /** What is said about people is put where the rules of all dialects look for it. */
-  #joined({ texts, uuid, properties, people }: EventMembers): BodyEvent | RuleFault {
+  #joined({ texts, uuid, properties, people, added }: EventMembers): BodyEvent | RuleFault {
     const [event = "", distinctId = "", , timestamp = ""] = texts;
     const { inner, limits, properties: reader } = this.#json;
     let checked: CheckedProperties | RuleFault | undefined = properties;
     if (people.length > 0) {
       checked = reader.check(withMembers(properties?.json, people, inner, MERGED), "properties", limits);
+      if ("fault" in checked) return within("", checked);
+    }
+    if (added.length > 0 || this.#added.length > 0) {
+      checked = withAdded(checked, [...added, ...this.#added], this.#json);
       if ("fault" in checked) return within("", checked);
     }
     const ids = [distinctId, texts[OTHER_DISTINCT_ID as number] ?? "", checked?.lifted.distinctId ?? ""];
@@ -178,12 +181,6 @@ export class EventReader {
       ignoresSentAt: checked?.lifted.ignoresSentAt ?? false,
     };
   }
-}
-
-/** A key or a text as it stands in JSON. */
-export function quoted(text: string): JsonText {
-  const bytes = Buffer.from(JSON.stringify(text));
-  return { bytes, from: 0, to: bytes.length };
 }
 
 function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {

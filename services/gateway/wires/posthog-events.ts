@@ -1,6 +1,5 @@
 // What PostHog's wires have in common once a body is read: events to what the rules of all dialects take, and refusals in
 // the shape that PostHog's libraries read.
-import { parseUuid } from "#lib/events/ids.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, FieldNames } from "#lib/events/validate.ts";
@@ -42,10 +41,11 @@ export function inputsOf(
       const message = "is required, here or among the properties: it says who did it";
       return { ...fault("missing", "distinct_id", message), of: { id: given.uuid, event: given.event } };
     }
-    if (idRule === "UUID or fault" && given.uuid !== "" && !parseUuid(given.uuid)) {
+    const input = readEvent(given, skewUs);
+    if (idRule === "UUID or fault" && given.uuid !== "" && !("fault" in input) && input.id === "") {
       return fault("invalid", "uuid", "must be a UUID like 0192f0c1-2345-7abc-8def-0123456789ab");
     }
-    return readEvent(given, skewUs);
+    return input;
   });
 }
 

@@ -19,7 +19,8 @@ const CONFIG = {
   elementsChainAsString: true,
   hasFeatureFlags: false,
   sessionRecording: false,
-  surveys: false,
+  // For false posthog-js loads its script of surveys all the same.
+  surveys: null,
   heatmaps: false,
   capturePerformance: false,
   autocaptureExceptions: false,

@@ -1,5 +1,4 @@
 // POST /i/v1/analytics/events, PostHog's Capture V1: one result an event. "ok" only once it is durable.
-import type { JsonMember } from "#lib/events/json-members.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import type { Edge, Entry } from "../edge.ts";
@@ -7,8 +6,9 @@ import { type IngestRequest, IngestUnavailableError, type Rejection } from "../i
 import { refused } from "../refusals.ts";
 import { Reply, type Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
+import { type AddedProperty, quoted } from "./added-properties.ts";
 import { createDropLog } from "./batch-drops.ts";
-import { EventReader, quoted, V1_EVENT } from "./event-body.ts";
+import { EventReader, V1_EVENT } from "./event-body.ts";
 import type { PostHogOptions } from "./posthog.ts";
 import { readPostHogBody } from "./posthog-body.ts";
 import { inputsOf, POSTHOG_NAMES, postHogError } from "./posthog-events.ts";
@@ -84,12 +84,12 @@ function resultsOf(uuids: readonly string[], rejected: readonly Rejection[]): Re
 }
 
 /** The library names itself in a header, NAME/VERSION, instead of in every event. */
-function libraryOf({ headers }: HttpRequest): JsonMember[] {
+function libraryOf({ headers }: HttpRequest): AddedProperty[] {
   const info = String(headers["posthog-sdk-info"] ?? "").slice(0, SDK_INFO_CHARS_MAX);
   const slash = info.lastIndexOf("/");
-  if (slash <= 0) return info === "" ? [] : [{ key: quoted("$lib"), value: quoted(info) }];
+  if (slash <= 0) return info === "" ? [] : [{ name: "$lib", value: quoted(info) }];
   return [
-    { key: quoted("$lib"), value: quoted(info.slice(0, slash)) },
-    { key: quoted("$lib_version"), value: quoted(info.slice(slash + 1)) },
+    { name: "$lib", value: quoted(info.slice(0, slash)) },
+    { name: "$lib_version", value: quoted(info.slice(slash + 1)) },
   ];
 }

@@ -18,7 +18,7 @@ declare global {
   }
 }
 
-const POSTHOG = fileURLToPath(new URL("../../../node_modules/posthog-js/dist/module.no-external.js", import.meta.url));
+const POSTHOG = fileURLToPath(new URL("../../../node_modules/posthog-js/dist/module.js", import.meta.url));
 const LANDED_MS_MAX = 20_000;
 
 export interface Setup {
