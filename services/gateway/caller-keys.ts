@@ -14,7 +14,11 @@ export const BODY_KEY_NAMES = ["api_key", "token", "writeKey"] as const;
 /** All that the request brings outside its body, trimmed; the wire's own places come last. */
 export function keysOf(request: HttpRequest, { headers = [], query = [] }: KeyPlaces = {}): string[] {
   const keys = credentialsOf(request);
-  for (const name of headers) keys.push(headerText(request.headers[name]));
+  for (const name of headers) {
+    const key = headerText(request.headers[name]);
+    // Jitsu's keys are NAME:SECRET, and its library complains of any other.
+    keys.push(key, key.includes(":") ? key.slice(key.indexOf(":") + 1) : "");
+  }
   if (query.length > 0) {
     const given = queryOf(request);
     for (const name of query) keys.push(given.get(name) ?? "");

@@ -81,6 +81,7 @@ describe("the key", () => {
     ["Basic without a colon", { authorization: `Basic ${Buffer.from(KEY).toString("base64")}` }, {}],
     ["Bearer", { authorization: `Bearer ${KEY}` }, {}],
     ["x-write-key", { "x-write-key": KEY }, {}],
+    ["x-write-key, named", { "x-write-key": `web:${KEY}` }, { writeKey: "web:***" }],
     ["writeKey in the body", {}, { writeKey: KEY }],
     ["writeKey in the body, with blanks", {}, { writeKey: ` ${KEY}\n` }],
     ["another one in the body than in the header, which counts", basic(KEY), { writeKey: SECRET }],
@@ -97,6 +98,7 @@ describe("the key", () => {
     ["absent", {}, {}],
     ["unknown", basic("who"), { writeKey: KEY }],
     ["unknown in the body", {}, { writeKey: "who" }],
+    ["the name of one", { "x-write-key": `${KEY}:who` }, {}],
     ["masked", {}, { writeKey: "pub-k:***" }],
     ["absent, from a page of ours", { origin: ORIGIN }, {}],
   ])("that is %s is 401 with code and message", async (_case, headers, body) => {

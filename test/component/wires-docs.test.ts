@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { WIRES, type WireRules } from "../../services/gateway/wire-table.ts";
+import { CONTEXT_PROPERTIES } from "../../services/gateway/wires/segment-context.ts";
 
 const page = readFileSync(fileURLToPath(new URL("../../docs/wires.md", import.meta.url)), "utf8");
 const ROWS = [...page.matchAll(/^\| `([\w-]+)` +\| (.*?) +\| (.*?) +\| (.*?) +\| (.*?) +\|$/gm)];
@@ -27,4 +28,15 @@ it("the table has every wire, with its paths, its keys and its content types", (
     return { dialect, paths: [...paths], key, types: (form?.types ?? []).filter((type) => type !== "") };
   });
   expect(rows).toEqual(wires);
+});
+
+it("the table of a Segment message's context is the code's", () => {
+  const [, table = ""] = page.split("| of `context`");
+  const rows = [...(table.split("\n\n", 1)[0] ?? "").matchAll(/^\| (`.*?) +\| (`.*?) +\|$/gm)];
+  const told = rows.map(([, from, to]) => [quoted(from), quoted(to)]);
+  const read = Object.entries(CONTEXT_PROPERTIES).map(([name, target]) => {
+    if (typeof target === "string") return [[name], [target]];
+    return [Object.keys(target).map((key) => `${name}.${key}`), Object.values(target)];
+  });
+  expect(told).toEqual(read);
 });
