@@ -8,8 +8,8 @@ export interface JsonMember {
   value: JsonText;
 }
 
-const COLON = Buffer.from(":");
-const END = Buffer.from("}");
+const EMPTY: JsonText = { bytes: Buffer.from("{}"), from: 0, to: 2 };
+const [COLON, COMMA, END] = [0x3a, 0x2c, 0x7d];
 const NO_NAMES = new JsonNames([]);
 
 /**
@@ -23,8 +23,8 @@ export function withMembers(
   cursor: JsonCursor,
   merged: ReadonlySet<string> = new Set(),
 ): JsonText {
-  if (object && hasNoneOf(object, members)) return appendedTo(object, members);
-  const own = object ? membersOf(object, cursor) : new Map<string, JsonMember>();
+  if (!object || hasNoneOf(object, members)) return appendedTo(object ?? EMPTY, members);
+  const own = membersOf(object, cursor);
   const pieces: string[] = [];
   const replaced = new Map<string, string>();
   for (const { key, value } of members) {
@@ -38,7 +38,7 @@ export function withMembers(
 }
 
 /** True only if no key of the object, at any level, is one of the members': then it need not be read once more. */
-function hasNoneOf({ bytes, from, to }: JsonText, members: readonly JsonMember[]): boolean {
+export function hasNoneOf({ bytes, from, to }: JsonText, members: readonly JsonMember[]): boolean {
   const text = bytes.subarray(from, to);
   // Spelled with escapes a key is another text.
   if (text.includes("\\u") || text.includes("\\/")) return false;
@@ -47,17 +47,21 @@ function hasNoneOf({ bytes, from, to }: JsonText, members: readonly JsonMember[]
   return keys.every((key, at) => keys.findIndex((other) => other.equals(key)) === at);
 }
 
-function appendedTo({ bytes, from, to }: JsonText, members: readonly JsonMember[]): JsonText {
-  const pieces: Uint8Array[] = [bytes.subarray(from, to - 1)];
-  // An object of two characters is empty; white space alone in it is one too, and rare.
-  let separator = bytes.subarray(from + 1, to - 1).some((byte) => byte > 0x20) ? "," : "";
+export function appendedTo(object: JsonText, members: readonly JsonMember[]): JsonText {
+  let length = object.to - object.from;
+  for (const { key, value } of members) length += key.to - key.from + value.to - value.from + 2;
+  const bytes = Buffer.allocUnsafe(length);
+  let at = object.bytes.copy(bytes, 0, object.from, object.to - 1);
+  let isFirst = !object.bytes.subarray(object.from + 1, object.to - 1).some((byte) => byte > 0x20);
   for (const { key, value } of members) {
-    pieces.push(Buffer.from(separator), key.bytes.subarray(key.from, key.to), COLON);
-    pieces.push(value.bytes.subarray(value.from, value.to));
-    separator = ",";
+    if (!isFirst) bytes[at++] = COMMA;
+    isFirst = false;
+    at += key.bytes.copy(bytes, at, key.from, key.to);
+    bytes[at++] = COLON;
+    at += value.bytes.copy(bytes, at, value.from, value.to);
   }
-  const all = Buffer.concat([...pieces, END]);
-  return { bytes: all, from: 0, to: all.length };
+  bytes[at++] = END;
+  return { bytes, from: 0, to: at };
 }
 
 /** White space between the object's own members stays. */

@@ -27,10 +27,13 @@ export interface Lifted {
 export class CheckedProperties {
   readonly json: JsonText;
   readonly lifted: Lifted;
+  /** None of its keys is a name that wires add (`ADDED_NAMES`, or one that is lifted). */
+  readonly hasNoAdded: boolean;
 
-  constructor(json: JsonText, lifted: Lifted) {
+  constructor(json: JsonText, lifted: Lifted, hasNoAdded = false) {
     this.json = json;
     this.lifted = lifted;
+    this.hasNoAdded = hasNoAdded;
   }
 
   text(): string {
@@ -54,14 +57,24 @@ const LIFTED = [
   ...["distinct_id", "$distinct_id", "$device_id"],
 ];
 const IGNORE_SENT_AT = LIFTED.push("$ignore_sent_at") - 1;
-const NAMES = new JsonNames(LIFTED);
+/** Properties that wires make of what a caller says elsewhere, beside those that are lifted. */
+export const ADDED_NAMES = [
+  ...["$lib", "$lib_version", "$pathname", "$referrer", "$title", "$app_name", "$app_version", "$app_build"],
+  ...["$os", "$os_version", "$device_type", "$device_manufacturer", "$device_model", "$screen_width"],
+  ...["$screen_height", "$ip", "$locale", "$timezone", "$raw_user_agent", "$screen_name"],
+  ...["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"],
+  ...["$set", "$group_type", "$group_key", "$group_set", "$groups"],
+  ...["alias", "category", "context", "messageId", "name"],
+] as const;
+const ADDED_FROM = LIFTED.length;
+const NAMES = new JsonNames([...LIFTED, ...ADDED_NAMES]);
 /** As PostHog's clients write their switches. */
 const IS_TRUE = new Set(["true", "1", '"true"', '"1"']);
 const NOTHING: Readonly<Lifted> = {
   ...{ sessionId: "", windowId: "", elementsChain: "", currentUrl: "", host: "" },
   ...{ anonDistinctId: "", deviceId: "", distinctId: "", ignoresSentAt: false },
 };
-const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }, NOTHING);
+export const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }, NOTHING, true);
 
 /**
  * Reads properties once: a JSON object within the limits. Its text is stored as it was sent, but for half a surrogate
@@ -73,12 +86,14 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
 
   function atCursor(at: JsonCursor, limits: EventLimits): CheckedProperties {
     let isAny = false;
+    let hasAdded = false;
     at.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth });
     at.enter();
     while (at.nextMember(NAMES)) {
       const { name } = at;
       const isSwitch = name === IGNORE_SENT_AT;
-      if (name < 0 || (!isSwitch && at.kind() !== "string")) {
+      if (name >= 0) hasAdded = true;
+      if (name < 0 || name >= ADDED_FROM || (!isSwitch && at.kind() !== "string")) {
         at.skip();
         continue;
       }
@@ -86,7 +101,7 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
       isAny = true;
       found[name] = isSwitch ? textOf(at.slice()) : at.text();
     }
-    return new CheckedProperties(at.endBounds(), isAny ? liftedOf(found) : NOTHING);
+    return new CheckedProperties(at.endBounds(), isAny ? liftedOf(found) : NOTHING, !hasAdded);
   }
 
   function ofText({ bytes, from, to }: JsonText, field: string, limits: EventLimits): CheckedProperties | RuleFault {

@@ -1,10 +1,11 @@
 // One CloudEvent 1.0 to an event: structured (an object of JSON) or binary (attributes in headers, data as the body).
 import { isUtf8 } from "node:buffer";
+import { withNeverLifted } from "#lib/events/added-properties.ts";
 import { parseUuid, uuidV5 } from "#lib/events/ids.ts";
 import type { JsonCursor, JsonKind, JsonText } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
-import { articled } from "#lib/events/properties.ts";
+import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, FieldNames } from "#lib/events/validate.ts";
@@ -27,37 +28,38 @@ const ATTRIBUTES = ["specversion", "id", "source", "type", "subject", "time"] as
 type Attribute = (typeof ATTRIBUTES)[number];
 const NAMES = new JsonNames([...ATTRIBUTES, "data"]);
 const DATA = ATTRIBUTES.length;
+const DATA_KEY = textJson("data");
+const ID_KEY = prefixed("id");
 
 interface Members {
   attributes: Partial<Record<Attribute, string>>;
-  data: JsonText | undefined;
-  dataKind: JsonKind;
+  /** An object. */
+  data: CheckedProperties | undefined;
   /** Extensions, and what the data is said to be. */
   more: JsonMember[];
   fault: RuleFault | undefined;
 }
 
 /** Of the value at the cursor. */
-export function readStructured({ cursor, inner, properties, limits }: JsonReading): EventInput | RuleFault {
+export function readStructured(json: JsonReading): EventInput | RuleFault {
+  const { cursor, limits } = json;
   const kind = cursor.kind();
   if (kind !== "object") {
     cursor.skip();
     return fault("invalid", "", `must be an object, not ${articled(kind)}`);
   }
   const root = cursor.position();
-  const members: Members = { attributes: {}, data: undefined, dataKind: "null", more: [], fault: undefined };
+  const members: Members = { attributes: {}, data: undefined, more: [], fault: undefined };
   cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
   cursor.enter();
   while (cursor.nextMember(NAMES)) {
     const { name } = cursor;
-    if (name === DATA) {
-      members.dataKind = cursor.kind();
-      members.data = members.dataKind === "object" ? properties.atCursor(cursor, limits).json : cursor.slice();
-    } else readAttribute(cursor, members, name, cursor.kind());
+    if (name === DATA) readData(json, members);
+    else readAttribute(cursor, members, name, cursor.kind());
   }
   cursor.endBounds();
   const broken = cursor.takeFault(root);
-  return members.fault ?? broken ?? eventOf(members, inner);
+  return members.fault ?? broken ?? eventOf(members, json);
 }
 
 function readAttribute(cursor: JsonCursor, members: Members, name: number, kind: JsonKind): void {
@@ -73,32 +75,39 @@ function readAttribute(cursor: JsonCursor, members: Members, name: number, kind:
 
 /** `attributes` by name without "ce-"; `type` is the media type of the data. Throws Refused for data that is not JSON. */
 export function readBinary(
-  { cursor, inner, properties, limits }: JsonReading,
+  json: JsonReading,
   attributes: ReadonlyMap<string, string>,
   type: string,
   body: Buffer,
 ): EventInput | RuleFault {
-  const members: Members = { attributes: {}, data: undefined, dataKind: "null", more: [], fault: undefined };
+  const { cursor } = json;
+  const members: Members = { attributes: {}, data: undefined, more: [], fault: undefined };
   for (const [name, text] of attributes) {
     if (isAttribute(name)) members.attributes[name] = text;
     else members.more.push({ key: prefixed(name), value: textJson(text) });
   }
-  if (body.length === 0) return eventOf(members, inner);
+  if (body.length === 0) return eventOf(members, json);
   if (isJsonType(type)) {
     readJsonBody(cursor, body, 0, () => {
       const root = cursor.position();
-      members.dataKind = cursor.kind();
-      members.data = members.dataKind === "object" ? properties.atCursor(cursor, limits).json : cursor.slice();
+      readData(json, members);
       members.fault = cursor.takeFault(root);
     });
   } else if (type.startsWith("text/") && isUtf8(body)) {
-    members.dataKind = "string";
-    members.data = textJson(body.toString());
+    members.more.push({ key: DATA_KEY, value: textJson(body.toString()) });
   } else {
     members.more.push({ key: textJson("data_base64"), value: textJson(body.toString("base64")) });
   }
   if (!isJsonType(type)) members.more.push({ key: prefixed("datacontenttype"), value: textJson(type) });
-  return members.fault ?? eventOf(members, inner);
+  return members.fault ?? eventOf(members, json);
+}
+
+/** Of the value at the cursor: an object is the properties, anything but null is one of them. */
+function readData({ cursor, properties, limits }: JsonReading, members: Members): void {
+  const kind = cursor.kind();
+  if (kind === "object") members.data = properties.atCursor(cursor, limits);
+  else if (kind === "null") cursor.skip();
+  else members.more.push({ key: DATA_KEY, value: cursor.slice() });
 }
 
 function isAttribute(name: string): name is Attribute {
@@ -110,7 +119,7 @@ function isJsonType(type: string): boolean {
   return type === "" || type === "application/json" || type === "text/json" || type.endsWith("+json");
 }
 
-function eventOf({ attributes, data, dataKind, more }: Members, inner: JsonCursor): EventInput | RuleFault {
+function eventOf({ attributes, data, more }: Members, { inner, limits }: JsonReading): EventInput | RuleFault {
   const { specversion, id = "", source = "", type = "", subject = "", time } = attributes;
   if (specversion !== "1.0") {
     const given = specversion === undefined ? "absent" : JSON.stringify(specversion.slice(0, 20));
@@ -123,14 +132,12 @@ function eventOf({ attributes, data, dataKind, more }: Members, inner: JsonCurso
     const shown = JSON.stringify(time.slice(0, 40));
     return fault("invalid", "time", `${shown} is not an RFC 3339 date-time like 2026-03-27T12:00:00Z`);
   }
-  const isObject = dataKind === "object";
-  const members = [{ key: prefixed("id"), value: textJson(id) }, ...more];
-  if (data && !isObject && dataKind !== "null") members.unshift({ key: textJson("data"), value: data });
+  more.push({ key: ID_KEY, value: textJson(id) });
   return {
     ...{ event: type, distinctId: subject, source, value: undefined },
     id: uuidV5(NAMESPACE, `${source} ${id}`),
     time: us === undefined ? undefined : { us, text: () => time ?? "" },
-    properties: withMembers(isObject ? data : undefined, members, inner),
+    properties: data ? withNeverLifted(data, more, inner, limits) : withMembers(undefined, more, inner),
   };
 }
 

@@ -1,15 +1,12 @@
 // The context of a Segment message: kept whole as the property `context`, and read for what Millrace's own properties say.
+import type { Added, AddedName } from "#lib/events/added-properties.ts";
 import { type JsonCursor, type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import type { JsonReading } from "../json-body.ts";
 
-/** A property that a message says elsewhere than under its properties. */
-export interface Said {
-  name: string;
-  value: JsonText;
-}
-
-type Table = Readonly<Record<string, string | Readonly<Record<string, string>>>>;
+const [TRAITS, GROUP] = ["traits", "groupId"] as const;
+type Target = AddedName | typeof TRAITS | typeof GROUP;
+type Table = Readonly<Record<string, Target | Readonly<Record<string, AddedName>>>>;
 
 /** Where in a context, to which property; docs/wires.md has the same table. */
 export const CONTEXT_PROPERTIES = {
@@ -32,7 +29,7 @@ export const CONTEXT_PROPERTIES = {
 interface Section {
   names: JsonNames;
   /** By index of the name: a property, or what is read of an object. */
-  targets: readonly (string | Section)[];
+  targets: readonly (Target | Section)[];
 }
 
 function sectionOf(table: Table): Section {
@@ -40,11 +37,10 @@ function sectionOf(table: Table): Section {
   return { names: new JsonNames(Object.keys(table)), targets };
 }
 
-const [TRAITS, GROUP] = ["traits", "groupId"];
 const ROOT = sectionOf({ ...CONTEXT_PROPERTIES, [TRAITS]: TRAITS, [GROUP]: GROUP });
 
 export interface Context {
-  said: Said[];
+  said: Added[];
   /** RudderStack's clients put those of a person here. */
   traits: JsonText | undefined;
   groupId: string;
@@ -53,7 +49,7 @@ export interface Context {
 /** Of the object at the cursor. */
 export function contextAt({ cursor, limits }: JsonReading): Context {
   const context: Context = { said: [], traits: undefined, groupId: "" };
-  cursor.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth });
+  cursor.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth - 1 });
   readSection(cursor, ROOT, context);
   const { said } = context;
   const url = said.find(({ name }) => name === "$current_url");
@@ -75,7 +71,7 @@ function readSection(cursor: JsonCursor, { names, targets }: Section, context: C
   }
 }
 
-function readTarget(cursor: JsonCursor, target: string, context: Context): void {
+function readTarget(cursor: JsonCursor, target: Target, context: Context): void {
   const kind = cursor.kind();
   if (target === TRAITS) {
     const value = cursor.slice();
@@ -100,7 +96,7 @@ function hostOf(url: string): string | undefined {
   return /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i.exec(url)?.[1];
 }
 
-export function saidText(name: string, text: string): Said {
+export function saidText(name: AddedName, text: string): Added {
   const bytes = Buffer.from(JSON.stringify(text));
   return { name, value: { bytes, from: 0, to: bytes.length } };
 }

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { textOf } from "#lib/events/json-cursor.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { createJsonReading } from "../json-body.ts";
 import { type MessageType, readMessage } from "./segment-message.ts";
@@ -10,7 +9,9 @@ function read(message: object | string, type?: MessageType, isPlain = false) {
   const { message: found, writeKey } = readMessage(json, type);
   json.cursor.close();
   if ("fault" in found) return found;
-  const text = textOf(found.properties);
+  const checked = json.properties.check(found.properties, "properties", DEFAULT_LIMITS);
+  if ("fault" in checked) return checked;
+  const text = checked.text();
   return { ...found, text, properties: JSON.parse(text) as object, writeKey };
 }
 

@@ -1,12 +1,12 @@
 // One message of Segment's protocol, as RudderStack and Jitsu speak it too, to an event; docs/wires.md has the mapping as a
 // table. What a caller says under `properties` or `traits` stays as it was sent; what stands beside it is put behind it.
+import { type Added, withAdded } from "#lib/events/added-properties.ts";
 import { type JsonKind, type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
-import { withMembers } from "#lib/events/json-members.ts";
-import { articled } from "#lib/events/properties.ts";
+import { articled, type CheckedProperties, type PropertiesInput } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { eventBounds, type JsonReading } from "../json-body.ts";
-import { type Context, contextAt, type Said, saidText } from "./segment-context.ts";
+import { type Context, contextAt, saidText } from "./segment-context.ts";
 
 export const MESSAGE_TYPES = ["track", "page", "screen", "identify", "group", "alias"] as const;
 export type MessageType = (typeof MESSAGE_TYPES)[number];
@@ -25,7 +25,7 @@ export interface Message {
   sentAt: string;
   /** The time is right whatever the clocks say. */
   isFinal: boolean;
-  properties: JsonText;
+  properties: PropertiesInput;
 }
 
 /** Beside the message itself: "" where it has none. */
@@ -40,12 +40,13 @@ const TEXTS = [
 ] as const;
 type Text = (typeof TEXTS)[number];
 const NAMES = new JsonNames([...TEXTS, "properties", "traits", "context"]);
-const [PROPERTIES, TRAITS, CONTEXT] = [TEXTS.length, TEXTS.length + 1, TEXTS.length + 2];
+const PROPERTIES = TEXTS.length;
+const CONTEXT = PROPERTIES + 2;
 
 /** The members of a message, as far as they have the right types. */
 interface Members {
   texts: Partial<Record<Text, string>>;
-  properties: JsonText | undefined;
+  properties: CheckedProperties | undefined;
   traits: JsonText | undefined;
   context: Context | undefined;
   fault: RuleFault | undefined;
@@ -86,7 +87,9 @@ function readMember(json: JsonReading, members: Members, name: number, kind: Jso
   } else if (name === CONTEXT) {
     members.context = contextAt(json);
   } else {
-    members[name === TRAITS ? "traits" : "properties"] = properties.atCursor(cursor, limits).json;
+    if (name === PROPERTIES) members.properties = properties.atCursor(cursor, limits);
+    // They are to be a level deeper.
+    else members.traits = properties.atCursor(cursor, { ...limits, propertyDepth: limits.propertyDepth - 1 }).json;
   }
 }
 
@@ -96,8 +99,8 @@ function refuse(members: Members, name: number, wanted: string, kind: JsonKind, 
 }
 
 interface Unjoined extends Omit<Message, "properties"> {
-  own: JsonText | undefined;
-  said: Said[];
+  own: CheckedProperties | undefined;
+  said: Added[];
 }
 
 function messageOf(members: Members, pathType: MessageType | undefined): Unjoined | RuleFault {
@@ -134,8 +137,8 @@ function messageOf(members: Members, pathType: MessageType | undefined): Unjoine
 interface Mapped {
   event: string;
   /** What the event's properties begin with. */
-  own: JsonText | undefined;
-  said: Said[];
+  own: CheckedProperties | undefined;
+  said: Added[];
 }
 
 const MAPPINGS: Readonly<Record<MessageType, (members: Members, distinctId: string) => Mapped | RuleFault>> = {
@@ -150,7 +153,7 @@ const MAPPINGS: Readonly<Record<MessageType, (members: Members, distinctId: stri
   identify({ texts, properties: own, traits, context }) {
     const { userId = "", anonymousId = "" } = texts;
     const set = traits ?? context?.traits;
-    const said: Said[] = set ? [{ name: "$set", value: set }] : [];
+    const said: Added[] = set ? [{ name: "$set", value: set }] : [];
     // Whoever has no user id yet is not identified by saying something about them.
     if (userId.trim() === "") return { event: "$set", own, said };
     if (anonymousId !== userId && anonymousId !== "") said.push(saidText("$anon_distinct_id", anonymousId));
@@ -173,26 +176,18 @@ const MAPPINGS: Readonly<Record<MessageType, (members: Members, distinctId: stri
 /** Segment knows one kind of group. */
 const GROUP_TYPE = "group";
 
-function inGroup(groupId: string): Said {
+function inGroup(groupId: string): Added {
   const bytes = Buffer.from(`{"${GROUP_TYPE}":${JSON.stringify(groupId)}}`);
   return { name: "$groups", value: { bytes, from: 0, to: bytes.length } };
 }
 
-function texted(texts: Members["texts"], names: { name: string }): Said[] {
-  const said: Said[] = [];
+function texted(texts: Members["texts"], names: { name: "name" | "$screen_name" }): Added[] {
+  const said: Added[] = [];
   if (texts.name !== undefined) said.push(saidText(names.name, texts.name));
   if (texts.category !== undefined) said.push(saidText("category", texts.category));
   return said;
 }
 
-/** A property of the caller's own by the same name stays. */
-function joined({ inner }: JsonReading, { own, said, ...message }: Unjoined): Message {
-  const seen = new Set<string>();
-  const members = said
-    .filter(({ name }) => !seen.has(name) && seen.add(name))
-    .map(({ name, value }) => ({
-      key: saidText(name, name).value,
-      value,
-    }));
-  return { ...message, properties: withMembers(own, members, inner) };
+function joined({ inner, limits }: JsonReading, { own, said, ...message }: Unjoined): Message {
+  return { ...message, properties: withAdded(own, said, inner, limits) };
 }
