@@ -80,7 +80,9 @@ export function loaded<T>(state: Loaded<T>, retry: () => void, show: (value: T) 
 
 export function metric(label: string, value: Piece | number, hint: Piece = nothing): TemplateResult {
   const text = typeof value === "number" ? count(value) : value;
-  return html`<div class="metric"><dt>${label}</dt><dd>${text}</dd><small>${hint}</small></div>`;
+  return html`<div class="metric"><dt>${label}</dt><dd>${text}</dd>
+    ${hint === nothing ? nothing : html`<dd class="hint">${hint}</dd>`}
+  </div>`;
 }
 
 export function card(title: string, body: Piece, aside: Piece = nothing): TemplateResult {

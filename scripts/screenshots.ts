@@ -26,7 +26,7 @@ interface Picture {
 async function take(browser: Browser, url: string, { view, theme, width, file }: Picture): Promise<void> {
   const context = await browser.newContext({
     colorScheme: theme,
-    viewport: { width, height: width < 500 ? 800 : 860 },
+    viewport: { width, height: width < 500 ? 800 : view === "live" ? 560 : 760 },
     reducedMotion: "reduce",
   });
   const page = await context.newPage();
@@ -35,6 +35,7 @@ async function take(browser: Browser, url: string, { view, theme, width, file }:
   await page.goto(`${url}/#/${view}`);
   await page.locator("main .card").first().waitFor();
   await page.locator("main .state[role=status]").first().waitFor({ state: "hidden" });
+  if (view === "live") await page.locator(".row").first().waitFor();
   if (["events", "hosts"].some((name) => view.startsWith(name))) await page.locator("canvas").waitFor();
   await page.screenshot({ path: file, fullPage: process.argv.includes("--all") });
   await context.close();
@@ -45,7 +46,7 @@ const folder = process.argv.slice(2).find((argument) => !argument.startsWith("--
 mkdirSync(folder, { recursive: true });
 await using directory = await temporaryDirectory();
 await using standalone = await startStandalone({ dataDir: directory.path });
-const parameters = await seedConsole(standalone);
+const parameters = await seedConsole(standalone, { hasLetters: isAll });
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox"],

@@ -9,7 +9,7 @@ import { clock, count, shown } from "../text.ts";
 import { drawer, untilVisible, type View } from "../view.ts";
 
 const KEPT_MAX = 2_000;
-const PER_SECOND = 500;
+const PER_SECOND = 1_000;
 const RECENT = 100;
 /** Rows are put in place so often, however fast events come. */
 const FLUSH_MS = 150;

@@ -57,7 +57,7 @@ export const overviewView: View = (host) => {
                 html`<li>
                   <span class="dot ${TONES[severity] ?? ""}"></span>
                   <p>${shown(text, 600)} ${since === undefined ? nothing : html`<small class="dim">since ${clock(since)}</small>`}</p>
-                  <p class="remedy">${shown(remedy, 600)}</p>
+                  <p class="remedy">${withCode(shown(remedy, 600))}</p>
                 </li>`,
             )}
           </ul>`
@@ -90,9 +90,9 @@ export const overviewView: View = (host) => {
       html`${topics.map(({ topic = "", storedPerSecond, waiting, behind, newestRow }) => {
         const late = seconds(behind);
         return html`<h3 class="inset">${topic === EVENTS_TOPIC ? "Events" : "Points of hosts"}</h3>
-          <dl class="metrics">
+          <dl class="metrics two">
             ${metric("Stored", rate(storedPerSecond), "mean of 10 s")}
-            ${metric("Behind", behind === undefined ? "–" : span(late), late > 10 ? "the oldest that waits" : nothing)}
+            ${metric("Behind", behind === undefined ? "–" : late === 0 ? "none" : span(late), late > 10 ? "the oldest that waits" : nothing)}
             ${metric("Waiting", waiting === undefined ? "–" : Number(waiting))}
             ${metric("Newest row", newestRow === undefined ? "–" : ago(newestRow))}
           </dl>`;
@@ -134,6 +134,9 @@ export const overviewView: View = (host) => {
           const isFull = Number(freeBytes) < FULL_SHARE * Number(totalBytes);
           return html`<dt>${foreign(name)}</dt><dd class=${isFull ? "bad" : ""}>${bytes(Number(freeBytes))} free of ${bytes(Number(totalBytes))} (${percent(Number(freeBytes), Number(totalBytes))})</dd>`;
         })}
+        </dl>
+        <h3 class="inset">Versions</h3>
+        <dl class="facts">
         ${versions.map(({ part = "", version = "" }) => html`<dt>${foreign(part)}</dt><dd>${foreign(version)}</dd>`)}
       </dl>`,
     );
@@ -174,4 +177,9 @@ export const overviewView: View = (host) => {
 function rate(perSecond: number | undefined): string {
   if (perSecond === undefined) return "–";
   return `${perSecond > 0 && perSecond < 10 ? decimal(Math.round(perSecond * 10) / 10) : count(perSecond)}/s`;
+}
+
+/** Commands stand between backticks. */
+function withCode(text: string): Piece {
+  return html`${text.split("`").map((part, n) => (n % 2 === 1 ? html`<code>${part}</code>` : part))}`;
 }

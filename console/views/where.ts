@@ -94,7 +94,7 @@ function receipt(found: Receipt): Piece {
   return html`<article class="receipt">
     <p>${badge(state)} <span class="mono">${foreign(id)}</span></p>
     <p class="answer">${shownBlock(text, ANSWER_CHARS_MAX)}</p>
-    ${sightings.map(sighting)}
+    ${sightings.map((each) => sighting(each, sightings.length > 1))}
     ${refusals.map(
       ({ reason = "", field = "", event = "", time }) =>
         html`<p class="dim">Refused ${time === undefined ? "" : moment(time, true)}: ${foreign(event)} · ${foreign(field)} ${shown(reason)}</p>`,
@@ -103,13 +103,16 @@ function receipt(found: Receipt): Piece {
   </article>`;
 }
 
-function sighting({ state, position, received, appended, stored, latency, event, letter, waiting }: Sighting): Piece {
+function sighting(
+  { state, position, received, appended, stored, latency, event, letter, waiting }: Sighting,
+  isOneOfMany: boolean,
+): Piece {
   const name = event?.event ?? "";
   const fact = (label: string, value: Piece | undefined) =>
     value === undefined ? nothing : html`<dt>${label}</dt><dd>${value}</dd>`;
   const at = (time: string | undefined) => (time === undefined ? undefined : moment(time, true));
   return html`<dl class="facts">
-      ${fact("State", badge(state))}
+      ${fact("State", isOneOfMany ? badge(state) : undefined)}
       ${fact("Position", position?.name === undefined ? undefined : html`<span class="mono">${foreign(position.name)}</span>`)}
       ${fact("Received", at(received))} ${fact("On the log", at(appended))} ${fact("Stored", at(stored))}
       ${fact("Took", latency === undefined ? undefined : span(seconds(latency)))}

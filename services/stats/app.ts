@@ -167,7 +167,7 @@ function eventAccessOf(config: StatsConfig): EventAccess {
   return createEventAccess({ token, publicKeys, secretKeys, host, corsAllow });
 }
 
-function consoleOf({ statsToken, publicApiKeys, secretApiKeys, gatewayUrl }: StatsConfig) {
+function consoleOf({ statsToken, publicApiKeys, secretApiKeys, gatewayPublicUrl: gatewayUrl }: StatsConfig) {
   return {
     gatewayUrl,
     asksForKey: statsToken !== undefined || secretApiKeys.length > 0,

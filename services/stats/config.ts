@@ -45,7 +45,7 @@ export const statsSettings = {
   secretApiKeys: csv([], { secret: true }).describe(
     "The gateway's secret keys, which may see events, and delete persons over RPC; comma-separated.",
   ),
-  gatewayUrl: httpUrl().describe(
+  gatewayPublicUrl: httpUrl().describe(
     "Address of the gateway as callers reach it, for the console's examples; unset: this host, port 8080.",
   ),
   ...alertSettings,

@@ -1,0 +1,381 @@
+// The console in a real browser over `millrace start`: each view, the way of a first event, hostile text, and what is shown
+// when something is missing.
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer, request as httpRequest } from "node:http";
+import { createRequire } from "node:module";
+import type { AddressInfo } from "node:net";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { insert, publish, seedConsole } from "../kit/console-scene.ts";
+import { type RunningStandalone, run, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
+import { chromiumForTests } from "./support/chromium.ts";
+
+const chromium = chromiumForTests();
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const VIEWS = ["overview", "live", "events", "people", "where", "dead-letters", "hosts", "start"];
+const BYTES_MAX = 80_000;
+const HTML = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>";
+const RTL = "\u202egnp.exe \u2067back";
+const PROTO = "__proto__";
+const NUL = "nul\0end";
+
+let standalone: RunningStandalone;
+let browser: Browser;
+let parameters: Record<string, string>;
+const stack = new AsyncDisposableStack();
+
+beforeAll(async () => {
+  if (!chromium.available) return;
+  const directory = stack.use(await temporaryDirectory());
+  [standalone, browser] = await Promise.all([startStandalone({ dataDir: directory.path }), chromium.launch()]);
+  stack.use(standalone);
+  stack.defer(() => browser.close());
+  parameters = await seedConsole(standalone, { count: 800 });
+});
+afterAll(() => stack.disposeAsync());
+
+interface Opened extends AsyncDisposable {
+  page: Page;
+  /** Whatever the browser complained about, and requests that left the origin. */
+  complaints: string[];
+}
+
+async function open(
+  view: string,
+  options: Parameters<Browser["newContext"]>[0] = {},
+  base = standalone.statsUrl,
+): Promise<Opened> {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 860 },
+    reducedMotion: "reduce",
+    ...options,
+  });
+  const page = await context.newPage();
+  const complaints: string[] = [];
+  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("request", (request) => request.url().startsWith(base) || complaints.push(`asked ${request.url()}`));
+  await page.goto(`${base}/#/${view}${parameters[view] ?? ""}`);
+  return { page, complaints, [Symbol.asyncDispose]: () => context.close() };
+}
+
+const card = (page: Page, title: string) =>
+  page.locator(".card", { has: page.getByRole("heading", { name: title, exact: true }) });
+
+/** Everything that was asked for is there. Start goes on waiting for an event. */
+async function settled(page: Page, view: string): Promise<void> {
+  await page.locator("main .card").first().waitFor();
+  if (view !== "start") await page.locator("main .spinner").first().waitFor({ state: "hidden" });
+}
+
+describe.skipIf(!chromium.available)("the page", () => {
+  it("is for browsers; others get what they got before, and the gateway points to it", async () => {
+    const html = await fetch(standalone.statsUrl, { headers: { accept: "text/html,application/xhtml+xml" } });
+    expect(html.headers.get("content-security-policy")).toMatch(/^default-src 'none'; script-src 'self';.* lit-html$/);
+    for (const accept of ["*/*", "application/json"]) {
+      const answer = await fetch(standalone.statsUrl, { headers: { accept } });
+      expect(await answer.text()).toMatch(/^Millrace: statistics/);
+    }
+    await using opened = await open("start");
+    await opened.page.goto(standalone.url);
+    await opened.page.getByRole("link").click();
+    await opened.page.getByRole("heading", { name: "Overview" }).waitFor();
+  });
+
+  it("takes less than 80 KB in all, and nothing again that has not changed", async () => {
+    await using opened = await open("overview");
+    await settled(opened.page, "overview");
+    const loaded = await opened.page.evaluate(() => performance.getEntriesByType("resource").map(({ name }) => name));
+    const own = loaded.filter((name) => name.includes("/console/"));
+    expect(own.length).toBeGreaterThan(15);
+    let bytes = 0;
+    for (const url of [`${standalone.statsUrl}/`, ...own]) {
+      const headers = { accept: "text/html", "accept-encoding": "gzip" };
+      const answer = await fetch(url, { headers });
+      bytes += Number(answer.headers.get("content-length"));
+      await answer.arrayBuffer();
+      const etag = answer.headers.get("etag");
+      if (etag) expect((await fetch(url, { headers: { ...headers, "if-none-match": etag } })).status).toBe(304);
+    }
+    expect(bytes).toBeLessThan(BYTES_MAX);
+  });
+
+  it.each(VIEWS)("%s is accessible in both themes, and never scrolls sideways", async (view) => {
+    await using opened = await open(view, { bypassCSP: true });
+    const { page } = opened;
+    await settled(page, view);
+    await page.evaluate(AXE);
+    for (const [colorScheme, width] of [["light", 1920] as const, ["dark", 360] as const]) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width, height: 800 });
+      const { faults, overflow } = await page.evaluate(async () => {
+        type Violations = { violations: { id: string; nodes: { html: string }[] }[] };
+        const { axe } = window as unknown as { axe: { run(): Promise<Violations> } };
+        const { scrollWidth, clientWidth } = document.documentElement;
+        return {
+          faults: (await axe.run()).violations.map(
+            ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`,
+          ),
+          overflow: scrollWidth - clientWidth,
+        };
+      });
+      expect(faults, `${view} ${colorScheme}`).toEqual([]);
+      expect(overflow, `${view} ${width}`).toBe(0);
+    }
+  });
+});
+
+describe.skipIf(!chromium.available)("views", () => {
+  it("overview: rates, what is stored, and what is in it", async () => {
+    await using opened = await open("overview");
+    const { page, complaints } = opened;
+    await card(page, "What is in them?").getByText("page_view").waitFor();
+    await card(page, "Are they stored?").getByText("Newest row").first().waitFor();
+    await card(page, "Are events arriving?").locator("canvas").waitFor();
+    await page.getByText("could not be stored").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("events: a name's trend by a property, its properties and newest events", async () => {
+    await using opened = await open("events");
+    const { page, complaints } = opened;
+    await page.locator(".legend").getByText("pro").waitFor();
+    await card(page, "Properties").getByRole("button", { name: "browser" }).click();
+    await page.locator(".legend").getByText("Firefox").waitFor();
+    expect(page.url()).toContain("by=browser");
+    await card(page, "Names").getByRole("button", { name: "checkout" }).click();
+    await page.getByRole("heading", { name: "checkout" }).waitFor();
+    const rows = card(page, "Newest").locator(".row");
+    await rows.first().click();
+    await page.keyboard.press("ArrowDown");
+    await expect.poll(() => rows.nth(1).evaluate((row) => row === document.activeElement)).toBe(true);
+    await page.getByText('"browser":').first().waitFor();
+    await page.getByRole("searchbox").fill("no such name");
+    await page.getByText("No name contains this").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("people: ids, properties and timeline of one of them", async () => {
+    await using opened = await open("people");
+    const { page, complaints } = opened;
+    await card(page, "Person").getByText("anon_0").waitFor();
+    await card(page, "Person").getByText("user0@example.com").waitFor();
+    await card(page, "Timeline").getByText("first_event").waitFor();
+    await page.getByRole("searchbox").fill("user_10");
+    await card(page, "Found").getByRole("button", { name: "user_104" }).click();
+    await card(page, "Person").getByText("user4@example.com").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("dead letters: by class, and the command that tries again", async () => {
+    await using opened = await open("dead-letters");
+    const { page, complaints } = opened;
+    await page.getByRole("button", { name: "undecodable", exact: true }).click();
+    await page.getByRole("button", { name: /invalid wire type/ }).click();
+    await page.getByText("millrace dead-letters replay 'scene:millrace.events:9:17' --dry-run").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("hosts: a metric by host", async () => {
+    await using opened = await open("hosts");
+    const { page, complaints } = opened;
+    await page.locator(".legend").getByText("web-2").waitFor();
+    await page.getByRole("button", { name: "ram_used" }).click();
+    await page.getByRole("heading", { name: "ram_used" }).waitFor();
+    await page.getByText("No alerts").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("live: quick with hundreds of events a second, paused, filtered by a property", async () => {
+    await using opened = await open("live");
+    const { page, complaints } = opened;
+    await page.locator(".aside").getByText("Live", { exact: true }).waitFor();
+    for (let batch = 0; batch < 5; batch++) {
+      await publish(
+        standalone.url,
+        Array.from({ length: 300 }, (_, n) => ({ event: "burst", distinctId: "b", properties: { n, batch } })),
+      );
+      await page
+        .locator(".row", { hasText: `"batch":${batch}` })
+        .first()
+        .waitFor();
+      expect(await page.locator(".row").count()).toBeLessThan(100);
+    }
+    await page.getByRole("button", { name: "Pause" }).click();
+    await publish(standalone.url, [{ event: "later", distinctId: "b" }]);
+    await page.getByText("1 held back").waitFor();
+    await page.getByRole("button", { name: "Go on" }).click();
+    await page.locator(".row", { hasText: "later" }).waitFor();
+    await page.getByLabel("Property").fill("colour=red");
+    await page.getByRole("button", { name: "Filter" }).click();
+    await publish(standalone.url, [
+      { event: "painted", distinctId: "p", properties: { colour: "blue", which: "other" } },
+      { event: "painted", distinctId: "p", properties: { colour: "red", which: "wanted" } },
+    ]);
+    await page.locator(".row", { hasText: "wanted" }).waitFor();
+    expect(await page.locator(".row", { hasText: "other" }).count()).toBe(0);
+    await page.locator(".row", { hasText: "stored" }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("the way of a first event: the page's own line, stored, live, found by Where", async () => {
+    await using opened = await open("start");
+    const { page, complaints } = opened;
+    const line = (await page.locator(".snippet pre").textContent()) ?? "";
+    expect(line).toContain(`curl -s ${standalone.url}/events`);
+    expect((await run("sh", ["-c", line])).stdout).toBe('{"status":"accepted"}');
+    await page.getByText("There it is").waitFor();
+    await page.getByRole("link", { name: "live", exact: true }).click();
+    await page
+      .locator(".row", { hasText: "console" })
+      .or(page.locator(".row", { hasText: "you" }))
+      .first()
+      .click();
+    await card(page, "Event").locator("a.mono").click();
+    await page.getByRole("heading", { name: "Where", exact: true }).waitFor();
+    await card(page, "Answer")
+      .getByText(/^Stored: first_event of you/)
+      .waitFor();
+    await page.getByLabel("Ids of events").fill("00000000-0000-4000-8000-000000000000");
+    await page.getByRole("button", { name: "Find" }).click();
+    await page.getByText("never seen", { exact: true }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("hostile text is text, in every view", async () => {
+    const names = [HTML, RTL, PROTO, "x".repeat(200)];
+    const long = "x".repeat(800_000);
+    await publish(
+      standalone.url,
+      names.map((event) => ({
+        event,
+        distinctId: event,
+        source: RTL,
+        properties: { [HTML]: HTML, [RTL]: RTL, nul: NUL, long, [PROTO]: 1 },
+      })),
+    );
+    await publish(standalone.url, [
+      { event: "$identify", distinctId: RTL, properties: { $set: { [HTML]: HTML, [PROTO]: RTL, long } } },
+    ]);
+    await insert(
+      standalone,
+      `INSERT INTO millrace.dead_letters VALUES ('scene', 'millrace.events', 9, 99, now64(3), '<b>class', concat('<script>', char(0), repeat('x', 1000000)), '', base64Encode(repeat('<b>', 400000)))`,
+    );
+    await insert(
+      standalone,
+      `INSERT INTO millrace.points (uuid, metric, value, tags, time, inserted_at, relay_id, collector, log_epoch, log_topic, log_partition, log_offset, log_time)
+       VALUES (generateUUIDv4(), '<b>metric', 1, map('host', concat('<script>', char(0))), now64(6), now64(6), 'r', 'c', 'scene', 'millrace.points', 9, 9999, now64(3))`,
+    );
+    const stored = `SELECT count() FROM millrace.events_raw WHERE distinct_id IN ('${PROTO}', '${RTL}')`;
+    await vi.waitFor(async () => expect(await standalone.query(stored)).toBe("3"), { timeout: 20_000 });
+    const places: [view: string, query: Record<string, string>][] = [
+      ["overview", {}],
+      ["live", {}],
+      ...names.map((event): [string, Record<string, string>] => ["events", { event, by: HTML }]),
+      ...names.map((id): [string, Record<string, string>] => ["people", { id }]),
+      ["where", { id: HTML }],
+      ["dead-letters", { class: "<b>class" }],
+      ["hosts", { metric: "<b>metric" }],
+      ["start", {}],
+    ];
+    await using opened = await open("overview");
+    const { page, complaints } = opened;
+    for (const [view, query] of places) {
+      await page.goto(`${standalone.statsUrl}/#/${view}?${new URLSearchParams(query)}`);
+      await settled(page, view);
+      const place = `${view} ${JSON.stringify(query).slice(0, 60)}`;
+      const row = page.locator("main .row", { hasText: /img|gnp|__proto|xxx|<script|<b>/ }).first();
+      if (["live", "events", "people", "dead-letters", "hosts"].includes(view)) await row.click();
+      const seen = await page.evaluate(() => {
+        const text = document.body.textContent;
+        return {
+          isHacked: "hacked" in window || "polluted" in Object.prototype,
+          elements: document.querySelectorAll("main script, main img, main b").length,
+          hidden: [...text].filter((character) => "\0\u202e\u2067".includes(character)).length,
+          isShort: text.length < 100_000,
+        };
+      });
+      expect(seen, place).toEqual({ isHacked: false, elements: 0, hidden: 0, isShort: true });
+    }
+    // What is not an id is refused in words.
+    expect(complaints.filter((text) => !text.includes("400"))).toEqual([]);
+  });
+});
+
+describe.skipIf(!chromium.available)("what is missing", () => {
+  it("the server: said at once, and over when it is back", async () => {
+    await using opened = await open("overview");
+    const { page } = opened;
+    await card(page, "What is in them?").getByText("page_view").waitFor();
+    await page.route("**/*", (route) => route.abort());
+    await page.getByText("The server does not answer. What you see may be old").waitFor();
+    await card(page, "What is in them?").getByText("page_view").waitFor();
+    await page.unroute("**/*");
+    await page.getByText("What you see may be old").waitFor({ state: "hidden" });
+  });
+
+  it("an answer: an error with a way on", async () => {
+    await using opened = await open("events");
+    const { page } = opened;
+    const json = { code: "unavailable", message: "ClickHouse cannot be asked now" };
+    await page.route("**/*ListMetrics", (route) => route.fulfill({ status: 503, json }));
+    await page.goto(`${standalone.statsUrl}/#/hosts`);
+    await page.getByText("ClickHouse cannot be asked now").waitFor();
+    await page.unroute("**/*ListMetrics");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await page.getByRole("button", { name: "ram_used" }).waitFor();
+  });
+
+  it("the key: asked for, kept in the tab alone", async () => {
+    await using opened = await open("start");
+    const { page } = opened;
+    await page.route("**/millrace.stats.v1.*/*", async (route) => {
+      const given = await route.request().headerValue("authorization");
+      if (given === "Bearer right") await route.continue();
+      else
+        await route.fulfill({ status: 401, json: { code: "unauthenticated", message: "the key is missing or wrong" } });
+    });
+    await page.goto(`${standalone.statsUrl}/#/people`);
+    for (const [key, then] of [
+      ["wrong", "This key is not accepted"],
+      ["right", "user_100"],
+    ] as const) {
+      await page.getByLabel("Key").first().fill(key);
+      await page.getByRole("button", { name: "Show" }).first().click();
+      await page.getByText(then).first().waitFor();
+    }
+    const kept = await page.evaluate(() => [
+      ...[sessionStorage.length, localStorage.length, document.cookie],
+      location.href.includes("right"),
+    ]);
+    expect(kept).toEqual([1, 0, "", false]);
+  });
+
+  it("the front: all works below a proxy's prefix", async () => {
+    const { port } = new URL(standalone.statsUrl);
+    const proxy = createServer((request, response) => {
+      const path = (request.url ?? "").replace(/^\/ops\/millrace/, "");
+      const { method, headers } = request;
+      const passed = httpRequest({ port, host: "127.0.0.1", path, method, headers }, (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(response);
+      });
+      request.pipe(passed);
+      response.on("close", () => passed.destroy());
+    });
+    proxy.listen(0, "127.0.0.1");
+    await once(proxy, "listening");
+    await using stopping = new AsyncDisposableStack();
+    stopping.defer(() => {
+      proxy.closeAllConnections();
+      proxy.close();
+    });
+    const base = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}/ops/millrace`;
+    await using opened = await open("events", {}, base);
+    await opened.page.locator(".legend").getByText("pro").waitFor();
+    await opened.page.goto(`${base}/#/live`);
+    await opened.page.locator(".row").first().waitFor();
+    expect(opened.complaints).toEqual([]);
+  });
+});
