@@ -31,7 +31,8 @@ export interface People {
 
 /** Of the events that arrived last, whose ids are listed. */
 const RECENT_EVENTS = 5_000;
-const RECENT_DAYS = 7;
+/** Looked for in the last of these minutes, and so on until there are enough. */
+const RECENT_MINUTES = [10, 1_440, 10_080];
 const IDS_MAX = 1_000;
 /** Own ids travel in the address of a request. */
 const OWN_IDS_MAX = 2_000;
@@ -43,11 +44,20 @@ type Entry = Record<"d" | "own" | "last", string>;
 
 export function createPeople({ query }: Runner): People {
   async function recent(limit: number, signal: AbortSignal): Promise<Entry[]> {
+    let found: Entry[] = [];
+    for (const minutes of RECENT_MINUTES) {
+      found = await seenWithin(minutes, limit, signal);
+      if (found.length >= limit) break;
+    }
+    return found;
+  }
+
+  async function seenWithin(minutes: number, limit: number, signal: AbortSignal): Promise<Entry[]> {
     const bind = createBinder();
     const sql = `SELECT * FROM (
       SELECT ${cutSql("distinct_id")} AS d, toString(person_id_at_ingest) AS own, toString(toUnixTimestamp64Micro(max(at))) AS last
       FROM (SELECT distinct_id, person_id_at_ingest, timestamp AS at FROM events_raw
-        WHERE log_time > now() - INTERVAL ${RECENT_DAYS} DAY AND distinct_id != '' AND is_deleted = 0
+        WHERE log_time > now() - INTERVAL ${minutes} MINUTE AND distinct_id != '' AND is_deleted = 0
         ORDER BY log_time DESC LIMIT ${RECENT_EVENTS})
       GROUP BY distinct_id, person_id_at_ingest ORDER BY max(at) DESC LIMIT ${bind.integer(limit)})`;
     return query<Entry>({ name: "people", sql, params: bind.params, signal });

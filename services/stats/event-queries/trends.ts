@@ -48,7 +48,7 @@ export const DAY_MS = 86_400_000;
 const WINDOWS_MAX = 2_000;
 const SERIES_MAX = 10;
 /** A breakdown reads properties, which are most of what is stored. */
-const BREAKDOWN_EVENTS = 400_000;
+const BREAKDOWN_EVENTS = 200_000;
 const VALUE_CHARS_MAX = 200;
 
 /** The step for a range whose caller names none. */
@@ -100,8 +100,8 @@ export async function readTrend(runner: Runner, trend: TrendQuery): Promise<Tren
 
 async function countsOf({ query }: Runner, { range, event, stepMs, signal }: TrendQuery, windows: number) {
   const bind = createBinder();
-  const sql = `SELECT ${windowSql(range, stepMs, bind)} AS w, toString(count()) AS n FROM events_raw
-    WHERE ${rangeSql(range, bind)} ${eventSql(event, bind)} GROUP BY w`;
+  const sql = `SELECT ${windowSql(range, stepMs, bind)} AS place, toString(place) AS w, toString(count()) AS n FROM events_raw
+    WHERE ${rangeSql(range, bind)} ${eventSql(event, bind)} GROUP BY place`;
   const rows = await query<{ w: string; n: string }>({ name: "trend", sql, params: bind.params, signal });
   return spread(rows, windows, 1);
 }
@@ -110,41 +110,35 @@ async function brokenDown(runner: Runner, trend: TrendQuery, windows: number) {
   const { range, event, stepMs, signal } = trend;
   const all = await countsOf(runner, trend, windows);
   const every = Math.max(1, Math.ceil(sum(all) / BREAKDOWN_EVENTS));
-  const from = (bind: Binder) => {
-    const key = bind.text(trend.breakdown);
-    const raw = `JSONExtractRaw(properties, ${key})`;
-    const value = `leftUTF8(if(startsWith(${raw}, '"'), JSONExtractString(properties, ${key}), ${raw}), ${VALUE_CHARS_MAX})`;
-    return `FROM (SELECT ${windowSql(range, stepMs, bind)} AS w, ${value} AS v FROM events_raw
-      PREWHERE cityHash64(uuid) % ${bind.integer(every)} = 0 WHERE ${rangeSql(range, bind)} ${eventSql(event, bind)})`;
-  };
-  const first = createBinder();
-  const top = await runner.query<{ v: string; h: string }>({
-    ...{ name: "trend_values", params: first.params, signal },
-    sql: `SELECT * FROM (SELECT v, toString(sipHash64(v)) AS h ${from(first)} GROUP BY v ORDER BY count() DESC, v LIMIT ${SERIES_MAX})`,
-  });
-  const second = createBinder();
-  // By hash: a value can hold what a parameter cannot.
-  const place = `indexOf(CAST(${second.texts(top.map(({ h }) => h))}, 'Array(UInt64)'), sipHash64(v))`;
-  const rows = await runner.query<{ w: string; i: string; n: string }>({
-    ...{ name: "trend", params: second.params, signal },
-    sql: `SELECT w, toString(${place}) AS i, toString(count()) AS n ${from(second)} GROUP BY w, i`,
-  });
-  const seriesAt = (place: number, value: string): TrendSeries => {
+  const bind = createBinder();
+  const raw = `JSONExtractRaw(properties, ${bind.text(trend.breakdown)})`;
+  const sql = `SELECT * FROM (
+    SELECT leftUTF8(if(startsWith(raw, '"'), JSONExtractString(raw), raw), ${VALUE_CHARS_MAX}) AS v, sumMap([w], [toUInt64(1)]) AS byWindow,
+      arrayMap(n -> toString(n), byWindow.1) AS places, arrayMap(n -> toString(n), byWindow.2) AS counts
+    FROM (SELECT ${windowSql(range, stepMs, bind)} AS w, ${raw} AS raw FROM events_raw
+      PREWHERE cityHash64(uuid) % ${bind.integer(every)} = 0 WHERE ${rangeSql(range, bind)} ${eventSql(event, bind)})
+    GROUP BY v ORDER BY count() DESC, v LIMIT ${SERIES_MAX})`;
+  type Row = { v: string; places: string[]; counts: string[] };
+  const rows = await runner.query<Row>({ name: "trend_values", sql, params: bind.params, signal });
+  const series = rows.map(({ v, places, counts: found }): TrendSeries => {
     const counts = spread(
-      rows.filter(({ i }) => Number(i) === place),
+      places.map((w, i) => ({ w, n: found[i] ?? "0" })),
       windows,
       every,
     );
-    return { value, isRest: place === 0, total: sum(counts), counts };
+    return { value: v, isRest: false, total: sum(counts), counts };
+  });
+  if (rows.length < SERIES_MAX) return { series, every };
+  const rest = all.map((count, i) => Math.max(0, count - sum(series.map(({ counts }) => counts[i] ?? 0))));
+  return {
+    series: sum(rest) === 0 ? series : [...series, { value: "", isRest: true, total: sum(rest), counts: rest }],
+    every,
   };
-  const series = top.map(({ v }, i) => seriesAt(i + 1, v));
-  const rest = seriesAt(0, "");
-  return { series: rest.total === 0 ? series : [...series, rest], every };
 }
 
-/** Number of the window, as text. */
+/** Number of the window. */
 function windowSql({ fromMs }: Range, stepMs: number, bind: Binder): string {
-  return `toString(intDiv(toUnixTimestamp64Milli(timestamp) - ${bind.integer(fromMs)}, ${bind.integer(stepMs)}))`;
+  return `intDiv(toUnixTimestamp64Milli(timestamp) - ${bind.integer(fromMs)}, ${bind.integer(stepMs)})`;
 }
 
 function spread(rows: readonly { w: string; n: string }[], windows: number, every: number): number[] {

@@ -890,7 +890,7 @@ export const EventQueryService: GenService<{
   },
   /**
    * Properties of the first level with types, frequency and an example, the most frequent first. From a sample of at most
-   * about 100,000 events.
+   * about 20,000 events.
    *
    * @generated from rpc millrace.stats.v1.EventQueryService.ListProperties
    */
