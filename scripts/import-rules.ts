@@ -18,7 +18,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "lib/process": ["lib/config"],
   "lib/events": ["gen"],
   "lib/relay-protocol": ["lib/process"],
-  "lib/http": ["lib/config", "lib/process"],
+  "lib/http": ["lib/config", "lib/process", "gen"],
   "lib/eventlog": ["lib/config", "lib/process"],
   "lib/warehouse": ["lib/config", "lib/process", "lib/http", "lib/events", "lib/eventlog"],
   "lib/stats-client": ["lib/config"],

@@ -98,7 +98,7 @@ function createFrames() {
 
 export interface BodyOptions {
   maxBytes: number;
-  /** A name that `isEncoding` knows, or identity. */
+  /** As `normalEncoding` gives it. */
   encoding?: string;
   /** A body of encoding identity that begins as gzip does is gzip. */
   mayBeGzip?: boolean;
@@ -130,7 +130,14 @@ export async function readBody(request: HttpRequest, options: BodyOptions): Prom
     chunks = joined(first, chunks);
   }
   if (actual === "identity") for await (const chunk of chunks) add(chunk);
-  else await decodeTo(actual, encoded(chunks, options), add);
+  else {
+    let innerLength = 0;
+    await decodeTo(actual, encoded(chunks, options), add, (bytes) => {
+      innerLength += bytes;
+      if (innerLength > maxBytes) throw new BodyTooLargeError(maxBytes);
+      options.onBytes?.(bytes);
+    });
+  }
   return pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, length);
 }
 

@@ -73,12 +73,26 @@ export function createCors(origins: Origins): Cors {
       }
       sendEmpty(response, 204, {
         "access-control-allow-methods": rules.methods,
-        "access-control-allow-headers": rules.headers,
+        "access-control-allow-headers": allowedHeaders(rules.headers, request),
         "access-control-max-age": String(MAX_AGE_SECONDS),
       });
       return 204;
     },
   };
+}
+
+const TOKEN = /^[\w!#$%&'*+.^`|~-]{1,100}$/;
+const ASKED_MAX = 64;
+
+/**
+ * The page is trusted already, and what its tracing, monitoring and SDKs add to a request is theirs to choose: a header that
+ * is not granted costs the event, and nothing here obeys a header that another caller could not send.
+ */
+export function allowedHeaders(listed: string, { headers }: HttpRequest): string {
+  const known = new Set(listed.toLowerCase().split(", "));
+  const asked = String(headers["access-control-request-headers"] ?? "").toLowerCase();
+  const more = new Set(asked.split(",", ASKED_MAX).map((name) => name.trim()));
+  return [listed, ...[...more].filter((name) => TOKEN.test(name) && !known.has(name))].join(", ");
 }
 
 export interface Origins {

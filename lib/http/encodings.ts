@@ -44,26 +44,88 @@ const ENCODINGS: Record<string, Encoding> = {
 
 export const ENCODING_NAMES = Object.keys(ENCODINGS);
 
-export function isEncoding(name: string): boolean {
-  return Object.hasOwn(ENCODINGS, name);
+const CODINGS_MAX = 3;
+const NAMES_MAX = 8;
+
+/**
+ * A content-encoding in one spelling: names in lower case, as many as there are in the order in which they were applied,
+ * "gzip,br". `identity` is none. Undefined when one of them is unknown.
+ */
+export function normalEncoding(header: string): string | undefined {
+  const given = header
+    .toLowerCase()
+    .split(",", NAMES_MAX + 1)
+    .map((name) => name.trim());
+  const names = given.filter((name) => name !== "").map((name) => (name === "x-gzip" ? "gzip" : name));
+  if (names.length === 0 || given.length > NAMES_MAX) return undefined;
+  const codings = names.filter((name) => name !== "identity");
+  if (codings.length > CODINGS_MAX || !codings.every((name) => Object.hasOwn(ENCODINGS, name))) return undefined;
+  return codings.length === 0 ? "identity" : codings.join(",");
+}
+
+/**
+ * Decodes what `source` yields, by what `normalEncoding` says, as `decodeOne` does. `onInner` is told of the bytes that come
+ * out between two decodings.
+ */
+export async function decodeTo(
+  encoding: string,
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  take: (piece: Buffer) => void,
+  onInner: (bytes: number) => void = () => {},
+): Promise<void> {
+  const [first = "", ...others] = encoding.split(",");
+  let pieces = source;
+  for (const name of others.reverse()) pieces = decoded(name, pieces, onInner);
+  await decodeOne(first, pieces, take);
+}
+
+/** Decodes what `source` yields, chunk by chunk. */
+async function* decoded(
+  name: string,
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  onPiece: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  let pieces: Buffer[] = [];
+  const take = (piece: Buffer) => {
+    onPiece(piece.length);
+    pieces.push(piece);
+  };
+  let decoding: Decoding | undefined;
+  try {
+    for await (const chunk of source) {
+      if (chunk.length === 0) continue;
+      decoding ??= startDecoding(name, createDecoder(name, chunk), take);
+      await decoding.write(chunk);
+      yield* pieces;
+      pieces = [];
+    }
+    await decoding?.end();
+    yield* pieces;
+  } finally {
+    decoding?.stop();
+  }
+}
+
+function createDecoder(name: string, chunk: Uint8Array): Decoder {
+  const encoding = ENCODINGS[name];
+  if (!encoding) throw new UndecodableError(`unknown content encoding ${name}`);
+  return encoding.createDecoder(chunk[0] as number);
 }
 
 /**
  * Decodes what `source` yields and hands each piece to `take` as it comes out; nothing comes of nothing. What `take` or
  * `source` throws ends it at once. Throws UndecodableError.
  */
-export async function decodeTo(
+async function decodeOne(
   name: string,
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   take: (piece: Buffer) => void,
 ): Promise<void> {
-  const encoding = ENCODINGS[name];
-  if (!encoding) throw new UndecodableError(`unknown content encoding ${name}`);
   let decoding: Decoding | undefined;
   try {
     for await (const chunk of source) {
       if (chunk.length === 0) continue;
-      decoding ??= startDecoding(name, encoding.createDecoder(chunk[0] as number), take);
+      decoding ??= startDecoding(name, createDecoder(name, chunk), take);
       await decoding.write(chunk);
     }
     await decoding?.end();

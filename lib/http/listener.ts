@@ -14,6 +14,9 @@ import { guardUnreadBody } from "./unread-body.ts";
 
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
+/** All headers of a request together: pages of a large site bring 16 KiB of cookies. */
+const HEADER_BYTES_MAX = 32 * 1024;
+
 /** Time for a peer to close a session that it has been told is over. */
 const GOAWAY_LINGER_MS = 1_000;
 
@@ -171,7 +174,7 @@ function createH1(options: HttpListenerOptions, handle: http.RequestListener): h
       requestTimeout: options.requestTimeoutMs,
       keepAliveTimeout: options.idleTimeoutMs,
       connectionsCheckingInterval: Math.min(1000, options.headersTimeoutMs),
-      maxHeaderSize: 16 * 1024,
+      maxHeaderSize: HEADER_BYTES_MAX,
     },
     handle,
   );
@@ -187,7 +190,7 @@ function createH2(
 ): http2.Http2Server {
   const server = http2.createServer(
     {
-      settings: { maxConcurrentStreams: 256, initialWindowSize: 256 * 1024, maxHeaderListSize: 16 * 1024 },
+      settings: { maxConcurrentStreams: 256, initialWindowSize: 256 * 1024, maxHeaderListSize: HEADER_BYTES_MAX },
       maxSessionMemory: 64,
     },
     handle,

@@ -17,6 +17,7 @@ import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from
 import type { Logger } from "#lib/process/log.ts";
 import { sendJson } from "./answers.ts";
 import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks, mediaType } from "./body.ts";
+import { normalEncoding } from "./encodings.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "./message.ts";
 import { createCompressions, type RpcLease, type Served, served, toConnectError } from "./rpc-compression.ts";
 import { type MessageCheck, wholeMessages } from "./rpc-messages.ts";
@@ -126,7 +127,8 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
         universal.header.delete("grpc-timeout");
       }
       const chunks = bodyChunks(request, options.patience ?? BODY_PATIENCE, streams);
-      const encoded = (request.headers["content-encoding"] ?? "identity") !== "identity";
+      spellEncodings(universal.header);
+      const encoded = (universal.header.get("content-encoding") ?? "identity") !== "identity";
       const framed = streams || mediaType(request).startsWith("application/grpc");
       const whole = { encoded, framed, maxBytes: options.maxMessageBytes, check };
       return { ...universal, body: wholeMessages(metered(chunks, lease, tooBusy), whole) };
@@ -143,7 +145,7 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
     lease: RpcLease | undefined,
   ): Promise<string> {
     try {
-      const corrected = withAllow(await correctParseErrors(await handler(universal)), handler);
+      const corrected = withWords(await correctParseErrors(await handler(universal)), handler, universal);
       await deliver({ ...corrected, body: releasing(corrected.body, lease) }, response);
       return statusOf(corrected);
     } catch (error) {
@@ -156,12 +158,39 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
   }
 }
 
-/** A 405 names the methods that there are (RFC 9110, section 15.5.6); the library's does not. */
-function withAllow(answer: UniversalServerResponse, { allowedMethods }: UniversalHandler): UniversalServerResponse {
-  if (answer.status !== 405) return answer;
+/** The library knows each encoding by one name. What has no name of ours is left for it to refuse. */
+function spellEncodings(header: Headers): void {
+  for (const name of ["content-encoding", "connect-content-encoding", "grpc-encoding"]) {
+    const encoding = normalEncoding(header.get(name) ?? "");
+    if (encoding !== undefined) header.set(name, encoding);
+  }
+}
+
+/** The library refuses a method or content type by the status alone; a 405 names the methods (RFC 9110, section 15.5.6). */
+function withWords(
+  answer: UniversalServerResponse,
+  { allowedMethods, method }: UniversalHandler,
+  request: UniversalServerRequest,
+): UniversalServerResponse {
+  if (answer.status !== 405 && answer.status !== 415) return answer;
   const header = new Headers(answer.header);
-  header.set("allow", allowedMethods.join(", "));
-  return { ...answer, header };
+  const allow = allowedMethods.join(", ");
+  if (answer.status === 405) header.set("allow", allow);
+  const wanted = method.methodKind === "unary" ? "application/json, application/proto" : "application/connect+proto";
+  const given = (request.header.get("content-type") ?? "").slice(0, 80);
+  const [code, message] =
+    answer.status === 405
+      ? ["unimplemented", `method: must be ${allow}, not ${request.method}`]
+      : [
+          "invalid_argument",
+          `content-type: must be ${wanted}, application/grpc or application/grpc-web, not "${given}"`,
+        ];
+  header.set("content-type", "application/json");
+  return { ...answer, header, body: textBody(JSON.stringify({ code, message })) };
+}
+
+async function* textBody(text: string): AsyncIterable<Uint8Array> {
+  yield Buffer.from(text);
 }
 
 /** False for a deadline in the far future, which a timer would let pass at once. What is malformed is left to be refused. */

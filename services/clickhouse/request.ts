@@ -1,7 +1,7 @@
 // One HTTP request, read the way ClickHouse's HTTP interface reads it: SQL from the URL and the body joined, settings and
 // parameters from the URL or a form, bodies in several encodings. Bounded in bytes before and after decompression.
 import type { IncomingMessage } from "node:http";
-import { decodeTo, ENCODING_NAMES, isEncoding, UndecodableError } from "#lib/http/encodings.ts";
+import { decodeTo, ENCODING_NAMES, normalEncoding, UndecodableError } from "#lib/http/encodings.ts";
 import { readLz4Frame } from "#lib/process/lz4.ts";
 import { type BlockMethod, blockMethodOf, decompressBlocks } from "./compressed-blocks.ts";
 import { endpointError } from "./errors.ts";
@@ -154,8 +154,8 @@ async function readBody(
 
 function encodingOf({ headers }: IncomingMessage): string {
   const given = (headers["content-encoding"] ?? "identity").trim().toLowerCase();
-  const encoding = given === "x-gzip" ? "gzip" : given;
-  if (encoding === "identity" || encoding === "lz4" || isEncoding(encoding)) return encoding;
+  const encoding = given === "lz4" ? given : normalEncoding(given);
+  if (encoding !== undefined && !encoding.includes(",")) return encoding;
   const known = [...ENCODING_NAMES, "lz4"].join(", ");
   throw endpointError(48, `Content-Encoding ${given} is not implemented. Use one of: ${known}.`, 415);
 }

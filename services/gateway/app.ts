@@ -9,6 +9,7 @@ import { createCors, createOrigins } from "#lib/http/cors.ts";
 import { createHealth, type Health, type HealthCheck } from "#lib/http/health.ts";
 import { listenHttp } from "#lib/http/listener.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import { registerReflection } from "#lib/http/rpc-reflection.ts";
 import { createRefusedEvents, type RefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type Admission, createAdmission } from "./admission.ts";
@@ -55,7 +56,6 @@ const APPEND_MS_MAX = 20_000;
 /** For callers who wait until their rows are stored: how often the log is asked, and how many may wait. */
 const STORED_INTERVAL_MS = 200;
 const STORED_WAITING_MAX = 1000;
-const HTTP_IDLE_MS = 72_000;
 /** Events with `check_stored` from an address without a secret key: enough for a browser that held events back. */
 const LOOKUPS = { eventsPerSecond: 100, burst: 10_000 };
 
@@ -119,7 +119,7 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     isShared: proxies.has,
     headersTimeoutMs: config.headersTimeout,
     requestTimeoutMs: config.requestTimeout,
-    idleTimeoutMs: HTTP_IDLE_MS,
+    idleTimeoutMs: config.keepAliveTimeout,
     handle: (request, response) => {
       if (!startPage?.(request, response)) routes(request, response);
     },
@@ -192,6 +192,7 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     routes(router, callOf) {
       registerEventService(router, callOf, { ingest, maxEvents });
       registerHealthService(router, () => health.isReady());
+      registerReflection(router);
     },
   });
   const append = (topic: string, records: readonly AppendRecord[]) => log.append(topic, records);

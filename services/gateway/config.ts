@@ -1,5 +1,6 @@
 // Settings of `millrace gateway`; refuses an open port without keys.
 import { z } from "zod";
+import { keepAliveSettings } from "#lib/config/keep-alive-settings.ts";
 import { bytes, count, csv, duration, fixed, flag, oneOf, port, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
@@ -14,6 +15,7 @@ export const ingressSettings = {
     "Port for HTTP/1.1 and HTTP/2: Connect, gRPC, gRPC-Web, POST /events and /batch/, health, metrics.",
   ),
   ...tlsSettings,
+  ...keepAliveSettings,
   maxBatchBytes: bytes(20_971_520, { min: 1024 }).describe("Largest request body, decoded."),
   maxEventsPerBatch: count(10_000, { min: 1 }).describe("Most events in one request."),
   maxEventBytes: bytes(DEFAULT_LIMITS.eventBytes, { min: 1024, max: DEFAULT_LIMITS.eventBytes }).describe(

@@ -3,7 +3,7 @@
 import type { RequestFacts } from "#lib/events/validate.ts";
 import { type BodyPatience, BodyStalledError, BodyTooLargeError, declaredLength, readBody } from "#lib/http/body.ts";
 import { type Origins, originOf } from "#lib/http/cors.ts";
-import { isEncoding, UndecodableError } from "#lib/http/encodings.ts";
+import { normalEncoding, UndecodableError } from "#lib/http/encodings.ts";
 import { isForeignName, isLoopback } from "#lib/http/loopback.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Admission, Holder, Lease } from "./admission.ts";
@@ -197,11 +197,12 @@ export function createEdge(options: EdgeOptions): Edge {
   }
 }
 
-/** Lower-case content encoding of the body, "identity" when none is named. Throws Refused for any that we do not have. */
+/** Of the body, in one spelling. Throws Refused for any that we do not have. */
 export function encodingOf({ headers }: HttpRequest): string {
-  const encoding = (headers["content-encoding"] ?? "identity").trim().toLowerCase();
-  if (encoding === "identity" || isEncoding(encoding)) return encoding;
-  throw refused("encoding", { given: encoding });
+  const given = headers["content-encoding"] ?? "identity";
+  const encoding = normalEncoding(given);
+  if (encoding === undefined) throw refused("encoding", { given });
+  return encoding;
 }
 
 /** A body declared beyond the limit is let in, so that the answer is 413 and not 503. */

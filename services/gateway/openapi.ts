@@ -61,7 +61,7 @@ const publish = {
       200: answer("Every event that is not listed in rejected is durable.", "PublishResponse"),
       400: answer("No JSON of this message, an unknown field, or no events.", "ConnectError"),
       401: answer("No key, or an unknown one.", "ConnectError"),
-      415: { description: "Another content type." },
+      415: answer("Another content type.", "ConnectError"),
       429: answer(
         "Over a limit of bytes, of events in one request, or of events a second; then with Retry-After.",
         "ConnectError",
@@ -81,7 +81,7 @@ const healthCheck = {
       200: answer("Of the gateway (no service named) or of one of its services.", "HealthCheckResponse"),
       400: answer("No JSON of this message, or an unknown field.", "ConnectError"),
       404: answer("Unknown service.", "ConnectError"),
-      415: { description: "Another content type." },
+      415: answer("Another content type.", "ConnectError"),
     },
   },
 };

@@ -36,6 +36,11 @@ interface Details {
   internal: object;
 }
 
+/** Without the query, which may hold a token or events, and not much of it. */
+function shownPath(url: string): string {
+  return url.replace(/[?#].*$/s, "").slice(0, 200);
+}
+
 export type Refusal = keyof Details;
 /** What a refusal is counted as; several may share one. */
 export type RefusalMetric = "address" | "form" | "caller" | "content" | "size" | "busy" | "rate" | "log" | "internal";
@@ -62,11 +67,12 @@ const ENCODINGS = ENCODING_NAMES.join(", ");
 export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
   path_undecodable: {
     ...{ status: 400, code: Code.InvalidArgument, metric: "address", level: "debug" },
-    message: ({ url }) => `'${url}' is not a valid url component`,
+    message: ({ url }) => `'${shownPath(url)}' is not a valid url component`,
   },
   not_found: {
     ...{ status: 404, code: Code.Unimplemented, metric: "address", level: "debug" },
-    message: ({ method, url }) => `Route ${method}:${url} not found; events go to POST /batch/, POST /events or an RPC`,
+    message: ({ method, url }) =>
+      `Route ${method}:${shownPath(url)} not found; events go to POST /batch/, POST /events or an RPC`,
   },
   method: {
     ...{ status: 405, code: Code.Unimplemented, metric: "address", level: "debug" },

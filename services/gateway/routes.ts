@@ -2,12 +2,14 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ConnectError } from "@connectrpc/connect";
 import { Health as HealthService } from "#gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.ts";
 import { send, sendEmpty, sendJson } from "#lib/http/answers.ts";
 import { mediaType } from "#lib/http/body.ts";
 import { BATCH_CORS, type Cors, type CorsRules, RPC_CORS } from "#lib/http/cors.ts";
 import type { Health } from "#lib/http/health.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import type { RpcHandler } from "#lib/http/rpc-handler.ts";
+import { refuseUnknownRpc } from "#lib/http/unknown-rpc.ts";
 import { cancelWhenLate } from "#lib/http/unread-body.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Edge } from "./edge.ts";
@@ -19,11 +21,12 @@ import { type Arrival, Reply, type Target, type Wire } from "./wire.ts";
 import { createWireTable, type Found, WIRES, type WireName, type WireRules } from "./wire-table.ts";
 import { isCloudEvent } from "./wires/cloudevents.ts";
 import { NOWHERE } from "./wires/nowhere.ts";
-import { healthEntry, type RpcCall } from "./wires/rpc.ts";
+import { openEntry, type RpcCall } from "./wires/rpc.ts";
 
 const OPENAPI_PATH = "/openapi.json";
 const [CLOUDEVENTS_PATH] = WIRES.cloudevents.paths;
-const HEALTH_PATH = `/${HealthService.typeName}/`;
+/** What anyone may ask. */
+const OPEN_PATHS = [HealthService, ServerReflection].map(({ typeName }) => `/${typeName}/`);
 
 export interface RoutesOptions {
   edge: Edge;
@@ -85,6 +88,13 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     const { path } = target;
     if (rpc.serves(path)) return call(request, response, target, dialect);
     if (path === OPENAPI_PATH) return Promise.resolve(sendOpenApi(request, response));
+    if (!found && request.method === "POST") {
+      cors.attach(request, response, RPC_CORS);
+      if (refuseUnknownRpc(request, response)) {
+        note(refused("not_found", { method: "POST", url: path }));
+        return Promise.resolve("grpc_12");
+      }
+    }
     const { rules, wire } = found?.wire ?? NOBODY;
     const parts = found?.parts ?? [];
     if (!rules.isTraced) return plain(wire, rules, request, response, { ...target, parts, traceparent: undefined });
@@ -107,7 +117,7 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     const { path } = target;
     const preflighted = preflight(request, response, RPC_CORS);
     if (preflighted !== undefined) return preflighted;
-    const entered = path.startsWith(HEALTH_PATH) ? healthEntry(dialect) : enter(request, dialect);
+    const entered = OPEN_PATHS.some((open) => path.startsWith(open)) ? openEntry(dialect) : enter(request, dialect);
     try {
       return await inRequestSpan(request, { path, rpc: dialect }, (traceparent) =>
         rpc.handle(request, response, path, isEntry(entered) ? { entry: entered, traceparent } : entered),

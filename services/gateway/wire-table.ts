@@ -30,7 +30,10 @@ const SEGMENT_ENTRY = {
 } as const;
 
 export const WIRES = {
-  events: { dialect: "events", paths: ["/events"], access: "key", form: JSON_FORM, isTraced: true },
+  events: {
+    ...{ dialect: "events", paths: ["/events", "/events/"], cors: BATCH_CORS, isTraced: true },
+    ...{ access: "key", form: JSON_FORM },
+  },
   batch: {
     ...{ dialect: "batch", paths: ["/batch/"], cors: BATCH_CORS, isTraced: true },
     ...{ access: "body key", alwaysAsks: true, form: JSON_FORM },

@@ -37,7 +37,6 @@ import { createStatsRpc } from "./rpc/rpc.ts";
 const CONNECTIONS_PER_ADDRESS_MAX = 100;
 const HEADERS_MS_MAX = 10_000;
 const REQUEST_MS_MAX = 60_000;
-const IDLE_MS_MAX = 72_000;
 /** How long an erasure waits for a consumer that does not move. */
 const CONSUMER_PATIENCE_MS = 60_000;
 
@@ -137,7 +136,7 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
     maxPerAddress,
     headersTimeoutMs: HEADERS_MS_MAX,
     requestTimeoutMs: REQUEST_MS_MAX,
-    idleTimeoutMs: IDLE_MS_MAX,
+    idleTimeoutMs: config.keepAliveTimeout,
     handle: createStatsHandler({ health, access, mounts, routes, metrics }),
   });
   logger.info({ host: config.host, port: listener.port }, "stats listening");

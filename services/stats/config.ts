@@ -1,5 +1,6 @@
 // Settings of `millrace stats`; refuses an open port without a token.
 import { z } from "zod";
+import { keepAliveSettings } from "#lib/config/keep-alive-settings.ts";
 import { count, csv, duration, fixed, flag, httpUrl, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
@@ -16,6 +17,7 @@ const GRAIN_MS = 300_000;
 export const statsSettings = {
   statsPort: port(8081).describe("Port for HTTP/1.1 and HTTP/2: history, alerts, live values, health, metrics."),
   ...tlsSettings,
+  ...keepAliveSettings,
   statsToken: secret()
     .superRefine(checkToken)
     .describe("Callers must send it, as header or query field X-AUTH-TOKEN; unset: open, on loopback only."),

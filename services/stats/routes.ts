@@ -1,6 +1,7 @@
 // pulse's HTTP API for history: GET /ping /keys /tags /latest/{stat} /hourly/{stat} /daily/{stat} /daily_peaks/{stat}.
 
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
+import { refuseUnknownRpc } from "#lib/http/unknown-rpc.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "./access.ts";
@@ -69,7 +70,7 @@ export function createRoutes({ queries, access, compat, logger, ...rest }: Route
         return "start";
       }
     }
-    sendText(response, 404, "404 page not found\n");
+    if (!refuseUnknownRpc(request, response)) sendText(response, 404, "404 page not found\n");
     return "unknown";
   }
 

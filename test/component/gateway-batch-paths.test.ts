@@ -53,9 +53,9 @@ describe("another path or method is 404, never 405", () => {
     expect(Object.keys(found)).toEqual(["message", "error", "statusCode"]);
     expect(found).toMatchObject({ error: "Not Found", statusCode: 404 });
     expect(found.message).toMatch(/^Route \w+:.+ not found/);
-    expect(found.message.slice(0, `Route ${method}:${path} not found`.length)).toBe(
-      `Route ${method}:${path} not found`,
-    );
+    // The original repeats the query, which may hold a token or events.
+    const [shown] = path.split("?");
+    expect(found.message).toContain(`Route ${method}:${shown} not found`);
   });
 
   it.each([

@@ -188,7 +188,7 @@ describe("a caller who does not speak HTTP", () => {
       `POST ${PUBLISH} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}`,
       /^HTTP\/1\.1 400 /,
     ],
-    ["a head of 20 kB", `POST ${PUBLISH} HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(20_000)}\r\n\r\n`, /^HTTP\/1\.1 431 /],
+    ["a head of 40 kB", `POST ${PUBLISH} HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(40_000)}\r\n\r\n`, /^HTTP\/1\.1 431 /],
     ["HTTP/1.1 without Host", `POST ${PUBLISH} HTTP/1.1\r\nContent-Length: 0\r\n\r\n`, /^HTTP\/1\.1 400 /],
     ["a head that never ends", `POST ${PUBLISH} HTTP/1.1\r\nHost: a\r\nX-Slow: `, /^HTTP\/1\.1 408 /],
     [

@@ -18,7 +18,7 @@ import { excessGrowth, HOSTILE_SHAPES } from "../kit/growth.ts";
 import { connectH1, type OneConnection } from "../kit/http-calls.ts";
 
 const FIELD_CHARS = 8_000;
-/** Of the 16 KiB that all headers of a request may have. */
+/** Of the 32 KiB that all headers of a request may have. */
 const HEADER_CHARS = 2_000;
 const PARSER_CHARS = 16_000;
 const TIMEOUT = { timeout: 120_000 };

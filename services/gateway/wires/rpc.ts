@@ -35,8 +35,8 @@ const REJECTION_CODES: Record<Rejection["code"], RejectionCode> = {
   unavailable: RejectionCode.UNAVAILABLE,
 };
 
-/** A health check names a service, nothing more. */
-const HEALTH_BYTES_MAX = 4096;
+/** What is asked about the port names a service or a symbol, nothing more. */
+const OPEN_BYTES_MAX = 65_536;
 
 export interface EventServiceOptions {
   ingest: Ingest;
@@ -49,21 +49,24 @@ export interface RpcCall {
   traceparent: string | undefined;
 }
 
-/** Of a health check, which needs neither key nor room: load balancers have none, and a full gateway is healthy. */
-export function healthEntry(dialect: string): RpcCall["entry"] {
+/**
+ * Of a health check or a question about the port's services, which need neither key nor room: load balancers have none, and
+ * a full gateway is healthy.
+ */
+export function openEntry(dialect: string): RpcCall["entry"] {
   let held = 0;
   return {
     dialect,
     lease: {
       grow(bytes) {
         held += bytes;
-        return held <= HEALTH_BYTES_MAX;
+        return held <= OPEN_BYTES_MAX;
       },
       reset() {},
       release() {},
     },
     admit() {
-      throw new Error("a health check has no events");
+      throw new Error("a call without a key has no events");
     },
     [Symbol.dispose]() {},
   };

@@ -1,13 +1,16 @@
 // Connect, gRPC and gRPC-Web on the stats port: who may call, what browsers are told, which services there are.
 import { Code, ConnectError, type ConnectRouter, cors, type HandlerContext } from "@connectrpc/connect";
 import { Counter, type Registry } from "prom-client";
+import { PersonService } from "#gen/millrace/identity/v1/persons_pb.ts";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { EventQueryService } from "#gen/millrace/stats/v1/event_queries_pb.ts";
 import { ReceiptService } from "#gen/millrace/stats/v1/receipts_pb.ts";
 import { StatusService } from "#gen/millrace/stats/v1/status_pb.ts";
 import { TailService } from "#gen/millrace/stats/v1/tail_pb.ts";
+import { allowedHeaders } from "#lib/http/cors.ts";
 import type { HttpRequest, HttpResponse } from "#lib/http/message.ts";
 import { createRpcHandler } from "#lib/http/rpc-handler.ts";
+import { registerReflection } from "#lib/http/rpc-reflection.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Access } from "../access.ts";
 import type { EventAccess } from "../event-access.ts";
@@ -47,7 +50,7 @@ const OF_EVENTS = [EventQueryService, ReceiptService, StatusService, TailService
 );
 const PREFLIGHT_SECONDS = 7200;
 const CORS_METHODS = "GET, POST";
-const CORS_HEADERS = [...cors.allowedHeaders, "Authorization", "X-Auth-Token"].join(", ").toLowerCase();
+const CORS_HEADERS = [...cors.allowedHeaders, "Authorization", "X-Auth-Token", "X-Api-Key"].join(", ").toLowerCase();
 const CORS_EXPOSED = [...cors.exposedHeaders, "Retry-After"].join(", ").toLowerCase();
 
 export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
@@ -68,6 +71,7 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
       const hangUp = (context: HandlerContext) => callOf(context).hangUp();
       registerStatsService(router, { queries, live, hangUp, nowMs });
       options.registerOthers?.(router, hangUp);
+      registerReflection(router, [PersonService]);
     },
   });
 
@@ -96,7 +100,7 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
       response.setHeader("access-control-expose-headers", CORS_EXPOSED);
     }
     if (request.method === "OPTIONS") {
-      preflight(response, corsAllow !== "");
+      preflight(request, response, corsAllow !== "");
       return true;
     }
     const call = refusalOf(request, path) ?? { hangUp: () => void response.destroy() };
@@ -107,10 +111,10 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
   };
 }
 
-function preflight(response: HttpResponse, isAllowed: boolean): void {
+function preflight(request: HttpRequest, response: HttpResponse, isAllowed: boolean): void {
   const allowed = {
     "access-control-allow-methods": CORS_METHODS,
-    "access-control-allow-headers": CORS_HEADERS,
+    "access-control-allow-headers": allowedHeaders(CORS_HEADERS, request),
     "access-control-max-age": String(PREFLIGHT_SECONDS),
   };
   response.writeHead(204, isAllowed ? allowed : {});
