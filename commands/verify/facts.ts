@@ -28,8 +28,8 @@ export function factsOfEvent(event: EventRecord): IdentityFacts | undefined {
     // Not JSON, from a producer that is no gateway: the row keeps the text, which says nothing.
     return undefined;
   }
-  const { distinctId, trusted, timeUs } = event;
-  const moment = { timeUs: Number(timeUs), eventId: formatUuid(event.id) };
+  const { distinctId, trusted, timeUs, receivedUs } = event;
+  const moment = { timeUs: Number(timeUs), receivedUs: Number(receivedUs), eventId: formatUuid(event.id) };
   return factsOf({ event: event.event, distinctId, properties, trusted, ...moment });
 }
 

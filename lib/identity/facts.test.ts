@@ -1,5 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { type FactSource, factsOf, readProperties } from "./facts.ts";
+import { personIdOf } from "#lib/events/ids.ts";
+import { type FactSource, factsOf, type IdentityFacts, readProperties } from "./facts.ts";
+import { peopleOf } from "./people.ts";
+import { addIdentityRows, noIdentityRows } from "./rows.ts";
 
 const MOMENT = { timeUs: 5, eventId: "00000000-0000-4000-8000-000000000001" };
 
@@ -145,3 +148,61 @@ describe("properties of a person", () => {
     expect(facts("$set", { $set }).properties).toHaveLength(10_000);
   });
 });
+
+describe("a link whose time lies long before its arrival", () => {
+  const DAY_US = 86_400_000_000;
+  const arrival = { receivedUs: 100 * DAY_US };
+  const old = { timeUs: 3 * DAY_US, ...arrival };
+  const moved = { edge: { timeUs: 93 * DAY_US }, saidUs: 3 * DAY_US };
+
+  it("counts from seven days before it, by a public key", () => {
+    expect(facts("$identify", { $anon_distinct_id: "a" }, old)).toMatchObject(moved);
+    expect(facts("$create_alias", { alias: "a" }, old)).toMatchObject(moved);
+  });
+
+  it("counts from when it was said by a secret key, within seven days, and in the future", () => {
+    for (const more of [
+      { ...old, trusted: true },
+      { timeUs: 93 * DAY_US, ...arrival },
+      { timeUs: 101 * DAY_US, ...arrival },
+    ]) {
+      const found = facts("$identify", { $anon_distinct_id: "a" }, more);
+      expect(found.edge?.timeUs).toBe(more.timeUs);
+      expect(found).not.toHaveProperty("saidUs");
+    }
+  });
+
+  it("leaves the times of properties and of the ids as they were said", () => {
+    const found = facts("$identify", { $anon_distinct_id: "a", $set: { plan: "pro" } }, old);
+    expect(found.properties).toMatchObject([{ timeUs: old.timeUs }]);
+    const rows = noIdentityRows();
+    addIdentityRows(rows, found, { epoch: "e", topic: "t", partition: 0 }, 0);
+    for (const row of rows.identity_ids) expect(JSON.parse(row)).toMatchObject({ 4: old.timeUs, 5: old.timeUs });
+    for (const row of rows.identity_edges) expect(row).toContain(String(93 * DAY_US));
+  });
+});
+
+it.each([false, true])(
+  "an id that has been somebody's for eight days is not to be had by a date (reversed: %s)",
+  (isReversed) => {
+    const DAY_US = 86_400_000_000;
+    const claim = (distinctId: string, eventId: string, timeDay: number, receivedDay: number) =>
+      facts(
+        "$identify",
+        { $anon_distinct_id: "a" },
+        {
+          ...{ distinctId, eventId, timeUs: timeDay * DAY_US, receivedUs: receivedDay * DAY_US },
+        },
+      );
+    const ownerOfA = (...all: IdentityFacts[]) => {
+      const people = peopleOf(isReversed ? all.reverse() : all).values();
+      return [...people].find(({ distinctIds }) => distinctIds.includes("a"))?.id;
+    };
+    const owner = claim("owner", "00000000-0000-4000-8000-000000000002", 50, 50);
+    const thief = claim("thief", "00000000-0000-4000-8000-000000000001", 1, 58);
+    expect(ownerOfA(owner, thief)).toBe(personIdOf("owner"));
+    // What a client could not send for six days is still believed.
+    const offline = claim("offline", "00000000-0000-4000-8000-000000000003", 49, 55);
+    expect(ownerOfA(owner, thief, offline)).toBe(personIdOf("offline"));
+  },
+);

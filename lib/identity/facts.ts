@@ -30,6 +30,8 @@ export interface PropertyFact extends Moment {
 
 export interface IdentityFacts {
   edge: Edge | undefined;
+  /** Event time of the edge, where it counts from a later moment. */
+  saidUs?: number;
   properties: PropertyFact[];
   /** Absent where there are none. */
   groups?: readonly GroupFact[];
@@ -45,7 +47,12 @@ export interface FactSource extends Moment {
   /** The event's properties, as readProperties returns them. */
   properties: Record<string, unknown>;
   trusted: boolean;
+  /** When the event arrived; absent where nobody asks for its links. */
+  receivedUs?: number;
 }
+
+/** Clients keep what they could not send for a few days. */
+const BACKDATED_US_MAX = 7 * 86_400_000_000;
 
 const NO_FACTS: IdentityFacts = { edge: undefined, properties: [], isRefused: false };
 
@@ -72,7 +79,8 @@ function peopleOf(source: FactSource, voids: VoidReason[]): IdentityFacts {
   const properties = operationsOf(source, voids);
   const isRefused = source.event === "$merge_dangerously" && !source.trusted;
   const edge = isRefused ? undefined : edgeIn(source, voids);
-  return { edge, properties, isRefused };
+  const isMoved = edge !== undefined && edge.timeUs !== source.timeUs;
+  return { edge, properties, isRefused, ...(isMoved && { saidUs: source.timeUs }) };
 }
 
 function edgeIn(source: FactSource, voids: VoidReason[]): Edge | undefined {
@@ -100,7 +108,10 @@ function joinOf(source: FactSource, kind: EdgeKind, voids: VoidReason[]): Edge |
   return undefined;
 }
 
-function edgeOf({ distinctId, trusted, timeUs, eventId }: FactSource, kind: EdgeKind, other: string): Edge {
+/** Of several who claim an id the earliest has it, so a caller whom everyone can be must not choose how early it was. */
+function edgeOf(source: FactSource, kind: EdgeKind, other: string): Edge {
+  const { distinctId, trusted, eventId, receivedUs = source.timeUs } = source;
+  const timeUs = trusted ? source.timeUs : Math.max(source.timeUs, receivedUs - BACKDATED_US_MAX);
   return { kind, id: distinctId, other, trusted, timeUs, eventId };
 }
 

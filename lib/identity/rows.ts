@@ -30,7 +30,7 @@ export function noIdentityRows(): IdentityRows {
 /** Appends the rows of one event's facts; returns their length in characters. */
 export function addIdentityRows(
   rows: IdentityRows,
-  { edge, properties, groups = [] }: IdentityFacts,
+  { edge, properties, saidUs, groups = [] }: IdentityFacts,
   origin: RowOrigin,
   offset: number,
 ): number {
@@ -46,10 +46,11 @@ export function addIdentityRows(
     const fields = [own, others, kind, trusted, timeUs, eventId, origin.epoch, origin.topic, origin.partition, offset];
     const isIdentified = kind === "identify" ? 1 : 0;
     add("identity_edges", line(own, ...fields));
-    add("identity_ids", line(own, id, isIdentified, isIdentified, timeUs, timeUs));
+    const us = saidUs ?? timeUs;
+    add("identity_ids", line(own, id, isIdentified, isIdentified, us, us));
     if (other !== "") {
       add("identity_edges", line(others, ...fields));
-      add("identity_ids", line(others, other, 0, 0, timeUs, timeUs));
+      add("identity_ids", line(others, other, 0, 0, us, us));
     }
   }
   const [first] = properties;

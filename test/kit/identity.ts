@@ -15,6 +15,8 @@ export interface Said {
   trusted?: boolean;
   /** Event time, milliseconds after an hour that is the same for all. */
   at?: number;
+  /** When it arrived, in the same way. Default: at once. */
+  receivedAt?: number;
   /** Caller-made id. */
   id: string;
 }
@@ -25,11 +27,16 @@ function timeUsOf({ at = 0 }: Said): number {
   return HOUR_US + at * 1000;
 }
 
+function receivedUsOf(said: Said): number {
+  return said.receivedAt === undefined ? timeUsOf(said) : timeUsOf({ ...said, at: said.receivedAt });
+}
+
 /** `key` decides about the partition. */
 export function recordOf(said: Said, key?: string): AppendRecord {
   const { event, distinctId, trusted = false, id } = said;
   return eventRecord({
-    ...{ event, distinctId, trusted, id, timeUs: timeUsOf(said), propertiesJson: jsonOf(said) },
+    ...{ event, distinctId, trusted, id, propertiesJson: jsonOf(said) },
+    ...{ timeUs: timeUsOf(said), receivedUs: receivedUsOf(said) },
     ...(key === undefined ? {} : { key }),
   });
 }
@@ -43,7 +50,8 @@ function factsSaid(all: readonly Said[]): IdentityFacts[] {
     const properties = readProperties(jsonOf(said));
     if (!parseUuid(said.id)) throw new Error(`not a UUID: ${said.id}`);
     const { event, distinctId, trusted = false, id } = said;
-    return factsOf({ event, distinctId, properties, trusted, timeUs: timeUsOf(said), eventId: id });
+    const times = { timeUs: timeUsOf(said), receivedUs: receivedUsOf(said) };
+    return factsOf({ event, distinctId, properties, trusted, eventId: id, ...times });
   });
 }
 

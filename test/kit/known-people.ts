@@ -51,7 +51,16 @@ export function knownPeople(users: number, eventsPerUser: number, nowUs: number)
       const sessionId = event.startsWith("$identify") || event.startsWith("$merge") ? "" : `${distinctId}/${day}`;
       const id = idOf(events.length + 1);
       const trusted = event === "$merge_dangerously";
-      const fields = { id, event, distinctId, timeUs, sessionId, trusted, propertiesJson: JSON.stringify(properties) };
+      const fields = {
+        id,
+        event,
+        distinctId,
+        timeUs,
+        receivedUs: timeUs,
+        sessionId,
+        trusted,
+        propertiesJson: JSON.stringify(properties),
+      };
       events.push({
         record: eventRecord({ ...fields, key: device }),
         event,

@@ -35,6 +35,7 @@ export function factsOfRecord(record: RecordScanner): IdentityFacts {
     properties,
     trusted: record.trusted,
     timeUs: record.timeUs,
+    receivedUs: record.receivedUs,
     eventId: formatUuid(record.bytes.subarray(start, start + 16)),
   });
 }
