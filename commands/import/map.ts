@@ -3,7 +3,8 @@
 import { create } from "@bufbuild/protobuf";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "#gen/millrace/events/v1/events_pb.ts";
-import { type Fields, isExactNumber } from "./parse.ts";
+import { copyTexts, type Fields, joinTexts, writeFields } from "./kept-text.ts";
+import { isExactNumber } from "./parse.ts";
 import type { TimeParser } from "./time.ts";
 
 /**
@@ -67,7 +68,7 @@ export function createMapper(event: string | undefined, columns: ColumnNames, pa
     message.distinctId = distinctId;
     message.source = source;
     if (value !== undefined) message.value = value;
-    const json = JSON.stringify(propertiesOf(fields, named, columns.properties));
+    const json = writeFields(propertiesOf(fields, named, columns.properties));
     message.propertiesKind = { case: "propertiesJson", value: json };
     if (columns.distinctId !== undefined && distinctId === "") withoutDistinctId += 1;
     return { ok: true, event: message };
@@ -99,20 +100,25 @@ function propertiesOf(fields: Fields, named: readonly string[], lifted: string |
   const rest = withoutPaths(fields, taken);
   if (!isLifted) return rest;
   const below = taken.flatMap((name) => (name.startsWith(`${lifted}.`) ? [name.slice(lifted.length + 1)] : []));
-  return Object.fromEntries([...Object.entries(rest), ...Object.entries(withoutPaths(inner, below))]);
+  const lifting = withoutPaths(inner, below);
+  return joinTexts(Object.fromEntries([...Object.entries(rest), ...Object.entries(lifting)]), rest, lifting);
 }
 
 /** A copy; fromEntries defines "__proto__" as a property of its own, which assignment would not. */
 function withoutPaths(fields: Fields, paths: readonly string[]): Fields {
   const entries = Object.entries(fields).filter(([name]) => !paths.includes(name));
-  return Object.fromEntries(
+  const changed = new Set<string>();
+  const copy = Object.fromEntries(
     entries.map(([name, value]): [string, unknown] => {
       const below = paths.flatMap((path) =>
         path.startsWith(`${name}.`) && !Object.hasOwn(fields, path) ? [path.slice(name.length + 1)] : [],
       );
-      return [name, below.length > 0 && isObject(value) ? withoutPaths(value, below) : value];
+      if (below.length === 0 || !isObject(value)) return [name, value];
+      changed.add(name);
+      return [name, withoutPaths(value, below)];
     }),
   );
+  return copyTexts(copy, fields, changed);
 }
 
 /** The field of that name, or the one that a path leads to. */

@@ -1,11 +1,12 @@
 // One row's text → its fields.
 
 import { parse as parseCsv } from "csv-parse/sync";
+import { type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonFault } from "#lib/events/json-fault.ts";
+import { JsonNames } from "#lib/events/json-keys.ts";
 import { createJsonScanner } from "#lib/events/json-scanner.ts";
+import { type Fields, keepTexts } from "./kept-text.ts";
 import { type Format, InputError } from "./records.ts";
-
-export type Fields = Record<string, unknown>;
 
 export type ParsedRow = { ok: true; fields: Fields } | { ok: false; reason: string };
 
@@ -46,39 +47,67 @@ export interface ExactNumber {
 }
 
 interface ExactJson {
-  parse(text: string, reviver: (key: string, value: unknown, context: { source?: string }) => unknown): unknown;
   rawJSON(text: string): ExactNumber;
   isRawJSON(value: unknown): value is ExactNumber;
 }
 
-// TypeScript's library does not declare JSON.rawJSON and the reviver's third argument yet; Node has had them since 22.
+// TypeScript's library does not declare JSON.rawJSON yet; Node has had it since 22.
 const exactJson = JSON as unknown as ExactJson;
 
 export function isExactNumber(value: unknown): value is ExactNumber {
   return exactJson.isRawJSON(value);
 }
 
-/** Numbers that may be written otherwise than JavaScript would: of many digits, with a fraction or an exponent, -0. */
-const UNUSUAL_NUMBER = /\d{16}|\d\.\d|\d[eE]|-0/;
+const cursor = createJsonScanner();
+const NO_NAMES = new JsonNames([]);
+const UNBOUNDED = { keys: Number.MAX_SAFE_INTEGER, levels: 1_000_000 };
 
-/** As JSON.parse, but numbers keep every digit, and a key that is there twice is a fault. */
+/**
+ * The row's value, of which objects know their text and numbers keep every digit. Not by JSON.parse, which misreads keys
+ * behind one that has a backslash. Throws for what is not JSON, with the place, and for a key that is there twice.
+ */
 function parseJsonExactly(text: string): unknown {
-  refuseTwice(text);
-  if (!UNUSUAL_NUMBER.test(text)) return JSON.parse(text);
-  return exactJson.parse(text, (_key, value, { source }) =>
-    typeof value === "number" && source !== undefined && String(value) !== source ? exactJson.rawJSON(source) : value,
-  );
+  cursor.open(Buffer.from(text));
+  const value = valueAt(1);
+  cursor.close();
+  const found = cursor.takeFault(0);
+  if (found) throw new Error(`${found.field} ${found.message}`);
+  return value;
 }
 
-const scanner = createJsonScanner();
+/** Events may have 32 levels; far more would take the stack. */
+const LEVELS_MAX = 1000;
 
-/** Throws for what is not JSON, with the place, and for the one thing that JSON.parse does not see. */
-function refuseTwice(text: string): void {
-  scanner.open(Buffer.from(text));
-  scanner.skip();
-  scanner.close();
-  const found = scanner.takeFault(0);
-  if (found) throw new Error(`${found.field} ${found.message}`);
+function valueAt(level: number): unknown {
+  if (level > LEVELS_MAX) throw new Error("is nested too deeply");
+  const kind = cursor.kind();
+  if (kind === "object") return objectAt(level);
+  if (kind === "string") return cursor.text();
+  if (kind === "array") {
+    const items: unknown[] = [];
+    cursor.enter();
+    while (cursor.nextItem()) items.push(valueAt(level + 1));
+    return items;
+  }
+  const text = textOf(cursor.slice());
+  if (kind === "null") return null;
+  if (kind === "boolean") return text === "true";
+  const number = Number(text);
+  return String(number) === text ? number : exactJson.rawJSON(text);
+}
+
+function objectAt(level: number): Fields {
+  const entries: [string, unknown][] = [];
+  const members = new Map<string, { key: string; value: JsonText }>();
+  cursor.enter();
+  while (cursor.nextMember(NO_NAMES)) {
+    const name = cursor.key();
+    const key = textOf(cursor.keyText());
+    cursor.beginBounds(UNBOUNDED);
+    entries.push([name, valueAt(level + 1)]);
+    members.set(name, { key, value: cursor.endBounds() });
+  }
+  return keepTexts(Object.fromEntries(entries), members);
 }
 
 const columnsMax = 10_000;

@@ -22,7 +22,7 @@ export interface ReplayOptions {
 export function createReplayWire(edge: Edge, options: ReplayOptions): Wire {
   function readRequest(body: Uint8Array, grant: Grant): ReplayRequest {
     if (!isUtf8(body)) throw invalid("body", "is not UTF-8");
-    const request = decodeReplayRequest(Buffer.from(body.buffer, body.byteOffset, body.length).toString());
+    const request = decodeReplayRequest(body);
     if (!request) throw invalid("body", 'must be {"topic":"…","records":[{"key":"<base64>","value":"<base64>"}]}');
     const { topic, records } = request;
     const read = READERS.get(topic);
