@@ -36,7 +36,7 @@ const REJECTION_CODES: Record<Rejection["code"], RejectionCode> = {
 };
 
 /** What is asked about the port names a service or a symbol, nothing more. */
-const OPEN_BYTES_MAX = 65_536;
+const OPEN_BYTES_MAX = 4096;
 
 export interface EventServiceOptions {
   ingest: Ingest;
