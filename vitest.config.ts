@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { createCiReporter } from "./test/kit/ci-reporter.ts";
 import { LongestFirst } from "./test/kit/longest-first.ts";
@@ -21,8 +22,8 @@ export default defineConfig({
     pool: "forks",
     setupFiles: ["test/kit/patient.ts", ...(process.env.KEEP_DATA === "true" ? ["test/kit/keep-data.ts"] : [])],
     expect: { poll: { timeout: patience(2_000) } },
-    // One more than processors: some of it is waiting for ClickHouse and whole services.
-    maxWorkers: 3,
+    // Twice as many as processors: half of it is waiting, for brokers, sessions, ClickHouse and the ends of loads.
+    maxWorkers: Math.min(4, 2 * availableParallelism()),
     sequence: { sequencer: LongestFirst },
     projects: [
       {

@@ -60,7 +60,7 @@ async function holdBodies(path: string, count: number, bytes: number, headers: s
   };
 }
 
-describe("a body that unpacks to 20 MB, sent 30 times at once, costs no more memory than is in flight", () => {
+describe("a body that unpacks to 20 MB, sent 20 times at once, costs no more memory than is in flight", () => {
   const encodings = ["gzip", "deflate", "br", "zstd"];
   const blanks = Buffer.alloc(20_900_000, " ");
   // By its first bytes alone.
@@ -93,7 +93,7 @@ describe("a body that unpacks to 20 MB, sent 30 times at once, costs no more mem
         await once(stream, "close");
         return "";
       };
-      const statuses = await Promise.all(Array.from({ length: 30 }, call));
+      const statuses = await Promise.all(Array.from({ length: 20 }, call));
       clearInterval(watch);
       session.destroy();
       for (const status of statuses) expect(status).not.toMatch(/^(200|ok|grpc 0)$/);
