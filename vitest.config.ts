@@ -64,10 +64,8 @@ export default defineConfig({
           name: "whole",
           include: ["test/{browser,e2e,integrity}/**/*.test.ts", "chaos/standalone.test.ts"],
           exclude: [...ALONE, ...TIMED],
-          // Half of it is waiting, for brokers, sessions and the ends of loads.
-          maxWorkers: 4,
           ...WHOLE,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 0 },
         },
       },
       {
@@ -77,7 +75,7 @@ export default defineConfig({
           include: TIMED,
           maxWorkers: 2,
           ...WHOLE,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -87,7 +85,7 @@ export default defineConfig({
           include: ALONE,
           fileParallelism: false,
           ...WHOLE,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],
