@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { patience } from "../kit/patience.ts";
 import { chromiumForTests } from "./support/chromium.ts";
 import { type BrowserSuite, startBrowserSuite } from "./support/suite.ts";
 import { type ScriptedBatch, serveScriptedBatch } from "./support/web-pages.ts";
@@ -113,7 +114,7 @@ describe.skipIf(!chromium.available)("a page that closes", () => {
 
 describe.skipIf(!chromium.available)("a server", () => {
   it("that is away and comes back has every event exactly once, of closed pages too", {
-    timeout: 60_000 + 3 * OUTAGE_MS,
+    timeout: patience(60_000) + 3 * OUTAGE_MS,
   }, async () => {
     const context = await suite.newVisitor();
     const page = await suite.visit(await context.newPage(), suite.url({ options: QUIET }));

@@ -9,6 +9,7 @@ import { EVENTS } from "../../services/consumer/kinds.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 import { closedSocket } from "../kit/safeguards-faults.ts";
 import { createScriptedLog } from "../kit/scripted-log.ts";
 import { until } from "../kit/until.ts";
@@ -194,7 +195,7 @@ describe("a consumer over two shards", () => {
     );
     expect(await committed(1)).toBeUndefined();
     const check = consumer.checks.find(({ name }) => name === "clickhouse");
-    await expect(check?.check(AbortSignal.timeout(1000))).rejects.toThrow("ECONNRESET");
+    await expect(check?.check(AbortSignal.timeout(patience(1000)))).rejects.toThrow("ECONNRESET");
     fault = () => undefined;
     await stage.drained();
     expect(await audit(stage)).toMatchObject(ALL);

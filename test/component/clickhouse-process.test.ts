@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { startClickHouse } from "../../services/clickhouse/app.ts";
+import { patience } from "../kit/patience.ts";
 
 let dataDir: string;
 const options = () => ({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
@@ -29,7 +30,7 @@ function isAlive(pid: number): boolean {
 // ClickHouse writes an insert's token before its part: killed in between, it answers the repetition without storing it.
 // Who repeats has to count (docs/design.md, "Exactly once"); what was acknowledged at the first try has to be there.
 it("has what was acknowledged after kill -9 in the middle of inserts, and nothing twice", {
-  timeout: 120_000,
+  timeout: patience(120_000),
 }, async () => {
   await using endpoint = await startClickHouse(options());
   const { port } = endpoint;

@@ -7,6 +7,7 @@ import { createTestCertificates, type TestCertificates } from "../kit/certificat
 import { startTestClickHouse } from "../kit/clickhouse.ts";
 import { startTestGateway } from "../kit/gateway.ts";
 import { createMemoryWarehouse } from "../kit/memory-warehouse.ts";
+import { patience } from "../kit/patience.ts";
 import { startTestRelay } from "../kit/relay.ts";
 import { startTestStats } from "../kit/stats.ts";
 
@@ -72,7 +73,7 @@ async function clientHello(): Promise<Buffer> {
 }
 
 it("a handshake that stands still, or comes in drips, is closed by every port with TLS", {
-  timeout: 60_000,
+  timeout: patience(60_000),
 }, async () => {
   await using gateway = await startTestGateway({ ...pair, headersTimeout: 1_000 });
   await using stats = await startTestStats(createMemoryWarehouse(), pair);

@@ -11,6 +11,7 @@ import { findRow } from "../../commands/doctor/canary.ts";
 import { checkSameLog } from "../../commands/doctor/position.ts";
 import { HEALTHY_REPLICAS, startTestCluster, type TestCluster } from "../kit/cluster.ts";
 import { type Diagnosis, diagnose } from "../kit/doctor.ts";
+import { patience } from "../kit/patience.ts";
 import { createScriptedLog } from "../kit/scripted-log.ts";
 
 let cluster: TestCluster;
@@ -183,7 +184,7 @@ describe("what is stored on the second shard", () => {
     const id = randomUUID();
     await store({ uuid: id, epoch: "canary", offset: 0, ms: Date.now() });
     const canary = { id, sentMs: Date.now(), ends: undefined } as never;
-    const found = await findRow(warehouse, canary, Promise.resolve(undefined), AbortSignal.timeout(5_000));
+    const found = await findRow(warehouse, canary, Promise.resolve(undefined), AbortSignal.timeout(patience(5_000)));
     expect(found).toMatchObject({ status: "ok", value: true });
   });
 
@@ -192,7 +193,7 @@ describe("what is stored on the second shard", () => {
     await log.createTopics([{ topic: STORED_EVENTS.topic, partitions: 2 }]);
     await store({ uuid: randomUUID(), epoch: "reset", offset: 9, ms: Date.now() });
     const ofEpoch = { ...log, epoch: async () => "reset" };
-    const found = await checkSameLog(ofEpoch, warehouse, STORED_EVENTS, AbortSignal.timeout(5_000));
+    const found = await checkSameLog(ofEpoch, warehouse, STORED_EVENTS, AbortSignal.timeout(patience(5_000)));
     expect(found).toMatchObject({
       status: "fail",
       what: "partition 1: the log ends at offset 0, but offset 9 of this epoch is stored: the log was reset",

@@ -8,7 +8,7 @@ import { encode } from "#lib/http/encodings.ts";
 import { EVENT, JSON_TYPE, KEY, ORIGIN, SECRET } from "../kit/batch-calls.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
 import { callH1, connectH2, envelope, exchangeRaw } from "../kit/http-calls.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { RPC_BODY, SINGLE, send, WIRES, type Wire } from "../kit/stranger-calls.ts";
 
 const MiB = 1024 * 1024;
@@ -68,7 +68,7 @@ describe("a body that unpacks to 20 MB, sent 20 times at once, costs no more mem
   const named = wires.flatMap(([name, each]) => encodings.map((encoding) => [name, encoding, each] as const));
   it.each([...named, ["PostHog without a header", "gzip", unnamed] as const])(
     "%s, %s",
-    { timeout: 30_000 },
+    { timeout: patience(30_000) },
     async (_name, encoding, each) => {
       const bytes = await encode(encoding, blanks);
       const framed = each.framed ? envelope(bytes, 1) : bytes;

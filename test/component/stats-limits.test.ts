@@ -4,6 +4,7 @@ import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
+import { patience } from "../kit/patience.ts";
 import { startTestStats, type TestStats } from "../kit/stats.ts";
 import { until } from "../kit/until.ts";
 
@@ -58,7 +59,7 @@ it("asks no more at once than STATS_MAX_QUERIES, and refuses with 503 what canno
     fetch(`${stats.url}/latest/cpu`, { signal: leaving.signal }).catch((error: Error) => error.name),
   );
   await until(async () => clickhouse.open.size === 2, "two queries are open");
-  let refused = await fetch(`${stats.url}/latest/cpu`, { signal: AbortSignal.timeout(20_000) });
+  let refused = await fetch(`${stats.url}/latest/cpu`, { signal: AbortSignal.timeout(patience(20_000)) });
   // Those sent before it may still be on their way in.
   while (refused.status !== 503) refused = await fetch(`${stats.url}/latest/cpu`);
   expect(refused.headers.get("retry-after")).toBe("2");

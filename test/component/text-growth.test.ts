@@ -16,12 +16,13 @@ import { KEY, ORIGIN } from "../kit/batch-calls.ts";
 import { startTestGateway, type TestGateway } from "../kit/gateway.ts";
 import { excessGrowth, HOSTILE_SHAPES } from "../kit/growth.ts";
 import { connectH1, type OneConnection } from "../kit/http-calls.ts";
+import { patience } from "../kit/patience.ts";
 
 const FIELD_CHARS = 8_000;
 /** Of the 32 KiB that all headers of a request may have. */
 const HEADER_CHARS = 2_000;
 const PARSER_CHARS = 16_000;
-const TIMEOUT = { timeout: 120_000 };
+const TIMEOUT = { timeout: patience(120_000) };
 const TIME = "2026-03-27T12:00:00Z";
 
 let gateway: TestGateway;

@@ -12,7 +12,7 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { everything } from "../kit/eventlog-reading.ts";
 import { callH1 } from "../kit/http-calls.ts";
 import { kafkaForTests, type TestBroker } from "../kit/kafka.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 import { type Callers, startCallers } from "../kit/steady-callers.ts";
 
@@ -32,13 +32,17 @@ const BYTES_IN_FLIGHT_MAX = 16 * 1024 * 1024;
 /** Log files, listener, event loop; then connections to the broker, of which a dead one must not leave any behind. */
 const OTHER_FILES_MAX = 60;
 
-describe.skipIf(!kafka.available)("a broker that is away for a while", { timeout: 120_000 + 2 * AWAY_MS }, () => {
-  it.concurrent("killed: callers are refused in time, and served again soon after its return", () =>
-    outage({ name: "killed", begin: (broker) => broker.kill9(), end: (broker) => broker.restart() }));
+describe.skipIf(!kafka.available)(
+  "a broker that is away for a while",
+  { timeout: patience(120_000) + 2 * AWAY_MS },
+  () => {
+    it.concurrent("killed: callers are refused in time, and served again soon after its return", () =>
+      outage({ name: "killed", begin: (broker) => broker.kill9(), end: (broker) => broker.restart() }));
 
-  it.concurrent("frozen: callers are refused in time, and served again soon after its return", () =>
-    outage({ name: "frozen", begin: async (broker) => broker.pause(), end: async (broker) => broker.resume() }));
-});
+    it.concurrent("frozen: callers are refused in time, and served again soon after its return", () =>
+      outage({ name: "frozen", begin: async (broker) => broker.pause(), end: async (broker) => broker.resume() }));
+  },
+);
 
 interface Fault {
   name: string;

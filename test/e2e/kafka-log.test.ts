@@ -24,7 +24,7 @@ import { describeEventLog } from "../kit/eventlog-contract.ts";
 import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { runKafkaTool } from "../kit/kafka-java.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { startTcpProxy } from "../kit/tcp-proxy.ts";
 
 const kafka = kafkaForTests();
@@ -35,7 +35,7 @@ let broker: AsyncDisposable & { readonly brokers: string[] };
 beforeAll(async () => {
   if (kafka.available) broker = await kafka.start();
 });
-afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
+afterAll(() => broker?.[Symbol.asyncDispose](), patience(30_000));
 
 function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog {
   return createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });

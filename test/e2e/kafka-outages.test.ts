@@ -9,7 +9,7 @@ import { AssignmentLostError, LogUnavailableError, type OpenLog } from "#lib/eve
 import { assigned, consuming } from "../kit/consuming.ts";
 import { appendToOne, everything, readRange, record, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests, type TestBroker } from "../kit/kafka.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 const logger = pino({ level: process.env.LOG_LEVEL ?? "silent" });
@@ -18,7 +18,7 @@ let broker: TestBroker;
 beforeAll(async () => {
   if (kafka.available && kafka.kind !== "environment") broker = await kafka.start();
 });
-afterAll(() => broker?.[Symbol.asyncDispose](), 30_000);
+afterAll(() => broker?.[Symbol.asyncDispose](), patience(30_000));
 
 function openLog(options: Partial<KafkaLogOptions> = {}): OpenLog & AsyncDisposable {
   const log = createKafkaLog({ brokers: broker.brokers, clientId: "e2e", logger, ...options });

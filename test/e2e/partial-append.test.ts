@@ -15,7 +15,7 @@ import { decodeRecord } from "#lib/events/record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { bytes, everything, keyed, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { spawnMillrace } from "../kit/processes.ts";
 import { type ProduceFaults, startProduceFaults } from "../kit/produce-faults.ts";
 
@@ -41,7 +41,7 @@ beforeAll(async () => {
   brokerPort = Number(broker.brokers[0]?.split(":")[1]);
 });
 beforeEach(() => faults?.refuse(undefined));
-afterAll(() => stack.disposeAsync(), 30_000);
+afterAll(() => stack.disposeAsync(), patience(30_000));
 
 function openLog(): OpenLog & AsyncDisposable {
   const logger = pino({ level: "silent" });

@@ -8,7 +8,7 @@ import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { retryForever } from "#lib/process/retry.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { pointRecord } from "../kit/points.ts";
 import { appendPoints, clientOf, startTestStats, watching } from "../kit/stats-live.ts";
 
@@ -31,7 +31,7 @@ it.skipIf(!kafka.available)(
     const topics = [EVENTS_TOPIC, POINTS_TOPIC].map((topic) => ({ topic, partitions: PARTITIONS }));
     // A broker that has just started may not know of the topics yet that it has just made.
     await retryForever(() => writing.createTopics(topics), {
-      ...{ signal: AbortSignal.timeout(20_000), baseMs: 200, capMs: 1_000 },
+      ...{ signal: AbortSignal.timeout(patience(20_000)), baseMs: 200, capMs: 1_000 },
       isTransient: (error) => error instanceof LogUnavailableError,
       onRetry: () => {},
     });

@@ -8,7 +8,7 @@ import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { runPacedLoad } from "../kit/paced-load.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 import { until } from "../kit/until.ts";
 
@@ -70,7 +70,7 @@ it.skipIf(!choice.available)(
     await until(async () => (await countRows(rows)) > stored, "rows land again");
     const recoveredMs = performance.now() - returned;
     const { acked, retriedRequests } = await load;
-    await until(async () => (await countRows(rows)) === acked.size, "everything is stored", 60_000);
+    await until(async () => (await countRows(rows)) === acked.size, "everything is stored", patience(60_000));
     const drainedMs = performance.now() - returned;
     await until(async () => (await lagOf(health)) === 0, "the lag is gone");
     expect((await fetch(`${health}/readyz`)).status).toBe(200);

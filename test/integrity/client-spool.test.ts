@@ -1,8 +1,9 @@
 import { expect, it } from "vitest";
 import { runSpoolKills } from "../kit/client-spool-run.ts";
+import { patience } from "../kit/patience.ts";
 
 it("events captured into the spool become one row each while gateway and client are killed", {
-  timeout: 60_000,
+  timeout: patience(60_000),
 }, async () => {
   const result = await runSpoolKills({
     events: 12_000,

@@ -14,7 +14,7 @@ import {
   type RunningConsumer,
   withInsert,
 } from "../kit/consumer.ts";
-import { atMost } from "../kit/patience.ts";
+import { atMost, patience } from "../kit/patience.ts";
 import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
@@ -34,7 +34,7 @@ const events = (count: number) => Array.from({ length: count }, (_, n) => eventR
 
 async function unreadiness(consumer: RunningConsumer, name: "clickhouse" | "partitions"): Promise<string | undefined> {
   const check = consumer.checks.find((each) => each.name === name);
-  const error = await check?.check(AbortSignal.timeout(1000)).catch((reason: Error) => reason);
+  const error = await check?.check(AbortSignal.timeout(patience(1000))).catch((reason: Error) => reason);
   return error?.message;
 }
 

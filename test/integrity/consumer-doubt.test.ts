@@ -18,6 +18,7 @@ import { createEventPreparer } from "../../services/consumer/prepare.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createMortal, createStage, eventRecord, idOf, poisonRecord, type Stage, withInsert } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 import { closedSocket, keepTokenOnly } from "../kit/safeguards-faults.ts";
 import { until } from "../kit/until.ts";
 
@@ -188,9 +189,15 @@ describe("a token that ClickHouse kept without its part", () => {
         if (inserts++ === 0) throw closedSocket();
       }),
     });
-    await until(() => consumer.warnings.some(({ msg }) => msg === "partition halted"), "the partition halts", 25_000);
+    await until(
+      () => consumer.warnings.some(({ msg }) => msg === "partition halted"),
+      "the partition halts",
+      patience(25_000),
+    );
     const check = consumer.checks.find(({ name }) => name === "partitions");
-    await expect(check?.check(AbortSignal.timeout(1000))).rejects.toThrow(/offsets 0 to 4 .*millrace verify.*restart/);
+    await expect(check?.check(AbortSignal.timeout(patience(1000)))).rejects.toThrow(
+      /offsets 0 to 4 .*millrace verify.*restart/,
+    );
     expect((await stage.log.committed(EVENTS_TOPIC, CONSUMER_GROUP)).get(0)?.offset).toBe(0);
   });
 

@@ -10,6 +10,7 @@ import { isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { auditStored, exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createStage, eventRecord, idOf, poisonRecord, type RunningConsumer, type Stage } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
@@ -50,7 +51,7 @@ async function haltOf(consumer: RunningConsumer): Promise<string> {
 
 async function haltedNow(consumer: RunningConsumer): Promise<string | undefined> {
   const check = consumer.checks.find(({ name }) => name === "partitions");
-  return check?.check(AbortSignal.timeout(1000)).then(
+  return check?.check(AbortSignal.timeout(patience(1000))).then(
     () => undefined,
     (error: Error) => error.message,
   );

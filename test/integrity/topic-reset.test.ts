@@ -9,6 +9,7 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
+import { patience } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 
 const choice = kafkaForTests();
@@ -48,7 +49,7 @@ it.skipIf(!choice.available)(
     await deleteAndMakeAgain();
     await publish(port, 500);
 
-    const halted = await first.consumer.logged("partition halted", 20_000);
+    const halted = await first.consumer.logged("partition halted", patience(20_000));
     expect(JSON.stringify(halted)).toContain("millrace migrate --new-epoch");
     const readiness = await fetch(`http://127.0.0.1:${first.healthPort}/readyz`);
     expect(readiness.status).toBe(503);

@@ -1,5 +1,5 @@
 // Loaded before every test file: what waits for a condition gives up later on a slow machine, never sooner.
-import { vi } from "vitest";
+import { expect, vi } from "vitest";
 import { patience } from "./patience.ts";
 
 const PATIENT = Symbol.for("millrace.patient");
@@ -16,6 +16,9 @@ function makePatient(): void {
   const { waitFor, waitUntil } = vi;
   vi.waitFor = (callback, options) => waitFor(callback, patient(options));
   vi.waitUntil = (callback, options) => waitUntil(callback, patient(options));
+  const { poll } = expect;
+  // Without a timeout of its own it has that of vitest.config.ts, which is patient.
+  expect.poll = (callback, options) => poll(callback, options?.timeout === undefined ? options : patient(options));
 }
 
 makePatient();
