@@ -8,6 +8,7 @@ import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createStage, eventRecord, type RunningConsumer, withAssignments, withInsert } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
@@ -69,7 +70,7 @@ describe.concurrent("a partition with records stands still", () => {
     await pause(LOOK_MS);
     expect(stallsSeen(consumer)).toBe(0);
     time.skip(6000);
-    await until(() => stallsSeen(consumer) > 0, "the stall is noticed", LOOK_MS);
+    await until(() => stallsSeen(consumer) > 0, "the stall is noticed", patience(LOOK_MS));
     await stage.drained();
     expect(stallsSeen(consumer)).toBe(1);
     expect(await stage.metric(consumer, "millrace_partition_stalls_total")).toBe(1);

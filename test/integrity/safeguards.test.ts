@@ -16,6 +16,7 @@ import {
   withAssignments,
   withInsert,
 } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 import { createSwitches, type Safeguard, type Switches } from "../kit/safeguards.ts";
 import { closedSocket, createCut, keepTokenOnly } from "../kit/safeguards-faults.ts";
 import { until } from "../kit/until.ts";
@@ -293,7 +294,7 @@ describe("the question before an insert is sent again", () => {
     }
     // 3. A reaches ClickHouse again.
     link.heal();
-    await stage.drained(30_000);
+    await stage.drained(patience(30_000));
     expect(a.failure()).toBeUndefined();
     return stage.audit();
   }
