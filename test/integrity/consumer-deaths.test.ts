@@ -1,6 +1,6 @@
 // A consumer dies at every moment there is: before and after each call to the log and to the warehouse, one run a moment. The
 // next one finishes. What is stored must be every record, once. Each moment is tried on a warehouse in memory, which
-// answers as ClickHouse does (warehouse-contract.ts), and some of them on ClickHouse, where a run takes fifty times as long.
+// answers as ClickHouse does (warehouse-contract.ts), and some of them on ClickHouse, where a run takes about ten times as long.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AppendRecord } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
