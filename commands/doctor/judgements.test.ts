@@ -113,23 +113,30 @@ describe("a group", () => {
   };
 
   it("that has members and nothing to do is good", () => {
-    expect(judgeConsuming(lagOf(), members(), NOW)).toEqual({ status: "ok", what: "2 members, nothing waits" });
+    expect(judgeConsuming(lagOf(), members(), NOW)).toEqual({
+      status: "ok",
+      what: "2 members, everything on the log is stored",
+    });
   });
 
   it("is told by what is missing: members, an owner of a partition, time", () => {
     const waiting = lagOf({ records: 5, oldestMs: NOW - 90_000 });
     expect(judgeConsuming(waiting, members({ members: 0, state: "Empty" }), NOW)).toMatchObject({
       status: "fail",
-      what: "no consumer is in the group; 5 records wait, 90 s at most",
+      what: "no consumer is in the group; 5 not stored yet (the oldest since 90 s)",
       fix: expect.stringContaining("start `millrace consumer`"),
     });
     expect(judgeConsuming(lagOf(), members({ assigned: new Set() }), NOW)).toMatchObject({
       status: "fail",
-      what: "no member has partition 0; nothing waits",
+      what: "no member has partition 0; everything on the log is stored",
     });
     expect(judgeConsuming(lagOf(), members({ state: "PreparingRebalance" }), NOW).status).toBe("warn");
     expect(judgeConsuming(waiting, members(), NOW).status).toBe("warn");
     expect(judgeConsuming(waiting, undefined, NOW).status).toBe("warn");
+    expect(judgeConsuming(lagOf({ records: 5 }), members(), NOW)).toMatchObject({
+      status: "warn",
+      what: "2 members, 5 not stored yet (since when is unknown)",
+    });
   });
 });
 

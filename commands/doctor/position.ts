@@ -51,9 +51,8 @@ export async function checkConsuming(
 }
 
 export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs: number): Finding {
-  const ageMs = lag.oldestMs === undefined ? 0 : Math.max(0, nowMs - lag.oldestMs);
-  const wait =
-    lag.records === 0 ? "nothing waits" : `${lag.records} records wait, ${Math.round(ageMs / 1000)} s at most`;
+  const ageMs = lag.oldestMs === undefined ? undefined : Math.max(0, nowMs - lag.oldestMs);
+  const wait = waitingText(lag.records, ageMs);
   if (members && members.members === 0) {
     const fix = "start `millrace consumer`; if it runs, compare its KAFKA_BROKERS and look at its log and /readyz";
     return { status: "fail", what: `no consumer is in the group; ${wait}`, fix };
@@ -68,8 +67,16 @@ export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs:
     return { status: "fail", what: `no member has partition ${names}; ${wait}`, fix: "restart the consumers" };
   }
   const what = members ? `${members.members} members, ${wait}` : wait;
-  if (ageMs <= LAG_WARN_MS) return { status: "ok", what };
+  // Unknown is not 0: records that wait since nobody knows when may have waited for a day.
+  if (lag.records === 0 || (ageMs !== undefined && ageMs <= LAG_WARN_MS)) return { status: "ok", what };
   return { status: "warn", what, fix: "see the checks of ClickHouse; if they are good, start more consumers" };
+}
+
+/** In the words of `millrace verify`. */
+function waitingText(records: number, ageMs: number | undefined): string {
+  if (records === 0) return "everything on the log is stored";
+  const since = ageMs === undefined ? "since when is unknown" : `the oldest since ${Math.round(ageMs / 1000)} s`;
+  return `${records} not stored yet (${since})`;
 }
 
 /** As a consumer decides on assignment whether this is the log that was stored. */

@@ -144,7 +144,7 @@ process.on("message", (message: ParentMessage) => {
   });
 });
 process.on("disconnect", () => void exit());
-// The terminal sends these to the whole group; the parent decides when its child ends.
-process.on("SIGINT", () => undefined);
-process.on("SIGTERM", () => void exit());
+// Terminals, systemd and `timeout` send these to the whole group; the parent, which lives for as long as we are
+// connected, decides when its child ends.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 tell({ type: "ready" });

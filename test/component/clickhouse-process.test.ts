@@ -119,6 +119,15 @@ it("keeps its data over a clean stop", async () => {
   }
 });
 
+it("outlives the signals that a group gets, until its parent is done with it", async () => {
+  await using endpoint = await startClickHouse(options());
+  const { pid = 0 } = endpoint;
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.kill(pid, signal);
+  const answer = await fetch(`${endpoint.url}/?query=${encodeURIComponent("SELECT sleep(0.3)")}`);
+  expect([answer.status, await answer.text()]).toEqual([200, "0\n"]);
+  expect([endpoint.pid, endpoint.restarts]).toEqual([pid, 0]);
+});
+
 it("is gone when disposed, also with a query running", async () => {
   const endpoint = await startClickHouse(options());
   const pid = endpoint.pid ?? 0;
