@@ -5,7 +5,7 @@ import { onCommandLine, option, several } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
 import { argument, duration, httpUrl, secret, text } from "#lib/config/settings.ts";
 import { authorities } from "#lib/config/tls-settings.ts";
-import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
+import { checkLogin, kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import type { ReplayChanges } from "#lib/events/replay-record.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import { PositionError, parsePosition } from "#lib/ledger/position-name.ts";
@@ -38,28 +38,30 @@ const filterSettings = {
   partition: number(0).describe("Only letters of this partition."),
 };
 
-const schema = z.object({
-  ...filterSettings,
-  limit: number(1).describe("ls: show at most this many, 50 by default. replay: append at most this many."),
-  json: argument().describe("ls, show: print JSON."),
-  dryRun: argument().describe("replay: say what would be done, change nothing."),
-  set: onCommandLine(several("field=value")).describe(
-    "replay: change a field: event, distinct_id, source, value, time, properties or properties.KEY (JSON). Repeatable.",
-  ),
-  yes: argument().describe("replay: allow more than 100 letters."),
-  millraceUrl: httpUrl("http://127.0.0.1:8080").describe(
-    "replay: gateway of the standalone, which writes its log unless KAFKA_BROKERS is set.",
-  ),
-  millraceApiKey: secret().describe("replay: secret key for that gateway, if it has keys."),
-  tlsCa: authorities().describe(
-    "replay: PEM file with certificates to trust besides the public authorities', for a gateway with https.",
-  ),
-  dataDir: text("./.millrace").describe(
-    "show: directory of the standalone, whose log is read unless KAFKA_BROKERS is set.",
-  ),
-  ...kafkaSettings,
-  ...clickhouseSettings,
-});
+const schema = z
+  .object({
+    ...filterSettings,
+    limit: number(1).describe("ls: show at most this many, 50 by default. replay: append at most this many."),
+    json: argument().describe("ls, show: print JSON."),
+    dryRun: argument().describe("replay: say what would be done, change nothing."),
+    set: onCommandLine(several("field=value")).describe(
+      "replay: change a field: event, distinct_id, source, value, time, properties or properties.KEY (JSON). Repeatable.",
+    ),
+    yes: argument().describe("replay: allow more than 100 letters."),
+    millraceUrl: httpUrl("http://127.0.0.1:8080").describe(
+      "replay: gateway of the standalone, which writes its log unless KAFKA_BROKERS is set.",
+    ),
+    millraceApiKey: secret().describe("replay: secret key for that gateway, if it has keys."),
+    tlsCa: authorities().describe(
+      "replay: PEM file with certificates to trust besides the public authorities', for a gateway with https.",
+    ),
+    dataDir: text("./.millrace").describe(
+      "show: directory of the standalone, whose log is read unless KAFKA_BROKERS is set.",
+    ),
+    ...kafkaSettings,
+    ...clickhouseSettings,
+  })
+  .superRefine(checkLogin);
 
 export type DeadLettersConfig = z.output<typeof schema>;
 export type ShowConfig = DeadLettersConfig & { position: string };

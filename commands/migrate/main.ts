@@ -3,7 +3,7 @@ import { z } from "zod";
 import { settings } from "#lib/config/command.ts";
 import { argument, oneOf } from "#lib/config/settings.ts";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import { kafkaOptions, kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { kafkaOptions, kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { prepareStores } from "#lib/ledger/prepare-stores.ts";
 import { createLogger, LOG_LEVELS } from "#lib/process/log.ts";
@@ -23,7 +23,7 @@ const migrateSchema = z
     newPointsEpoch: argument().describe("The same for the topic of points."),
     logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
-  .superRefine(requireBrokers);
+  .superRefine(requireKafka);
 
 const parse = settings(
   migrateSchema,

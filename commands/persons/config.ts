@@ -3,26 +3,28 @@ import { z } from "zod";
 import { onCommandLine, option } from "#lib/config/arguments.ts";
 import { type CommandLine, parseCommand, type TextOutcome, usageFault } from "#lib/config/command.ts";
 import { argument, duration, text } from "#lib/config/settings.ts";
-import { kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
+import { checkLogin, kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import { personIdOf } from "#lib/events/ids.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
 /** Taken as it is: a distinct id may begin with a space, or be one. */
 const distinctId = option("text", "a distinct id", (raw) => raw);
 
-const schema = z.object({
-  distinctId: distinctId.describe("Delete the person that this distinct id belongs to."),
-  dryRun: argument().describe("Only show what would be deleted."),
-  yes: argument().describe("Delete it; nothing brings it back."),
-  json: argument().describe("Print JSON."),
-  wait: onCommandLine(duration("1m", { min: 100 })).describe(
-    "How long the consumer may make no progress before the command gives up.",
-  ),
-  dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
-  logRetention: duration("7d", { min: 60_000 }).describe("How long the standalone keeps records on its log."),
-  ...kafkaSettings,
-  ...clickhouseSettings,
-});
+const schema = z
+  .object({
+    distinctId: distinctId.describe("Delete the person that this distinct id belongs to."),
+    dryRun: argument().describe("Only show what would be deleted."),
+    yes: argument().describe("Delete it; nothing brings it back."),
+    json: argument().describe("Print JSON."),
+    wait: onCommandLine(duration("1m", { min: 100 })).describe(
+      "How long the consumer may make no progress before the command gives up.",
+    ),
+    dataDir: text("./.millrace").describe("Directory of the standalone; its log is read unless KAFKA_BROKERS is set."),
+    logRetention: duration("7d", { min: 60_000 }).describe("How long the standalone keeps records on its log."),
+    ...kafkaSettings,
+    ...clickhouseSettings,
+  })
+  .superRefine(checkLogin);
 
 export type PersonsConfig = z.output<typeof schema>;
 

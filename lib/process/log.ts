@@ -40,6 +40,7 @@ const SECRET_FIELDS = [
   "password",
   "clickhousePassword",
   "kafkaSaslPassword",
+  "kafkaOauthClientSecret",
   "publicApiKeys",
   "secretApiKeys",
   "apiKey",

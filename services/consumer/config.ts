@@ -1,7 +1,7 @@
 // Settings of `millrace consumer`: batches, id window, retries.
 import { z } from "zod";
 import { bytes, count, duration, flag, oneOf, port, text } from "#lib/config/settings.ts";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
 
@@ -29,4 +29,4 @@ export const consumerSchema = z
     migrateOnStart: flag(false).describe("Run `millrace migrate` before consuming."),
     logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
   })
-  .superRefine(requireBrokers);
+  .superRefine(requireKafka);

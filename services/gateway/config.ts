@@ -3,7 +3,7 @@ import { z } from "zod";
 import { keepAliveSettings } from "#lib/config/keep-alive-settings.ts";
 import { bytes, count, csv, duration, fixed, flag, oneOf, port, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
 import { DEFAULT_LIMITS } from "#lib/events/limits.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
@@ -72,7 +72,7 @@ export const gatewaySchema = z
   })
   .superRefine(refuseOpenIngress)
   .superRefine(refuseHalfHttps)
-  .superRefine(requireBrokers);
+  .superRefine(requireKafka);
 
 /** Closed by default: beyond loopback a key is asked for, unless anonymous callers are allowed in so many words. */
 export function refuseOpenIngress(

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { bytes, count, duration, fixed, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { needsBoth } from "#lib/config/tls-settings.ts";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 
@@ -68,7 +68,7 @@ export const relaySchema = z
   })
   .superRefine(refuseOpenRelay)
   .superRefine(refuseHalfTls)
-  .superRefine(requireBrokers);
+  .superRefine(requireKafka);
 
 /** Closed by default: beyond loopback a token is asked for, unless anonymous relays are allowed in so many words. */
 export function refuseOpenRelay(

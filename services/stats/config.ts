@@ -3,7 +3,7 @@ import { z } from "zod";
 import { keepAliveSettings } from "#lib/config/keep-alive-settings.ts";
 import { count, csv, duration, fixed, flag, httpUrl, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
-import { kafkaSettings, requireBrokers } from "#lib/eventlog/kafka/settings.ts";
+import { kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
 import { isLoopback } from "#lib/http/loopback.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
@@ -93,7 +93,7 @@ export const statsSchema = z
   })
   .superRefine(refuseOpenStats)
   .superRefine(refuseHalfHttps)
-  .superRefine(requireBrokers);
+  .superRefine(requireKafka);
 
 /** Closed by default: beyond loopback a token is asked for, unless anonymous callers are allowed in so many words. */
 export function refuseOpenStats(

@@ -22,7 +22,7 @@ describe("millrace completion", () => {
   it("bash: completes commands, subcommands, flags and words, and leaves files to the shell", async () => {
     const bash = await script("bash");
     const asked: [line: string, answer: string][] = [
-      ["sta", "start stats"],
+      ["gat", "gateway"],
       ["gateway --kafka-sasl-mech", "--kafka-sasl-mechanism"],
       ["gateway --log-level e", "error"],
       ["gateway --port ", ""],

@@ -60,7 +60,7 @@ function expectSilence(process: Spawned): void {
 describe("settings", () => {
   it("with a name that sounds like one are declared secret, apart from the paths of files", () => {
     const sounding = Object.keys(SHAPE).filter((name) => /password|secret|token|keys?$/i.test(name));
-    const files = ["tlsKey", "relayTlsKey"];
+    const files = ["tlsKey", "relayTlsKey", "kafkaSslKey", "kafkaOauthTokenFile", "kafkaOauthTokenUrl"];
     expect(sounding.filter((name) => !files.includes(name)).sort()).toEqual([...SECRETS].sort());
   });
 

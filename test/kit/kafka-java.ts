@@ -23,6 +23,15 @@ const META = "meta.properties";
 const POM = fileURLToPath(new URL("kafka-pom.xml", import.meta.url));
 const TOOL_MS_MAX = patience(30_000);
 
+export interface StorageOptions {
+  /** Port of 127.0.0.1 that clients are told to connect to: that of a proxy before the broker. Default its own. */
+  advertisedPort?: number;
+  /** Apache's only: lines of server.properties for these ports, which win over ours. */
+  properties?(ports: { port: number; controllerPort: number }): string;
+  /** Apache's only: arguments for a format of its own, such as --add-scram, which costs one more start of Java. */
+  format?: readonly string[];
+}
+
 /** A directory that a broker can be started on, and where it will listen. */
 export interface KafkaStorage {
   directory: string;
@@ -36,16 +45,16 @@ export function hasJars(): boolean {
 }
 
 /** A new cluster's storage. The first call on a machine fetches the jars (54 MB) and starts Java twice. */
-export async function createStorage(advertisedPort?: number): Promise<KafkaStorage> {
+export async function createStorage(options: StorageOptions = {}): Promise<KafkaStorage> {
   await fetchJars();
   if (!existsSync(FORMATTED)) await formatOnce();
   if (!existsSync(CLASSES)) await archiveClasses();
-  return copyStorage(advertisedPort);
+  return copyStorage(options);
 }
 
 /** The command that runs a broker on the storage, for a shell. */
-export function brokerCommand({ config }: KafkaStorage): string {
-  return ["java", ...javaOptions(), "kafka.Kafka", config].map((part) => `'${part}'`).join(" ");
+export function brokerCommand({ config }: KafkaStorage, own: readonly string[] = []): string {
+  return ["java", ...javaOptions(), ...own, "kafka.Kafka", config].map((part) => `'${part}'`).join(" ");
 }
 
 /** Runs one of Kafka's own command-line tools and returns what it printed: the reference for what we write and read. */
@@ -58,8 +67,12 @@ export function runKafkaTool(mainClass: string, args: string[], input = ""): str
   }).toString();
 }
 
-async function copyStorage(advertisedPort?: number): Promise<KafkaStorage> {
-  const { directory, config, port, data } = await configure(advertisedPort);
+async function copyStorage(options: StorageOptions = {}): Promise<KafkaStorage> {
+  const { directory, config, port, data } = await configure(options);
+  if (options.format !== undefined) {
+    await format(config, options.format);
+    return { directory, config, port };
+  }
   await mkdir(data);
   for (const name of await readdir(FORMATTED)) await copyFile(join(FORMATTED, name), join(data, name));
   const meta = await readFile(join(FORMATTED, META), "utf8");
@@ -68,22 +81,21 @@ async function copyStorage(advertisedPort?: number): Promise<KafkaStorage> {
   return { directory, config, port };
 }
 
-async function configure(advertisedPort?: number): Promise<KafkaStorage & { data: string }> {
+async function configure(options: StorageOptions = {}): Promise<KafkaStorage & { data: string }> {
   const directory = await mkdtemp(join(tmpdir(), "millrace-kafka-"));
   const [port, controllerPort] = [await freePort(), await freePort()];
   const config = join(directory, "server.properties");
   const data = join(directory, "data");
-  await writeFile(config, serverProperties(data, port, controllerPort, advertisedPort ?? port));
+  const common = serverProperties(data, port, controllerPort, options.advertisedPort ?? port);
+  // Of a name that comes twice the later value counts.
+  await writeFile(config, common + (options.properties?.({ port, controllerPort }) ?? ""));
   return { directory, config, port, data };
 }
 
 async function formatOnce(): Promise<void> {
   const { directory, config, data } = await configure();
   try {
-    await runJava(
-      ["kafka.tools.StorageTool", "format", "-t", newClusterId(), "-c", config],
-      "formatting Kafka's storage",
-    );
+    await format(config);
     const staging = `${FORMATTED}.${process.pid}`;
     await mkdir(staging, { recursive: true });
     for (const name of await readdir(data)) await copyFile(join(data, name), join(staging, name));
@@ -91,6 +103,11 @@ async function formatOnce(): Promise<void> {
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+function format(config: string, own: readonly string[] = []): Promise<void> {
+  const tool = ["kafka.tools.StorageTool", "format", "-t", newClusterId(), "-c", config, ...own];
+  return runJava(tool, "formatting Kafka's storage");
 }
 
 /** 16 bytes in base64url: StorageTool would take another start of Java to tell some. */

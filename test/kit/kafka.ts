@@ -5,7 +5,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort } from "./free-port.ts";
-import { brokerCommand, createStorage, hasJars } from "./kafka-java.ts";
+import { brokerCommand, createStorage, hasJars, type StorageOptions } from "./kafka-java.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 
 const REDPANDA_IMAGE = "docker.io/redpandadata/redpanda:v25.3.1";
@@ -24,9 +24,9 @@ export interface TestBroker extends AsyncDisposable {
   resume(): void;
 }
 
-export interface BrokerOptions {
-  /** Port of 127.0.0.1 that clients are told to connect to: that of a proxy before the broker. Default its own. */
-  advertisedPort?: number;
+export interface BrokerOptions extends StorageOptions {
+  /** Apache's only: options of Java. */
+  java?: readonly string[];
 }
 
 export type KafkaForTests =
@@ -56,11 +56,11 @@ export function kafkaForTests(env: NodeJS.ProcessEnv = process.env): KafkaForTes
 }
 
 /** Apache Kafka in KRaft mode, one combined broker and controller. The jars are fetched on first use (54 MB). */
-async function startApache({ advertisedPort }: BrokerOptions = {}): Promise<TestBroker> {
-  const storage = await createStorage(advertisedPort);
+async function startApache({ java, ...options }: BrokerOptions = {}): Promise<TestBroker> {
+  const storage = await createStorage(options);
   const { directory, port } = storage;
   const logFile = join(directory, "kafka.log");
-  const command = `${brokerCommand(storage)} >'${logFile}' 2>&1`;
+  const command = `${brokerCommand(storage, java)} >'${logFile}' 2>&1`;
   return runBroker(port, {
     start: () => spawnGuarded(command, `rm -rf '${directory}'`),
     signal: signalBroker,
@@ -78,7 +78,7 @@ function signalBroker({ pid }: GuardedChild, signal: "SIGKILL" | "SIGSTOP" | "SI
   }
 }
 
-async function startKafka(options: BrokerOptions = {}): Promise<TestBroker> {
+export async function startKafka(options: BrokerOptions = {}): Promise<TestBroker> {
   for (let start = 1; ; start += 1) {
     try {
       return await startApache(options);

@@ -5,9 +5,9 @@
 
 import type { Broker } from "kafkajs";
 import { type Assignment, AssignmentLostError, type Commit, type ReadOptions } from "../log.ts";
-import { protocolErrorOf } from "./client.ts";
 import type { Feed } from "./fetcher.ts";
 import type { Membership } from "./patches.ts";
+import { protocolErrorOf } from "./refusals.ts";
 
 /** The broker has said, or would say, that this member no longer holds its partitions. */
 const FENCED = new Set(["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "FENCED_INSTANCE_ID"]);

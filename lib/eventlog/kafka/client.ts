@@ -6,19 +6,17 @@ import kafkajs from "kafkajs";
 import type { Logger } from "#lib/process/log.ts";
 import { LogUnavailableError } from "../log.ts";
 import { registerCodecs } from "./codecs.ts";
+import { type KafkaSasl, saslOf } from "./login.ts";
+import type { KafkaNames } from "./names.ts";
 import { patchKafkajs } from "./patches.ts";
+import { loginErrorOf, protocolErrorOf, remedyOf, tlsRemedyOf } from "./refusals.ts";
 
-export interface KafkaSasl {
-  mechanism: "plain" | "scram-sha-256" | "scram-sha-512";
-  username: string;
-  password: string;
-}
-
-export interface KafkaConnection {
+export interface KafkaConnection extends KafkaNames {
   /** `host:port` of some brokers; the others are found through them. */
   brokers: string[];
   clientId: string;
-  ssl?: boolean | ConnectionOptions | undefined;
+  /** A function is asked for each connection: certificates are replaced. */
+  ssl?: boolean | (() => ConnectionOptions) | undefined;
   sasl?: KafkaSasl | undefined;
   logger: Logger;
 }
@@ -44,8 +42,8 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
   const kafka = new kafkajs.Kafka({
     brokers: connection.brokers.map(withoutColons),
     clientId: connection.clientId,
-    ...(connection.ssl === undefined ? {} : { ssl: connection.ssl }),
-    ...(connection.sasl === undefined ? {} : { sasl: connection.sasl as kafkajs.SASLOptions }),
+    ssl: connection.ssl !== undefined && connection.ssl !== false,
+    ...(connection.sasl === undefined ? {} : { sasl: saslOf(connection.sasl) }),
     connectionTimeout: Math.min(requestTimeoutMs, 3_000),
     authenticationTimeout: requestTimeoutMs,
     requestTimeout: requestTimeoutMs,
@@ -60,9 +58,10 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
       const host = withColons(name);
       // An error of the next tick, when kafkajs listens.
       if (killed) return new Socket().destroy(new Error("the connection was given up"));
+      const own = connection.ssl;
       const servername = isIP(host) === 0 ? { servername: host } : {};
       const socket = ssl
-        ? connectTls({ host, port, ...servername, ...ssl }, onConnect)
+        ? connectTls({ host, port, ...servername, ...(typeof own === "function" ? own() : {}) }, onConnect)
         : connectTcp({ host, port }, onConnect);
       socket.setKeepAlive(true, 60_000);
       socket.setNoDelay(true);
@@ -128,17 +127,11 @@ export async function withTimeout<T>(work: Promise<T>, timeoutMs: number, late: 
   }
 }
 
-/** The protocol's name of an error the broker answered with, looking through kafkajs's wrappers. */
-export function protocolErrorOf(error: unknown): string | undefined {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
-    if ("type" in at && typeof at.type === "string") return at.type;
-    if ("errors" in at && Array.isArray(at.errors) && at.errors.length > 0) return protocolErrorOf(at.errors[0]);
-  }
-  return undefined;
-}
-
 /** Whether the same request may succeed later. Everything without a name of the protocol is about connections. */
 export function isTransient(error: unknown): boolean {
+  const login = loginErrorOf(error);
+  if (login !== undefined) return login.retriable;
+  if (tlsRemedyOf(error) !== undefined) return false;
   const name = protocolErrorOf(error);
   if (error instanceof Error && error.name === "KafkaJSSASLAuthenticationError") return false;
   if (name === undefined || name === "UNKNOWN_TOPIC_OR_PARTITION") return true;
@@ -153,23 +146,16 @@ export function isConnectionError(error: unknown): boolean {
   return error instanceof kafkajs.KafkaJSConnectionError;
 }
 
-const REMEDIES: Record<string, string> = {
-  UNKNOWN_TOPIC_OR_PARTITION: "the topic does not exist: run `millrace migrate`",
-  NOT_ENOUGH_REPLICAS: "too few replicas are in sync: check that all brokers of the cluster run",
-  NOT_ENOUGH_REPLICAS_AFTER_APPEND: "too few replicas are in sync: check that all brokers of the cluster run",
-  KAFKA_STORAGE_ERROR: "a broker cannot write: check its disk",
-  TOPIC_AUTHORIZATION_FAILED: "this user may not use the topic: check KAFKA_SASL_* and the broker's ACLs",
-  GROUP_AUTHORIZATION_FAILED: "this user may not use the consumer group: check KAFKA_SASL_* and the broker's ACLs",
-  CLUSTER_AUTHORIZATION_FAILED: "this user may not do that: check KAFKA_SASL_* and the broker's ACLs",
-  SASL_AUTHENTICATION_FAILED: "the brokers refuse these credentials: check KAFKA_SASL_*",
-};
-
-/** The error a caller gets when Kafka could not do `what` for now. */
-export function unavailable(connection: KafkaConnection, what: string, cause: unknown): LogUnavailableError {
-  const remedy =
-    REMEDIES[protocolErrorOf(cause) ?? ""] ??
-    (cause instanceof Error && cause.name === "KafkaJSSASLAuthenticationError"
-      ? REMEDIES.SASL_AUTHENTICATION_FAILED
-      : "check that the brokers run and that KAFKA_BROKERS, KAFKA_SSL and KAFKA_SASL_* are right");
-  return new LogUnavailableError(`Kafka at ${connection.brokers.join(", ")} could not ${what}: ${remedy}`, { cause });
+/**
+ * The error a caller gets when Kafka could not do `what` for now. `needs` is the permission it takes, for those who set ACLs:
+ * "Write on topic x".
+ */
+export function unavailable(
+  connection: KafkaConnection,
+  what: string,
+  needs: string,
+  cause: unknown,
+): LogUnavailableError {
+  const brokers = connection.brokers.join(", ");
+  return new LogUnavailableError(`Kafka at ${brokers} could not ${what}: ${remedyOf(cause, needs)}`, { cause });
 }

@@ -28,13 +28,13 @@ import {
   isConnectionError,
   type KafkaClient,
   type KafkaConnection,
-  protocolErrorOf,
   unavailable,
   withTimeout,
 } from "./client.ts";
 import { createFetcher, type Fetcher } from "./fetcher.ts";
 import { createMember, sayGoodbye } from "./member.ts";
 import { type MemberIdentity, type Membership, onGroupJoins } from "./patches.ts";
+import { protocolErrorOf } from "./refusals.ts";
 
 const REQUEST_TIMEOUT_MS = 5_000;
 /** How long handlers may take to end after `lost`; at most half a session, since heartbeats rest. */
@@ -68,6 +68,7 @@ async function consumeAs(
 ): Promise<void> {
   const { logger } = connection;
   const { topic, group, signal } = options;
+  const needs = `Read on topic ${topic} and Read on group ${group}`;
   let failures = 0;
   while (!signal.aborted) {
     const outcome = await new Session(identity, connection, sessionTimeoutMs, options).run();
@@ -77,7 +78,7 @@ async function consumeAs(
     // Once per episode: a broker that is away for an hour is one fact, not seven hundred.
     if (failures === 1) {
       logger.warn(
-        { topic, group, err: unavailable(connection, "keep the consumer", outcome.error) },
+        { topic, group, err: unavailable(connection, "keep the consumer", needs, outcome.error) },
         "consumer rejoins",
       );
     }

@@ -4,7 +4,6 @@
 
 import type { Broker, Cluster } from "kafkajs";
 import type { PartitionBounds, ReadOptions, StoredRecord } from "../log.ts";
-import { protocolErrorOf } from "./client.ts";
 import {
   arrival,
   createInbox,
@@ -17,6 +16,7 @@ import {
   take,
   wantsRecords,
 } from "./inbox.ts";
+import { protocolErrorOf } from "./refusals.ts";
 
 /** How long a broker may hold a fetch open for a first record. A partition that joins in waits that long at most. */
 const FETCH_WAIT_MS = 250;

@@ -2,6 +2,7 @@
 // what is wrong. Services ask through the log's port, which has no word for either.
 import kafkajs, { type Admin } from "kafkajs";
 import { createKafkaClient, type KafkaConnection, unavailable, withTimeout } from "./client.ts";
+import { groupName, topicName } from "./names.ts";
 
 export interface TopicPartitionState {
   partition: number;
@@ -46,20 +47,30 @@ export function createKafkaInspection(connection: KafkaConnection, timeoutMs: nu
   const admin = client.kafka.admin();
   let connected: Promise<void> | undefined;
 
-  async function ask<T>(what: string, work: () => Promise<T>): Promise<T> {
+  async function ask<T>(what: string, needs: string, work: () => Promise<T>): Promise<T> {
     connected ??= admin.connect();
     const late = () => new Error(`no answer within ${timeoutMs} ms`);
     try {
       return await withTimeout(connected.then(work), timeoutMs, late);
     } catch (error) {
-      throw unavailable(connection, what, error);
+      throw unavailable(connection, what, needs, error);
     }
   }
 
   return {
-    brokers: () => ask("tell its brokers", async () => (await admin.describeCluster()).brokers.length),
-    topics: (names) => ask("tell its topics", () => describeTopics(admin, names)),
-    group: (group, topic) => ask(`tell the members of ${group}`, () => describeGroup(admin, group, topic)),
+    brokers: () =>
+      ask("tell its brokers", "Describe on the cluster", async () => (await admin.describeCluster()).brokers.length),
+    async topics(names) {
+      const own = new Map(names.map((name) => [topicName(connection, name), name]));
+      const needs = `Describe and DescribeConfigs on topics ${[...own.keys()].join(", ")}`;
+      const states = await ask("tell its topics", needs, () => describeTopics(admin, [...own.keys()]));
+      return states.map((state) => ({ ...state, topic: own.get(state.topic) ?? state.topic }));
+    },
+    async group(group, topic) {
+      const name = groupName(connection, group);
+      const describe = () => describeGroup(admin, name, topicName(connection, topic));
+      return { ...(await ask(`tell the members of ${name}`, `Describe on group ${name}`, describe)), group };
+    },
     close: () => client.kill(),
   };
 }

@@ -1,9 +1,7 @@
 // The event log on Kafka or Redpanda. This file and its siblings are the only importers of kafkajs.
 
 import { setTimeout as pause } from "node:timers/promises";
-import type { ConnectionOptions } from "node:tls";
 import type { Admin, Cluster, ITopicConfig } from "kafkajs";
-import type { Logger } from "#lib/process/log.ts";
 import {
   type Commit,
   LogUnavailableError,
@@ -18,23 +16,18 @@ import {
   createKafkaClient,
   type KafkaClient,
   type KafkaConnection,
-  type KafkaSasl,
   openCluster,
-  protocolErrorOf,
   unavailable,
   withTimeout,
 } from "./client.ts";
 import type { Compression } from "./codecs.ts";
 import { consumeGroup } from "./consumer.ts";
 import { createFetcher } from "./fetcher.ts";
-import { createKafkaProducer } from "./producer.ts";
+import { withNames } from "./names.ts";
+import { createKafkaProducer, writeOf } from "./producer.ts";
+import { protocolErrorOf } from "./refusals.ts";
 
-export interface KafkaLogOptions {
-  /** `host:port` of some brokers of the cluster. */
-  brokers: string[];
-  clientId: string;
-  ssl?: boolean | ConnectionOptions | undefined;
-  sasl?: KafkaSasl | undefined;
+export interface KafkaLogOptions extends KafkaConnection {
   /** Silence after which a consumer's partitions move to others. Default 6,000 ms. */
   sessionTimeoutMs?: number | undefined;
   /** Bound on one append, its wait for earlier ones included. Default 15,000 ms. */
@@ -43,7 +36,6 @@ export interface KafkaLogOptions {
   replicationFactor?: number | undefined;
   /** Of appended batches; every compression can be read. Default none. */
   compression?: Compression | undefined;
-  logger: Logger;
 }
 
 const REQUEST_TIMEOUT_MS = 5_000;
@@ -64,7 +56,7 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
   const consumers = new Set<Promise<void>>();
   const appendedTopics = new Set<string>();
 
-  return {
+  const log: OpenLog = {
     system: "kafka",
     async append(topic, records, signal) {
       const positions = await sendTraced("kafka", topic, records, () => producer.append(topic, records, signal));
@@ -85,21 +77,31 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
     },
 
     tail: (topic, partition, read) =>
-      adminConnection.ask(`read ${topic}[${partition}]`, CALL_TIMEOUT_MS + read.maxWaitMs, async ({ cluster }) => {
-        await cluster.addTargetTopic(topic);
-        return tailOnce(cluster, topic, partition, read);
-      }),
+      adminConnection.ask(
+        `read ${topic}[${partition}]`,
+        readOf(topic),
+        CALL_TIMEOUT_MS + read.maxWaitMs,
+        async ({ cluster }) => {
+          await cluster.addTargetTopic(topic);
+          return tailOnce(cluster, topic, partition, read);
+        },
+      ),
 
     bounds: (topic) =>
-      adminConnection.ask(`read the bounds of ${topic}`, CALL_TIMEOUT_MS, ({ admin }) => topicBounds(admin, topic)),
+      adminConnection.ask(`read the bounds of ${topic}`, `Describe on topic ${topic}`, CALL_TIMEOUT_MS, ({ admin }) =>
+        topicBounds(admin, topic),
+      ),
 
     committed: (topic, group) =>
-      adminConnection.ask(`read the commits of ${group}`, CALL_TIMEOUT_MS, ({ admin }) =>
-        topicCommits(admin, topic, group),
+      adminConnection.ask(
+        `read the commits of ${group}`,
+        `Describe on group ${group} and on topic ${topic}`,
+        CALL_TIMEOUT_MS,
+        ({ admin }) => topicCommits(admin, topic, group),
       ),
 
     createTopics: (topics) =>
-      adminConnection.ask("create topics", 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
+      adminConnection.ask("create topics", createOf(topics), 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
         const brokers = (await admin.describeCluster()).brokers.length;
         const replicationFactor = options.replicationFactor ?? Math.min(3, brokers);
         const made: string[] = [];
@@ -111,18 +113,23 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
       }),
 
     trim: (topic, partition, before) =>
-      adminConnection.ask(`trim ${topic}[${partition}]`, CALL_TIMEOUT_MS, async ({ admin }) => {
-        const bounds = (await topicBounds(admin, topic)).find((one) => one.partition === partition);
-        if (bounds === undefined) throw new Error(`${topic} has no partition ${partition}`);
-        if (before <= bounds.start) return;
-        const offset = String(Math.min(before, bounds.end));
-        await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset }] });
-      }),
+      adminConnection.ask(
+        `trim ${topic}[${partition}]`,
+        `Delete and Describe on topic ${topic}`,
+        CALL_TIMEOUT_MS,
+        async ({ admin }) => {
+          const bounds = (await topicBounds(admin, topic)).find((one) => one.partition === partition);
+          if (bounds === undefined) throw new Error(`${topic} has no partition ${partition}`);
+          if (before <= bounds.start) return;
+          const offset = String(Math.min(before, bounds.end));
+          await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset }] });
+        },
+      ),
 
     epoch: async () => undefined,
 
     check: () =>
-      adminConnection.ask("take records", CHECK_TIMEOUT_MS, async ({ cluster }) => {
+      adminConnection.ask("take records", writeOf([...appendedTopics]), CHECK_TIMEOUT_MS, async ({ cluster }) => {
         for (const topic of appendedTopics) await cluster.addTargetTopic(topic);
         await cluster.refreshMetadata();
         for (const topic of appendedTopics) refuseUnwritable(cluster, topic);
@@ -140,6 +147,7 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
       adminConnection.close();
     },
   };
+  return withNames(log, options);
 }
 
 interface AdminClients {
@@ -149,8 +157,8 @@ interface AdminClients {
 }
 
 interface AdminConnection {
-  /** Rejects with LogUnavailableError naming `what`; the next call then gets a new connection. */
-  ask<T>(what: string, timeoutMs: number, work: (clients: AdminClients) => Promise<T>): Promise<T>;
+  /** Rejects with LogUnavailableError naming `what` and, where ACLs refuse it, `needs`; the next call then gets a new connection. */
+  ask<T>(what: string, needs: string, timeoutMs: number, work: (clients: AdminClients) => Promise<T>): Promise<T>;
   close(): void;
 }
 
@@ -171,7 +179,7 @@ function createAdminConnection(connection: KafkaConnection): AdminConnection {
   }
 
   return {
-    async ask(what, timeoutMs, work) {
+    async ask(what, needs, timeoutMs, work) {
       if (closed) throw new LogUnavailableError(`the log was closed: cannot ${what}`);
       current ??= open();
       const mine = current;
@@ -186,7 +194,7 @@ function createAdminConnection(connection: KafkaConnection): AdminConnection {
           mine.client.kill();
         }
         if (error instanceof LogUnavailableError) throw error;
-        throw unavailable(connection, what, error);
+        throw unavailable(connection, what, needs, error);
       }
     },
     close() {
@@ -195,6 +203,15 @@ function createAdminConnection(connection: KafkaConnection): AdminConnection {
       current = undefined;
     },
   };
+}
+
+function readOf(topic: string): string {
+  return `Read and Describe on topic ${topic}`;
+}
+
+function createOf(topics: readonly TopicSpec[]): string {
+  const names = topics.map(({ topic }) => topic).join(", ");
+  return `Create and Describe on topics ${names}, or Create on the cluster`;
 }
 
 async function tailOnce(

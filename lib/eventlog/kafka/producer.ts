@@ -18,12 +18,12 @@ import {
   type KafkaClient,
   type KafkaConnection,
   openCluster,
-  protocolErrorOf,
   unavailable,
   withTimeout,
 } from "./client.ts";
 import { type Compression, compressorOf } from "./codecs.ts";
 import { type ProduceResponse, produce } from "./patches.ts";
+import { protocolErrorOf } from "./refusals.ts";
 import { createRound } from "./round.ts";
 
 /** A topic that was just created is unknown to some brokers for a moment. */
@@ -210,8 +210,13 @@ class SequencedProducer implements KafkaProducer {
 
   #unavailable(topic: string, records: readonly AppendRecord[], cause: unknown): Error {
     const what = `take ${records.length} records for ${topic} within ${this.#appendTimeoutMs} ms`;
-    return unavailable(this.#connection, what, cause);
+    return unavailable(this.#connection, what, writeOf([topic]), cause);
   }
+}
+
+/** Producer ids come with Write on any topic, or before Kafka 2.8 with IdempotentWrite on the cluster. */
+export function writeOf(topics: readonly string[]): string {
+  return `Write and Describe on topic ${topics.join(", ")}`;
 }
 
 function isTooLarge(error: unknown): boolean {

@@ -2,8 +2,9 @@
 
 import type { Broker, Cluster } from "kafkajs";
 import type { Batch } from "./batches.ts";
-import { isTransient, protocolErrorOf } from "./client.ts";
+import { isTransient } from "./client.ts";
 import type { ProduceResponse } from "./patches.ts";
+import { protocolErrorOf } from "./refusals.ts";
 
 export interface RoundHooks {
   produce(broker: Broker, batches: readonly Batch[]): Promise<ProduceResponse>;
