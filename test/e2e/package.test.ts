@@ -60,7 +60,10 @@ it("the package is small, built, and has what its commands read", () => {
       "docs/errors.md",
     ]),
   );
-  expect(paths.filter((path) => /\.ts$|\.test\.|^(?:test|bench|chaos|scripts)\//.test(path))).toEqual([]);
+  // The console's sources are made into scripts when a browser asks for them.
+  const others = paths.filter((path) => !path.startsWith("dist/console/"));
+  expect(others.length).toBeLessThan(paths.length);
+  expect(others.filter((path) => /\.ts$|\.test\.|^(?:test|bench|chaos|scripts)\//.test(path))).toEqual([]);
   expect(existsSync(join(ROOT, "dist"))).toBe(false);
 });
 
