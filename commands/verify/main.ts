@@ -16,6 +16,7 @@ import { AuditImpossibleError } from "./audit.ts";
 import { type VerifyConfig, verifySchema } from "./config.ts";
 import { RepairConflictError } from "./repair.ts";
 import { findingsJson, findingsText, sumsOf } from "./report.ts";
+import { noteRun } from "./runs.ts";
 import { MisplacedPartitionError } from "./stored.ts";
 import { endsOnceStored, type Finding, isSound, isUsed, verifyTopic } from "./verify.ts";
 
@@ -46,6 +47,7 @@ export const main = createCommand({
       findings = await findAll(0, false, { log, warehouse });
     }
     out((config.json ? findingsJson : findingsText)(findings));
+    await noteRun(warehouse, findings, Date.now());
     if (!findings.every(isSound)) return exitFaulty;
     return sumsOf(findings).notStored === 0 || config.allowLag ? exitClean : exitWaiting;
   },

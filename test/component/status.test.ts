@@ -7,6 +7,7 @@ import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { callCommand, mainOf } from "../kit/command.ts";
 import { eventRecord, poisonRecord } from "../kit/consumer.ts";
 import { type DeadLetterStage, startDeadLetterStage } from "../kit/dead-letters.ts";
 import { type EventViewsStage, startEventViews } from "../kit/event-views.ts";
@@ -122,6 +123,23 @@ describe("a status", () => {
     );
     away.log = false;
     await statusThat(hasNone);
+  });
+
+  it("tells what the last verify found, and stops when a later one is sound", async () => {
+    const env = { ...stage.env, KAFKA_BROKERS: "" };
+    expect((await status()).lastVerify).toBeUndefined();
+    const verify = async (...args: string[]) => callCommand(await mainOf("verify"), ["--wait", "10s", ...args], env);
+    const { warehouse } = stage;
+    const at = await stage.end();
+    await stage.append(eventRecord());
+    await warehouse.command(`DELETE FROM events_raw WHERE log_offset = ${at}`);
+    expect((await verify()).code).toBe(1);
+    const found = await statusThat(has("verify_failed"));
+    expect(found.lastVerify).toMatchObject({ isProven: false, missing: 1n, doubled: 0n });
+    expect(found.problems[0]?.text).toMatch(/^`millrace verify` found 1 events missing and 0 doubled at \S+Z/);
+    expect((await verify("--repair")).code).toBe(0);
+    const after = await statusThat(hasNone);
+    expect(after.lastVerify).toMatchObject({ isProven: true, missing: 0n });
   });
 
   it("counts what gateways refused and what became a dead letter, and is the same in all forms", async () => {

@@ -798,3 +798,19 @@ ALTER TABLE millrace.events_raw ADD PROJECTION IF NOT EXISTS by_id
 -- once
 -- Rows that are stored already get theirs in the background. Until then their parts are read whole.
 ALTER TABLE millrace.events_raw MATERIALIZE PROJECTION by_id;
+
+-- once
+-- What each run of `millrace verify` found, for those who ask how everything is. Nothing is decided by it.
+CREATE TABLE IF NOT EXISTS millrace.verify_runs
+(
+    ended_at DateTime64(3, 'UTC'),
+    accounted UInt64,
+    not_stored UInt64,
+    missing UInt64,
+    doubled UInt64,
+    is_sound Bool
+)
+ENGINE = MergeTree
+ORDER BY ended_at
+TTL toDateTime(ended_at) + INTERVAL 400 DAY
+SETTINGS replicated_deduplication_window = 0;

@@ -842,3 +842,19 @@ ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' ADD PROJECTION IF NOT 
 -- once
 -- Rows that are stored already get theirs in the background. Until then their parts are read whole.
 ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' MATERIALIZE PROJECTION by_id;
+
+-- once
+-- What each run of `millrace verify` found, for those who ask how everything is. Nothing is decided by it.
+CREATE TABLE IF NOT EXISTS millrace.verify_runs ON CLUSTER 'events'
+(
+    ended_at DateTime64(3, 'UTC'),
+    accounted UInt64,
+    not_stored UInt64,
+    missing UInt64,
+    doubled UInt64,
+    is_sound Bool
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/events/everywhere/millrace/verify_runs', '{shard}-{replica}')
+ORDER BY ended_at
+TTL toDateTime(ended_at) + INTERVAL 400 DAY
+SETTINGS replicated_deduplication_window = 0;

@@ -7,7 +7,7 @@ const SHARDED = new Set(["events_raw", "log_outcomes", "dead_letters", "points",
 
 /** Tables of which every node is a replica. */
 const EVERYWHERE = new Set([
-  ...["schema_migrations", "log_progress", "log_hours", "log_epochs"],
+  ...["schema_migrations", "log_progress", "log_hours", "log_epochs", "verify_runs"],
   ...["identity_edges", "identity_ids", "identity_properties", "person_overrides", "identity_progress"],
   ...["group_keys", "group_properties"],
   ...["erasures", "erasure_turns", "alerts", "alert_events", "promoted_properties"],

@@ -103,7 +103,7 @@ export function startMonitor(options: MonitorOptions): Monitor {
     ]);
     if (!tables) gaps.push("ClickHouse does not say how many dead letters there are, its disks and its version");
     const disks = [...(tables?.disks ?? []).map((disk) => ({ ...disk, name: `clickhouse:${disk.name}` })), ...logDisk];
-    const seen = { ...base, disks, letters: tables?.letters };
+    const seen = { ...base, disks, letters: tables?.letters, verify: tables?.verify };
     const problems = problemsOf(seen).map((problem) => ({ ...problem, sinceMs: sinceOf(problem) }));
     const present = new Set(problems.map(({ name }) => name));
     for (const name of firstSeen.keys())

@@ -23,6 +23,8 @@ export interface Facts {
   /** What the consumer says of itself, where it is in this process. */
   consumerFault?: string | undefined;
   disks: readonly { name: string; free: number; total: number }[];
+  /** The last run of `millrace verify`. */
+  verify?: { atMs: number; isSound: boolean; missing: number; doubled: number } | undefined;
   letters?: { lastHour: number; newestClass: string; newestMs: number } | undefined;
 }
 
@@ -47,6 +49,7 @@ export function problemsOf(facts: Facts): Problem[] {
     ...facts.flows.map((flow) => flowProblem(facts, flow)),
     ...disks(facts),
     letters(facts),
+    verified(facts),
   ];
   return found
     .filter((problem) => problem !== undefined)
@@ -130,6 +133,16 @@ function letters({ letters: found }: Facts): Problem | undefined {
     ...{ name: "dead_letters", severity: "notice", sinceMs: found.newestMs },
     text: `${numberText(found.lastHour)} events of the last hour could not be stored (${found.newestClass}). Their bytes are kept.`,
     remedy: "`millrace dead-letters ls` shows why; `millrace dead-letters replay` puts them on the log again.",
+  };
+}
+
+function verified({ verify }: Facts): Problem | undefined {
+  if (!verify || verify.isSound) return undefined;
+  const { atMs, missing, doubled } = verify;
+  return {
+    ...{ name: "verify_failed", severity: "loss", sinceMs: atMs },
+    text: `\`millrace verify\` found ${numberText(missing)} events missing and ${numberText(doubled)} doubled at ${timeText(atMs)}, or a roll-up that differs.`,
+    remedy: "Run it again: it names the offsets. `millrace verify --repair` brings back what the log still has.",
   };
 }
 

@@ -54,6 +54,14 @@ function toMessage({ atMs, facts, problems, tables, report, logSystem, gaps }: S
         ...(letters && { newest: timestampFromMs(letters.newestMs) }),
       },
     }),
+    ...(tables?.verify && {
+      lastVerify: {
+        time: timestampFromMs(tables.verify.atMs),
+        isProven: tables.verify.isSound,
+        missing: BigInt(tables.verify.missing),
+        doubled: BigInt(tables.verify.doubled),
+      },
+    }),
     disks: facts.disks.map(({ name, free, total }) => ({
       ...{ name, freeBytes: BigInt(free), totalBytes: BigInt(total) },
     })),

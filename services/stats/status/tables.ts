@@ -7,6 +7,8 @@ export interface TablesState {
   schema: string;
   letters: { total: number; lastHour: number; newestClass: string; newestMs: number } | undefined;
   disks: { name: string; free: number; total: number }[];
+  /** The last run of `millrace verify`. */
+  verify: { atMs: number; isSound: boolean; notStored: number; missing: number; doubled: number } | undefined;
 }
 
 const SECONDS_MAX = 3;
@@ -29,7 +31,7 @@ export async function newestRows(warehouse: Warehouse, signal: AbortSignal): Pro
 
 export async function readTables(warehouse: Warehouse, signal: AbortSignal): Promise<TablesState> {
   const ask = <Row>(sql: string) => warehouse.query<Row>(sql, { signal, maxSeconds: SECONDS_MAX });
-  const [versions, letters, disks] = await Promise.all([
+  const [versions, letters, disks, [run]] = await Promise.all([
     ask<{ version: string; schema: string }>(
       "SELECT version() AS version, (SELECT max(filename) FROM schema_migrations) AS schema",
     ),
@@ -38,11 +40,20 @@ export async function readTables(warehouse: Warehouse, signal: AbortSignal): Pro
     ask<{ name: string; free: string; total: string }>(
       "SELECT name, toString(free_space) AS free, toString(total_space) AS total FROM system.disks WHERE total_space > 0",
     ).catch(() => []),
+    // The table may be of a later version than this database.
+    ask<Record<"at" | "waiting" | "missing" | "doubled", string> & { sound: boolean }>(
+      `SELECT toString(toUnixTimestamp64Milli(ended_at)) AS at, toString(not_stored) AS waiting, toString(missing) AS missing,
+         toString(doubled) AS doubled, is_sound AS sound FROM verify_runs ORDER BY ended_at DESC LIMIT 1`,
+    ).catch(() => []),
   ]);
   return {
     version: versions[0]?.version ?? "",
     schema: (versions[0]?.schema ?? "").slice(0, 4),
     letters,
+    verify: run && {
+      ...{ atMs: Number(run.at), isSound: run.sound, notStored: Number(run.waiting) },
+      ...{ missing: Number(run.missing), doubled: Number(run.doubled) },
+    },
     disks: disks.map(({ name, free, total }) => ({ name, free: Number(free), total: Number(total) })),
   };
 }
