@@ -9,11 +9,12 @@ const LIFTED_BY = {
   $current_url: "currentUrl",
   $host: "host",
   $session_id: "sessionId",
+  $window_id: "windowId",
   $anon_distinct_id: "anonDistinctId",
   $device_id: "deviceId",
 } as const satisfies Record<string, keyof Lifted>;
 
-export type AddedName = (typeof ADDED_NAMES)[number] | keyof typeof LIFTED_BY;
+export type AddedName = (typeof ADDED_NAMES)[number] | keyof typeof LIFTED_BY | "$ignore_sent_at";
 
 /** JSON that was read already, at most a level less deep than properties may be. Of two by one name the first counts. */
 export interface Added {

@@ -65,6 +65,7 @@ export const ADDED_NAMES = [
   ...["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"],
   ...["$set", "$group_type", "$group_key", "$group_set", "$groups"],
   ...["alias", "category", "context", "messageId", "name"],
+  ...["$cookieless_mode", "$process_person_profile", "$product_tour_id"],
 ] as const;
 const ADDED_FROM = LIFTED.length;
 const NAMES = new JsonNames([...LIFTED, ...ADDED_NAMES]);

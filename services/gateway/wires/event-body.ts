@@ -1,12 +1,12 @@
 // One event of a PostHog-shaped body, read where the cursor stands: `/batch/` as its contract has it, the other wires as
 // PostHog's clients send it.
+import { type Added, type AddedName, withAdded } from "#lib/events/added-properties.ts";
 import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties, type PropertiesInput, within } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { eventBounds, type JsonReading } from "../json-body.ts";
-import { type AddedProperty, withAdded } from "./added-properties.ts";
 
 export interface BodyEvent {
   event: string;
@@ -31,7 +31,7 @@ const [TOKEN, SENT_AT, OTHER_DISTINCT_ID] = POSTHOG.map((_, at) => CONTRACT.leng
 const MERGED = new Set(["$set", "$set_once"]);
 
 /** Of Capture V1: what its SDKs take out of the properties, and its names there. */
-const V1 = new Map([
+const V1 = new Map<string, AddedName>([
   ["session_id", "$session_id"],
   ["window_id", "$window_id"],
 ]);
@@ -41,7 +41,12 @@ const OPTIONS = new JsonNames([
   "process_person_profile",
   "product_tour_id",
 ]);
-const OPTION_KEYS = ["$cookieless_mode", "$ignore_sent_at", "$process_person_profile", "$product_tour_id"];
+const OPTION_KEYS: readonly AddedName[] = [
+  "$cookieless_mode",
+  "$ignore_sent_at",
+  "$process_person_profile",
+  "$product_tour_id",
+];
 const V1_FROM = CONTRACT.length + POSTHOG.length;
 
 export interface EventForm {
@@ -63,7 +68,7 @@ interface EventMembers {
   properties: CheckedProperties | undefined;
   uuid: string;
   people: JsonMember[];
-  added: AddedProperty[];
+  added: Added[];
   fault: RuleFault | undefined;
 }
 
@@ -74,10 +79,10 @@ export class EventReader {
   uuid = "";
   readonly #json: JsonReading;
   readonly #form: EventForm;
-  readonly #added: readonly AddedProperty[];
+  readonly #added: readonly Added[];
 
   /** `added` are properties of every event that has none of the name. */
-  constructor(json: JsonReading, form: EventForm, added: readonly AddedProperty[] = []) {
+  constructor(json: JsonReading, form: EventForm, added: readonly Added[] = []) {
     this.#json = json;
     this.#form = form;
     this.#added = added;
@@ -168,7 +173,7 @@ export class EventReader {
       if ("fault" in checked) return within("", checked);
     }
     if (added.length > 0 || this.#added.length > 0) {
-      checked = withAdded(checked, [...added, ...this.#added], this.#json);
+      checked = reader.check(withAdded(checked, [...added, ...this.#added], inner, limits), "properties", limits);
       if ("fault" in checked) return within("", checked);
     }
     const ids = [distinctId, texts[OTHER_DISTINCT_ID as number] ?? "", checked?.lifted.distinctId ?? ""];
@@ -178,9 +183,13 @@ export class EventReader {
       timestamp,
       uuid,
       properties: checked,
-      ignoresSentAt: checked?.lifted.ignoresSentAt ?? false,
+      ignoresSentAt: (checked?.lifted.ignoresSentAt ?? false) || added.some(saysToIgnoreSentAt),
     };
   }
+}
+
+function saysToIgnoreSentAt({ name, value }: Added): boolean {
+  return name === "$ignore_sent_at" && textOf(value) === "true";
 }
 
 function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {

@@ -1,4 +1,6 @@
 // POST /i/v1/analytics/events, PostHog's Capture V1: one result an event. "ok" only once it is durable.
+import type { Added } from "#lib/events/added-properties.ts";
+import type { JsonText } from "#lib/events/json-cursor.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import type { Edge, Entry } from "../edge.ts";
@@ -6,7 +8,6 @@ import { type IngestRequest, IngestUnavailableError, type Rejection } from "../i
 import { refused } from "../refusals.ts";
 import { Reply, type Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
-import { type AddedProperty, quoted } from "./added-properties.ts";
 import { createDropLog } from "./batch-drops.ts";
 import { EventReader, V1_EVENT } from "./event-body.ts";
 import type { PostHogOptions } from "./posthog.ts";
@@ -84,7 +85,7 @@ function resultsOf(uuids: readonly string[], rejected: readonly Rejection[]): Re
 }
 
 /** The library names itself in a header, NAME/VERSION, instead of in every event. */
-function libraryOf({ headers }: HttpRequest): AddedProperty[] {
+function libraryOf({ headers }: HttpRequest): Added[] {
   const info = String(headers["posthog-sdk-info"] ?? "").slice(0, SDK_INFO_CHARS_MAX);
   const slash = info.lastIndexOf("/");
   if (slash <= 0) return info === "" ? [] : [{ name: "$lib", value: quoted(info) }];
@@ -92,4 +93,10 @@ function libraryOf({ headers }: HttpRequest): AddedProperty[] {
     { name: "$lib", value: quoted(info.slice(0, slash)) },
     { name: "$lib_version", value: quoted(info.slice(slash + 1)) },
   ];
+}
+
+/** A text as it stands in JSON. */
+function quoted(text: string): JsonText {
+  const bytes = Buffer.from(JSON.stringify(text));
+  return { bytes, from: 0, to: bytes.length };
 }
