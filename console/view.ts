@@ -37,12 +37,21 @@ export interface Reading<T> {
   restart(): void;
 }
 
-/** `everyMs`: reads again so long after each answer, while the page can be seen. */
+export interface Again<T> {
+  /** Reads again so long after each answer, while the page can be seen. */
+  everyMs: number;
+  /** Nothing more will change. */
+  isDone?: (value: T) => boolean;
+}
+
+/** Failures that may be over by themselves. */
+const PASSING = new Set<unknown>(["gone", "busy"]);
+
 export function reading<T>(
   host: Host,
   draw: () => void,
   load: (signal: AbortSignal) => Promise<T>,
-  everyMs?: number,
+  again?: Again<T>,
 ): Reading<T> {
   const state = notLoaded<T>();
   let turn = new AbortController();
@@ -52,8 +61,8 @@ export function reading<T>(
     try {
       while (true) {
         await once(signal);
-        if (everyMs === undefined) return;
-        await wait(everyMs, signal);
+        if (!again || isOver(state, again)) return;
+        await wait(again.everyMs, signal);
         await untilVisible(signal);
       }
     } catch {
@@ -89,6 +98,11 @@ export function reading<T>(
       read();
     },
   };
+}
+
+function isOver<T>({ value, error }: Loaded<T>, { isDone }: Again<T>): boolean {
+  if (error !== undefined) return !(error instanceof CallError && PASSING.has(error.kind));
+  return value !== undefined && isDone?.(value) === true;
 }
 
 /** Rejects with the signal's reason. */

@@ -46,14 +46,16 @@ export const hostsView: View = (host) => {
       chart.set(chartOf(answer));
       return answer;
     },
-    AGAIN_MS,
+    { everyMs: AGAIN_MS },
   );
-  const alerts = reading(host, draw, (signal) => call<Alerts>("AlertService/ListAlerts", {}, signal), AGAIN_MS);
+  const alerts = reading(host, draw, (signal) => call<Alerts>("AlertService/ListAlerts", {}, signal), {
+    everyMs: AGAIN_MS,
+  });
   const history = reading(
     host,
     draw,
     (signal) => call<Transitions>("AlertService/ListTransitions", { pageSize: 100 }, signal),
-    AGAIN_MS,
+    { everyMs: AGAIN_MS },
   );
 
   function chartOf({ series: found = [] }: SeriesAnswer) {

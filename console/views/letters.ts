@@ -32,7 +32,7 @@ export const lettersView: View = (host) => {
       }
       return answer;
     },
-    AGAIN_MS,
+    { everyMs: AGAIN_MS },
   );
   const more = reading(host, draw, async (signal) => {
     const answer = await ask(next, signal);

@@ -79,8 +79,8 @@ export const liveView: View = (host) => {
     draw();
   }
 
-  async function follow(own: AbortSignal): Promise<void> {
-    const asked = { ...requestOf(filter), eventsPerSecond: PER_SECOND, recent: RECENT };
+  async function follow(own: AbortSignal, recent: number): Promise<void> {
+    const asked = { ...requestOf(filter), eventsPerSecond: PER_SECOND, recent };
     while (!own.aborted) {
       try {
         await untilVisible(own);
@@ -98,14 +98,22 @@ export const liveView: View = (host) => {
     }
   }
   function begin(): void {
-    turn.abort();
-    turn = new AbortController();
     error = undefined;
     status = undefined;
     pending = [];
     chosen = undefined;
     rows.set([]);
-    void follow(AbortSignal.any([signal, turn.signal]));
+    resume(RECENT);
+  }
+  function resume(recent: number): void {
+    turn.abort();
+    turn = new AbortController();
+    void follow(AbortSignal.any([signal, turn.signal]), recent);
+  }
+  /** What nobody looks at is not sent. */
+  function onVisibility(): void {
+    if (document.visibilityState === "hidden") turn.abort();
+    else if (turn.signal.aborted) resume(0);
   }
 
   function submit(event: SubmitEvent): void {
@@ -167,6 +175,7 @@ export const liveView: View = (host) => {
   draw();
   const timer = setInterval(flush, FLUSH_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
+  document.addEventListener("visibilitychange", onVisibility, { signal });
   begin();
 };
 

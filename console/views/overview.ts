@@ -19,7 +19,9 @@ const TONES: Readonly<Record<string, string>> = { SEVERITY_NOTICE: "", SEVERITY_
 export const overviewView: View = (host) => {
   const draw = drawer(host, template);
   const chart = createChart(host.signal, { isShort: true });
-  const status = reading(host, draw, (signal) => call<Status>("StatusService/GetStatus", {}, signal), STATUS_MS);
+  const status = reading(host, draw, (signal) => call<Status>("StatusService/GetStatus", {}, signal), {
+    everyMs: STATUS_MS,
+  });
   const trend = reading(
     host,
     draw,
@@ -28,13 +30,13 @@ export const overviewView: View = (host) => {
       setTrend(chart, answer, "Events of the last hour");
       return answer;
     },
-    TREND_MS,
+    { everyMs: TREND_MS },
   );
   const names = reading(
     host,
     draw,
     (signal) => call<EventNames>("EventQueryService/ListEventNames", { range: rangeOf("24h"), limit: 8 }, signal),
-    NAMES_MS,
+    { everyMs: NAMES_MS },
   );
 
   function headline({ problems = [], time, gaps = [] }: Status): Piece {

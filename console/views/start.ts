@@ -22,7 +22,7 @@ export function startView(config: Config): View {
       draw,
       async (signal) =>
         (await call<{ receipts?: Receipt[] }>("ReceiptService/Where", { ids: [id] }, signal)).receipts?.[0],
-      AGAIN_MS,
+      { everyMs: AGAIN_MS, isDone: (value) => value?.state === "RECEIPT_STATE_STORED" },
     );
 
     function snippetCard(): Piece {

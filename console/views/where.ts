@@ -28,15 +28,13 @@ const TONES: Readonly<Record<string, string>> = {
 export const whereView: View = (host) => {
   let text = host.params.get("id") ?? "";
   let ids = idsIn(text);
-  let timer: ReturnType<typeof setTimeout> | undefined;
   const draw = drawer(host, template);
-  const receipts = reading(host, draw, async (signal) => {
-    clearTimeout(timer);
-    const answer = await call<{ receipts?: Receipt[] }>("ReceiptService/Where", { ids }, signal);
-    if (answer.receipts?.some(({ state }) => stateOf(state) === "WAITING")) timer = setTimeout(receipts.read, AGAIN_MS);
-    return answer.receipts ?? [];
-  });
-  host.signal.addEventListener("abort", () => clearTimeout(timer));
+  const receipts = reading(
+    host,
+    draw,
+    async (signal) => (await call<{ receipts?: Receipt[] }>("ReceiptService/Where", { ids }, signal)).receipts ?? [],
+    { everyMs: AGAIN_MS, isDone: (found) => !found.some(({ state }) => stateOf(state) === "WAITING") },
+  );
 
   function submit(event: SubmitEvent): void {
     event.preventDefault();
