@@ -40,11 +40,10 @@ export function withAdded(
   const keys = unique.map(({ name }) => keyOf(name));
   let length = own.json.to - own.json.from;
   for (const [at, { value }] of unique.entries()) length += (keys[at] as Buffer).length + value.to - value.from + 1;
+  const members = () => unique.map(({ value }, at) => ({ key: quotedOf(keys[at] as Buffer), value }));
+  const isNew = own.hasNoAdded || hasNoneOf(own.json, members());
   // What could have too many keys in all is counted by reading it again.
-  if (!own.hasNoAdded || length > MEMBER_BYTES_MIN * limits.propertyKeys) {
-    const members = unique.map(({ value }, at) => ({ key: quotedOf(keys[at] as Buffer), value }));
-    return withMembers(own.json, members, cursor);
-  }
+  if (!isNew || length > MEMBER_BYTES_MIN * limits.propertyKeys) return withMembers(own.json, members(), cursor);
   return new CheckedProperties(joined(own.json, unique, keys, length), liftedFrom(own.lifted, unique));
 }
 
