@@ -157,6 +157,7 @@ const POSTHOG = {
 
 const SEGMENT_MESSAGE = { $ref: "#/components/schemas/SegmentMessage" };
 const ID_TEXT = { description: "A text or a number." };
+const TEXT = { type: "string" };
 const REJECTED = { type: "array", items: { $ref: "#/components/schemas/BatchRejection" } };
 
 const WIRES = {
@@ -201,10 +202,7 @@ const WIRES = {
   }),
   PartlyAccepted: answer(["accepted", "rejected"], { accepted: COUNT, rejected: REJECTED }),
   CloudEventError: answer(["status", "error", "code", "detail"], {
-    status: COUNT,
-    error: { type: "string" },
-    code: { type: "string" },
-    detail: { type: "string" },
+    ...{ status: COUNT, error: TEXT, code: TEXT, detail: TEXT },
   }),
   NdjsonRows: answer(["successful_rows", "quarantined_rows"], {
     successful_rows: COUNT,
@@ -217,11 +215,7 @@ const WIRES = {
     },
   }),
   OtlpStatus: answer(["code", "message"], { code: { const: 12 }, message: { type: "string" } }),
-  InfluxError: answer(["code", "message", "error"], {
-    code: { const: "not found" },
-    message: { type: "string" },
-    error: { type: "string" },
-  }),
+  InfluxError: answer(["code", "message", "error"], { code: { const: "not found" }, message: TEXT, error: TEXT }),
   MixpanelError: answer(["status", "code", "error"], {
     status: { const: 0 },
     code: { const: 404 },
