@@ -142,6 +142,7 @@ async function checkHelm(scratch: string): Promise<void> {
     await validate(`the chart with ${values}`, [file]);
   }
   const minimal = ["template", "release", chart, "-f", join(chart, "ci", "minimal.yaml"), ...common];
+  await jobFollowsItsContents(helm, minimal);
   await refuse("a value that there is not", "gatway", helm, [...minimal, "--set", "gatway.enabled=true"]);
   await refuse("a number as a setting", "got number", helm, [...minimal, "--set", "config.BATCH_SIZE=5"]);
   await refuse("no brokers", "KAFKA_BROKERS", helm, [...minimal, "--set", "config.KAFKA_BROKERS="]);
@@ -155,6 +156,22 @@ async function checkHelm(scratch: string): Promise<void> {
     "--set",
     "gateway.ingress.enabled=true",
   ]);
+}
+
+/** A Job cannot be changed, and tools that render the chart anew each time know no revision. */
+async function jobFollowsItsContents(helm: string, template: readonly string[]): Promise<void> {
+  const nameOf = async (tag: string) => {
+    const rendered = await pass(`helm template, image.tag=${tag}`, helm, [
+      ...template,
+      "--set-string",
+      `image.tag=${tag}`,
+    ]);
+    return /^ {2}name: (\S+-migrate-\S+)$/m.exec(rendered)?.[1];
+  };
+  const names = [await nameOf("1.0"), await nameOf("1.0"), await nameOf("2.0")];
+  if (names[0] === undefined || names[0] !== names[1] || names[0] === names[2]) {
+    throw new CheckError(`migrate's Job of images 1.0, 1.0 and 2.0 is named ${names.join(", ")}`);
+  }
 }
 
 const CHECKS: Record<string, (scratch: string) => Promise<void>> = {
