@@ -78,7 +78,9 @@ describe("requests as a whole", OPTIONS, () => {
 
   const service = "/millrace.events.v1.EventService";
   const plain = Object.values(WIRES).flatMap(({ paths }): readonly string[] => paths);
-  const paths = fc.constantFrom(...plain, `${service}/Publish`, `${service}/PublishStream`);
+  const reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+  const rpcs = [`${service}/Publish`, `${service}/PublishStream`, `${service}/Nope`, reflection];
+  const paths = fc.constantFrom(...plain.map((path) => path.replace(/\{\w+\}/g, "x")), ...rpcs);
   const types = [
     "application/json",
     "application/proto",
@@ -100,7 +102,7 @@ describe("requests as a whole", OPTIONS, () => {
   const calls = fc.record({
     path: paths,
     type: fc.constantFrom(...types, "application/connect+proto", "application/connect+json"),
-    encoding: fc.constantFrom("identity", "gzip", "zstd", "nonsense"),
+    encoding: fc.constantFrom("identity", "gzip", "zstd", "x-gzip, BR", "gzip, gzip", "nonsense"),
     body: damaged(samples),
     forwarded: damagedText(["203.0.113.7, 127.0.0.1", "[2001:db8::1]:4711"]).map((text) =>
       text.replaceAll(/[^ -~]/g, ""),
