@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { closureOf, type PeopleStore, updatePeople } from "./closure.ts";
+import { closureOf, type Link, type PeopleStore, updatePeople } from "./closure.ts";
 import type { Edge, EdgeKind } from "./facts.ts";
 import { resolveIds } from "./resolve.ts";
 
@@ -52,6 +52,7 @@ function overridesOf(edges: readonly Edge[]): Map<string, string> {
 }
 
 const sorted = (map: Map<string, string>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+const linksOf = (edges: readonly Edge[]) => edges.map(({ id, other }): Link => [id, other]);
 const namesOf = (edges: readonly Edge[]) => edges.flatMap(({ id, other }) => [id, other]);
 
 const eventId = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, "0")}`;
@@ -73,6 +74,9 @@ const anyEdge = fc
     }),
   );
 
+/** Said by anybody: no joins of known people. */
+const weakEdge = anyEdge.filter(({ kind }) => kind !== "merge").map((edge): Edge => ({ ...edge, trusted: false }));
+
 describe("updating people as edges come in", () => {
   it("ends where resolving all of them at once does, for any batches in any order", async () => {
     const batches = fc.array(fc.array(anyEdge, { minLength: 1, maxLength: 4 }), { maxLength: 8 });
@@ -81,7 +85,7 @@ describe("updating people as edges come in", () => {
         const store = createStore();
         for (const batch of all) {
           store.add(batch);
-          await updatePeople(namesOf(batch), store, NO_BOUND);
+          await updatePeople(namesOf(batch), store, NO_BOUND, linksOf(batch));
         }
         expect(sorted(store.overrides())).toEqual(sorted(overridesOf(all.flat())));
       }),
@@ -89,28 +93,34 @@ describe("updating people as edges come in", () => {
     );
   });
 
-  it("ends there with several writers at once, in any interleaving, and with zombies that do their work again", async () => {
-    const writers = fc.array(fc.array(fc.array(anyEdge, { minLength: 1, maxLength: 3 }), { maxLength: 4 }), {
-      minLength: 2,
-      maxLength: 3,
-    });
-    await fc.assert(
-      fc.asyncProperty(writers, fc.nat(3), fc.scheduler(), async (queues, zombie, scheduler) => {
-        const store = createStore(() => scheduler.schedule(Promise.resolve()));
-        const work = async (queue: Edge[][]) => {
-          for (const batch of queue) {
-            await scheduler.schedule(Promise.resolve());
-            store.add(batch);
-            await updatePeople(namesOf(batch), store, NO_BOUND);
-          }
-        };
-        const running = Promise.all([...queues, queues[zombie] ?? []].map(work));
-        await scheduler.waitFor(running);
-        expect(sorted(store.overrides())).toEqual(sorted(overridesOf(queues.flat(2))));
-      }),
-      { numRuns: 1000 },
-    );
-  });
+  it.each([
+    ["anybody and trusted callers say", anyEdge],
+    ["anybody says", weakEdge],
+  ])(
+    "ends there with several writers at once, in any interleaving, with zombies that do their work again, of what %s",
+    async (_, edge) => {
+      const writers = fc.array(fc.array(fc.array(edge, { minLength: 1, maxLength: 3 }), { maxLength: 4 }), {
+        minLength: 2,
+        maxLength: 3,
+      });
+      await fc.assert(
+        fc.asyncProperty(writers, fc.nat(3), fc.scheduler(), async (queues, zombie, scheduler) => {
+          const store = createStore(() => scheduler.schedule(Promise.resolve()));
+          const work = async (queue: Edge[][]) => {
+            for (const batch of queue) {
+              await scheduler.schedule(Promise.resolve());
+              store.add(batch);
+              await updatePeople(namesOf(batch), store, NO_BOUND, linksOf(batch));
+            }
+          };
+          const running = Promise.all([...queues, queues[zombie] ?? []].map(work));
+          await scheduler.waitFor(running);
+          expect(sorted(store.overrides())).toEqual(sorted(overridesOf(queues.flat(2))));
+        }),
+        { numRuns: 1000 },
+      );
+    },
+  );
 
   it("writes a person's unchanged ids as well, so that a slower writer's older view does not win", async () => {
     const store = createStore();
@@ -121,6 +131,34 @@ describe("updating people as edges come in", () => {
     await updatePeople(["u2", "a"], store, NO_BOUND);
     await store.write(new Map([["a", "u0"]]), slowVersion);
     expect(store.overrides()).toEqual(new Map([["a", "u1"]]));
+  });
+});
+
+describe("what is written", () => {
+  const claim = (n: number, id: string, other: string): Edge => ({
+    ...{ kind: "alias", id, other, trusted: false, timeUs: n, eventId: eventId(n) },
+  });
+  const tree = Array.from({ length: 2000 }, (_, n) =>
+    n < 50 ? claim(n, "root", `branch${n}`) : claim(n, `branch${n % 50}`, `leaf${n}`),
+  );
+
+  async function writtenFor(edge: Edge, { knows = true } = {}): Promise<number> {
+    const store = createStore();
+    store.add([...tree, edge]);
+    const { written } = await updatePeople([edge.id, edge.other], store, NO_BOUND, knows ? linksOf([edge]) : undefined);
+    return written;
+  }
+
+  it("is what one more link changes, however many ids are one person already", async () => {
+    expect(await writtenFor(claim(9000, "branch7", "new"))).toBe(2);
+    expect(await writtenFor(claim(9000, "root", "new"))).toBe(2);
+    expect(await writtenFor({ ...claim(9000, "leaf99", ""), kind: "identify" })).toBe(1);
+    expect(await writtenFor(claim(0, "other", "branch7"))).toBe(41);
+  });
+
+  it("is the whole person where known people are joined, or the links are not known", async () => {
+    expect(await writtenFor({ ...claim(9000, "root", "new"), trusted: true })).toBe(2002);
+    expect(await writtenFor(claim(9000, "root", "new"), { knows: false })).toBe(2002);
   });
 });
 

@@ -1,7 +1,7 @@
 // The edges that decide about a few ids: everything that can be reached from them, and no more. Bounded in the ids it
 // looks at; what may be missed beyond that is in docs/identity.md.
 import type { Edge } from "./facts.ts";
-import { resolveIds } from "./resolve.ts";
+import { compareEdges, isStrong, resolveIds } from "./resolve.ts";
 
 export interface EdgeSource {
   /** Edges that name one of `ids` on either side; of an id that very many name, the first ones. */
@@ -56,20 +56,76 @@ export async function closureOf(seeds: Iterable<string>, source: EdgeSource, ids
   return closure;
 }
 
+/** An edge's two ids: who says it, and of whom; the second is "" for an identify that names nobody. */
+export type Link = readonly [id: string, other: string];
+
 /**
- * Resolves the ids that edges from or to `seeds` may have changed, and writes all of them, the unchanged too: a slower
- * writer that saw fewer edges must find a higher version. The process that stored an edge calls this after it, so that of several
- * writers at least the one that stored the last edge sees all of them.
+ * Resolves the ids that edges from or to `seeds` may have changed, and writes them, the unchanged too: a slower writer that
+ * saw fewer edges must find a higher version. Whoever stored an edge calls this after it, so that of several writers at
+ * least the one that stored the last edge sees all of them. `links` are the edges that are new, if that is known: what
+ * none of them can have changed is then left alone.
  */
 export async function updatePeople(
   seeds: Iterable<string>,
   store: PeopleStore,
   idsMax: number,
-): Promise<Pick<Closure, "ids" | "isCut">> {
+  links?: readonly Link[],
+): Promise<Pick<Closure, "ids" | "isCut"> & { written: number }> {
   // Before the first look at the edges: what comes in between counts for the next version.
   const version = await store.version();
-  const { edges, ids, isCut } = await closureOf(seeds, store, idsMax);
+  const closure = await closureOf(seeds, store, idsMax);
+  const { edges, ids, isCut } = closure;
   const canonical = resolveIds(edges);
-  await store.write(new Map([...ids].map((id) => [id, canonical.get(id) ?? id])), version);
-  return { ids, isCut };
+  const changed = (links && changedBy(links, closure)) ?? ids;
+  await store.write(new Map([...changed].map((id) => [id, canonical.get(id) ?? id])), version);
+  return { ids, isCut, written: changed.size };
+}
+
+/**
+ * Ids whose person an edge of `links` may have changed, by structure alone, whatever the other edges decide: of two writers
+ * that each saw only one of two edges on the way to an id, the later one then writes it. Undefined: all of them.
+ *
+ * An edge decides whose `other` is, and so whose everything below it is. An identify also says that `id` belongs to nobody;
+ * of several the first by content answers for that. Joins of known people change what is above as well.
+ */
+function changedBy(links: readonly Link[], { edges, ids, isCut }: Closure): Set<string> | undefined {
+  if (isCut || edges.some(isStrong)) return undefined;
+  const below = new Map<string, string[]>();
+  const firstIdentify = new Map<string, Edge>();
+  const known = new Map<string, Edge[]>();
+  for (const edge of edges) {
+    push(below, edge.id, edge.other);
+    push(known, nameOf([edge.id, edge.other]), edge);
+    const first = firstIdentify.get(edge.id);
+    if (edge.kind === "identify" && (!first || compareEdges(edge, first) < 0)) firstIdentify.set(edge.id, edge);
+  }
+  const changed = new Set<string>();
+  const frontier: string[] = [];
+  for (const link of links) {
+    const found = known.get(nameOf(link));
+    // Of an id that very many edges name, not all are here.
+    if (!found) return undefined;
+    changed.add(link[0]);
+    if (link[1] !== "") frontier.push(link[1]);
+    const first = firstIdentify.get(link[0]);
+    if (first && found.some((edge) => compareEdges(edge, first) === 0)) frontier.push(link[0]);
+  }
+  const descended = new Set<string>();
+  for (let id = frontier.pop(); id !== undefined; id = frontier.pop()) {
+    if (descended.has(id)) continue;
+    descended.add(id);
+    if (ids.has(id)) changed.add(id);
+    for (const other of below.get(id) ?? []) if (other !== "") frontier.push(other);
+  }
+  return changed;
+}
+
+function nameOf(link: Link): string {
+  return JSON.stringify(link);
+}
+
+function push<T>(lists: Map<string, T[]>, key: string, value: T): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
 }

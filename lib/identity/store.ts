@@ -4,12 +4,12 @@ import { personIdOf } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import type { PeopleStore } from "./closure.ts";
+import type { Link, PeopleStore } from "./closure.ts";
 import type { Edge, EdgeKind } from "./facts.ts";
 
 /** Ids that an edge names, and the offset it came from. */
 export interface LoggedEdge {
-  ids: string[];
+  ids: Link;
   offset: number;
 }
 
@@ -107,7 +107,7 @@ export function createIdentityStore(warehouse: Warehouse, options: StoreOptions 
          ORDER BY log_offset LIMIT {max:UInt32}`,
         { params: { epoch, topic, partition, from, max }, signal },
       );
-      return rows.map(({ i, o, at }) => ({ ids: [i, nameOf(o)], offset: Number(at) }));
+      return rows.map(({ i, o, at }) => ({ ids: [i, nameOf(o)] as const, offset: Number(at) }));
     },
     async epochs({ topic, partition }) {
       const rows = await warehouse.query<{ e: string }>(

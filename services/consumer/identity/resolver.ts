@@ -3,7 +3,7 @@
 
 import { Counter, type Registry } from "prom-client";
 import type { RowOrigin } from "#lib/events/row.ts";
-import { updatePeople } from "#lib/identity/closure.ts";
+import { type Link, updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { startAtZero } from "#lib/process/metrics.ts";
@@ -59,24 +59,24 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
     await noteOlderLogs();
     const origins = [...behind.values()];
     behind.clear();
-    const seeds: string[] = [];
+    const links: Link[] = [];
     const positions: [RowOrigin, number][] = [];
     for (const origin of origins) {
       const edges = await store.logged(origin, await store.progress(origin), EDGES_PER_ROUND);
       const last = edges.at(-1);
       if (!last) continue;
-      for (const { ids } of edges) seeds.push(...ids);
+      for (const { ids } of edges) links.push(ids);
       positions.push([origin, last.offset + 1]);
       if (edges.length === EDGES_PER_ROUND) note(origin);
     }
     if (positions.length === 0) return;
-    const { ids, isCut } = await updatePeople(seeds, store, IDS_PER_ROUND);
+    const { ids, isCut } = await updatePeople(links.flat(), store, IDS_PER_ROUND, links);
     if (isCut) {
       metrics.cut.inc();
       logger.warn({ ids: ids.size }, "ids that are one person, or may be, are too many to look at all of them");
     }
     await store.moveTo(positions);
-    metrics.edges.inc(seeds.length / 2);
+    metrics.edges.inc(links.length);
   }
 
   async function run(): Promise<void> {
