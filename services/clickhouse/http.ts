@@ -22,6 +22,18 @@ const BODIES_IN_FLIGHT_MAX = 4;
 /** Longer than any client's idle_socket_ttl, so that the client is the one who closes an idle connection. */
 const KEEP_ALIVE_MS = 30_000;
 
+/** What a person finds where ClickHouse has an editor. */
+const PLAY = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Millrace: ClickHouse endpoint</title>
+<h1>No editor here</h1>
+<p>This is the ClickHouse endpoint of Millrace. Look at your events in Millrace's console, which
+<code>millrace start</code> prints first, or ask in SQL with any client of ClickHouse's HTTP interface:</p>
+<pre>curl http://127.0.0.1:8123/ --data-binary 'SELECT event, count() FROM millrace.events GROUP BY event'</pre>
+</html>
+`;
+
 /** A server that is not listening yet. */
 export function createClickHouseServer(engine: Engine, options: HttpOptions): Server {
   const budget: BodyBudget = {
@@ -51,6 +63,7 @@ async function answer(
   assertLocalRequest(request.headers, options.host);
   const url = new URL(request.url ?? "/", "http://localhost");
   if (url.pathname === "/ping" || url.pathname === "/replicas_status") return sendText(response, 200, "Ok.\n");
+  if (url.pathname === "/play") return sendText(response, 200, PLAY);
   if (url.pathname !== "/") throw endpointError(36, `There is no handle ${url.pathname}. Use / or /ping.`, 404);
   const method = request.method ?? "";
   if (!["GET", "HEAD", "POST"].includes(method)) {

@@ -70,8 +70,14 @@ describe("requests", () => {
 
   it("answer /ping without a password, and nothing else", async () => {
     expect((await call({ method: "GET", path: "/ping", headers: {} })).text).toBe("Ok.\n");
-    expect((await call({ method: "GET", path: "/play" })).status).toBe(404);
+    expect((await call({ method: "GET", path: "/dashboard" })).status).toBe(404);
     expect((await call({ method: "PUT" })).status).toBe(405);
+  });
+
+  it("say at /play where to look instead", async () => {
+    const { status, text, headers } = await call({ method: "GET", path: "/play", headers: {} });
+    expect([status, headers["content-type"]]).toEqual([200, "text/html; charset=UTF-8"]);
+    expect(text).toContain("Millrace's console");
   });
 
   it("read only, with GET", async () => {
