@@ -169,7 +169,7 @@ function check({ log, warehouse, errors }: Interleaved): void {
   // Such as a question that the warehouse in memory has not learned.
   expect(errors.filter((line) => line.includes("TypeError"))).toEqual([]);
   const expected = new Map<string, string>();
-  const rowsOfId = new Map<string, string>();
+  const rowsOfId = new Map<string, { at: string; event: string }>();
   const acked = log.appends.map(({ partition, offset, value }) => {
     const at = `${partition}:${offset}`;
     if (Buffer.from(value).equals(poisonRecord.value)) {
@@ -179,10 +179,11 @@ function check({ log, warehouse, errors }: Interleaved): void {
     const record = decodeRecord(value);
     const id = record.idFromCaller ? `${record.apiKey} ${formatUuid(record.id)}` : undefined;
     const row = id === undefined ? undefined : rowsOfId.get(id);
-    if (row !== undefined) expected.set(at, `duplicate of ${row}`);
+    // All that these records can differ in is their name.
+    if (row) expected.set(at, `${row.event === record.event ? "duplicate" : "conflict"} of ${row.at}`);
     else if (record.event === "refused") expected.set(at, "dead_letter");
     else expected.set(at, "row");
-    if (id !== undefined && expected.get(at) === "row") rowsOfId.set(id, at);
+    if (id !== undefined && expected.get(at) === "row") rowsOfId.set(id, { at, event: record.event });
     return { partition, offset, id };
   });
 
@@ -211,7 +212,7 @@ function check({ log, warehouse, errors }: Interleaved): void {
   const found = new Map<string, string>();
   for (const { partition, offset } of rows) found.set(`${partition}:${offset}`, "row");
   for (const { partition, offset, outcome, detail } of outcomes) {
-    found.set(`${partition}:${offset}`, outcome === "duplicate" ? `duplicate of ${detail}` : outcome);
+    found.set(`${partition}:${offset}`, detail.includes(":") ? `${outcome} of ${detail}` : outcome);
   }
   expect(Object.fromEntries([...found].sort())).toEqual(Object.fromEntries([...expected].sort()));
 }

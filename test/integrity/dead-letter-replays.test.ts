@@ -90,7 +90,7 @@ describe("a letter is one row", () => {
     stage.start(options);
     stage.start(options);
     await stage.drained();
-    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 80, duplicates: 160, deadLetters: 80 }));
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 80, conflicts: 160, deadLetters: 80 }));
     const [ids] = await warehouse.query<{ n: string }>("SELECT uniqExact(uuid) AS n FROM events_raw");
     expect(ids?.n).toBe("80");
   });
@@ -120,7 +120,7 @@ describe("a letter is one row", () => {
     );
     await stage.append(...again.map(({ letter, record }) => ({ key: letter.key, value: record.value })));
     await stage.drained();
-    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 3, duplicates: 3, deadLetters: 4 }));
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 3, conflicts: 3, deadLetters: 4 }));
   });
 
   it("when its caller had sent the event again meanwhile, or does so after the replay", async () => {
@@ -138,7 +138,7 @@ describe("a letter is one row", () => {
     expect(await replay(warehouse, stage.log, "value=1")).toMatchObject({ replayed: 1, stored: 2 });
     await stage.append(eventRecord({ id: idOf(2) }));
     await stage.drained();
-    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 2, duplicates: 1, deadLetters: 3 }));
+    expect(await stage.audit()).toMatchObject(exactlyOnce({ rows: 2, conflicts: 1, deadLetters: 3 }));
   });
 });
 
