@@ -157,7 +157,7 @@ describe("every answer to a listed origin can be read by its page", () => {
     ["200", "/batch/", { ...JSON_TYPE }, body],
     ["400", "/batch/", { ...JSON_TYPE }, "{"],
     ["401", "/batch/", { ...JSON_TYPE, "x-api-key": "nope" }, body],
-    ["404", "/capture", { ...JSON_TYPE }, body],
+    ["404", "/captures", { ...JSON_TYPE }, body],
     ["413", "/batch/", { ...JSON_TYPE, "content-length": "99999999" }, ""],
     ["415", "/batch/", {}, body],
     ["404", "/health", { ...JSON_TYPE }, body],

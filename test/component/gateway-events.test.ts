@@ -200,14 +200,14 @@ describe("a refused event", () => {
     ["another charset", { "content-type": "application/json; charset=iso-8859-1" }],
     ["a form", { "content-type": "application/x-www-form-urlencoded" }],
     ["an unknown encoding", { ...JSON_TYPE, "content-encoding": "compress" }],
-    ["two encodings", { ...JSON_TYPE, "content-encoding": "gzip, br" }],
+    ["two encodings, one of them unknown", { ...JSON_TYPE, "content-encoding": "gzip, compress" }],
     ["an encoding named like an object's method", { ...JSON_TYPE, "content-encoding": "toString" }],
   ])("with %s is answered 415", async (_case, headers) => {
     const answer = await refusedOnBoth({ headers: headers as Record<string, string>, body: JSON.stringify(GOOD) });
     expect(answer.status).toBe(415);
   });
 
-  it.each(["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])("by %s is answered 405 with Allow", async (method) => {
+  it.each(["GET", "PUT", "DELETE", "PATCH"])("by %s is answered 405 with Allow", async (method) => {
     const answer = await refusedOnBoth({ method });
     expect([answer.status, answer.headers.allow]).toEqual([405, "POST"]);
   });
