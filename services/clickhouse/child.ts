@@ -30,18 +30,22 @@ export type ChildMessage =
   | { type: "failed"; message: string };
 
 const GRACE_MS = 5_000;
+/** A child whose parent was killed ends by itself, a moment later than its parent. */
+const LOCK_WAIT_MS = 4_000;
 
 class StartError extends Error {
   override readonly name = "StartError";
 }
 
 let stop = async (): Promise<void> => undefined;
+/** Held to the end of the process: as long as it lives, so does its engine. */
+const locks: DatabaseSync[] = [];
 
 async function start(options: ChildOptions): Promise<void> {
   const directory = options.directory;
   prepareDirectory(directory);
   // SQLite's file lock is held by the kernel and ends with the process, however it ends; a pid file would not.
-  const lock = takeLock(join(directory, "owner.lock"));
+  locks.push(takeLock(join(directory, "owner.lock")));
   const connectionArgs = writeAccessConfig(join(directory, "access"));
   const data = join(directory, "data");
   assertDefinitions(data);
@@ -58,7 +62,6 @@ async function start(options: ChildOptions): Promise<void> {
     server.close();
     server.closeIdleConnections();
     await engine.close(GRACE_MS);
-    lock.close();
   };
   const notConfined = process.env.MILLRACE_NOT_CONFINED;
   tell({ type: "listening", port: (server.address() as AddressInfo).port, notConfined });
@@ -82,7 +85,7 @@ function prepareDirectory(directory: string): void {
 }
 
 function takeLock(path: string): DatabaseSync {
-  const database = new DatabaseSync(path, { timeout: 0 });
+  const database = new DatabaseSync(path, { timeout: LOCK_WAIT_MS });
   try {
     database.exec("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;");
   } catch (error) {
@@ -124,11 +127,15 @@ function tell(message: ChildMessage): void {
   if (process.connected) process.send?.(message);
 }
 
-/** Ends the process for certain: with queries running, the engine's own way out can hang. Acknowledged rows are on disk. */
 async function exit(): Promise<void> {
-  setTimeout(() => process.kill(process.pid, "SIGKILL"), GRACE_MS + 1_000);
+  setTimeout(end, GRACE_MS + 1_000);
   await stop();
-  process.exit(0);
+  end();
+}
+
+/** The engine's own way out can hang, and its files stay taken for as long. Acknowledged rows are on disk. */
+function end(): void {
+  process.kill(process.pid, "SIGKILL");
 }
 
 process.on("message", (message: ParentMessage) => {
@@ -143,7 +150,8 @@ process.on("message", (message: ParentMessage) => {
     process.disconnect?.();
   });
 });
-process.on("disconnect", () => void exit());
+// Nobody is left to stop for, and whoever starts next waits for the files.
+process.on("disconnect", end);
 // Terminals, systemd and `timeout` send these to the whole group; the parent, which lives for as long as we are
 // connected, decides when its child ends.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
