@@ -16,6 +16,7 @@ import { startClickHouse } from "../../services/clickhouse/app.ts";
 import { compressBlocks, decompressBlocks } from "../../services/clickhouse/compressed-blocks.ts";
 import { READ_SLOTS } from "../../services/clickhouse/sessions.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { atMost } from "../kit/patience.ts";
 
 let clickhouse: TestClickHouse;
 const auth = { "X-ClickHouse-User": "default", "X-ClickHouse-Key": "secret" };
@@ -495,6 +496,23 @@ describe("limits", () => {
     for (let ping = 0; ping < 10; ping++) expect((await call({ method: "GET", path: "/ping" })).status).toBe(200);
     expect(read).toBe(false);
     expect(await long).toContain("Code: 497");
+  });
+
+  it.each([
+    ["names of functions", "SELECT 'a' file, url, remote, s3 "],
+    ["calls in parentheses", "(file (url ( remote ) ) ) "],
+    ["engines", "ENGINE QueryRunner, ENGINE = URL "],
+  ])("answer 550 KB of hostile words within 300 ms while inserts go on: %s", async (_, words) => {
+    const body = `SELECT ${words.repeat(Math.ceil(550_000 / words.length))}`;
+    const insert = () => sql("INSERT INTO busy FORMAT CSV\n1\n");
+    await sql("CREATE TABLE IF NOT EXISTS busy (a UInt8) ENGINE = MergeTree ORDER BY a");
+    const begun = performance.now();
+    const long = call({ body }).then(({ status }) => ({ status, ms: performance.now() - begun }));
+    const inserted = await Promise.all(Array.from({ length: 3 }, insert));
+    expect(inserted.map(({ status }) => status)).toEqual([200, 200, 200]);
+    const { status, ms } = await long;
+    expect([400, 403]).toContain(status);
+    expect(ms).toBeLessThan(atMost(300));
   });
 
   it("refuse a statement of too many words, naming the remedy", async () => {
