@@ -42,6 +42,12 @@ interface Sent {
   ids: string[];
 }
 
+interface Rejected {
+  /** Absent: 0, as Connect's JSON has it. */
+  index?: number;
+  retryable?: boolean;
+}
+
 const PUBLISH = "/millrace.events.v1.EventService/Publish";
 const RETRY_AFTER_MS = 1_000;
 const PAD = "x".repeat(220);
@@ -81,12 +87,15 @@ export function startCallers(options: CallersOptions): Callers {
     const begun = performance.now();
     const { status, retryAfter, text } = await post(port, agent, request);
     const at = performance.now();
-    const answer = status === 200 ? (JSON.parse(text) as { rejected?: { index?: number }[] }) : {};
+    const answer = status === 200 ? (JSON.parse(text) as { rejected?: Rejected[] }) : {};
     answers.push({ at, ms: at - begun, status, code: status === 200 ? "ok" : codeOf(text), retryAfter });
     if (status !== 200) return request;
-    if (answer.rejected !== undefined) throw new Error(`a part was refused: ${text.slice(0, 200)}`);
-    for (const id of request.ids) acked.add(id);
-    return undefined;
+    const { rejected = [] } = answer;
+    if (rejected.some(({ retryable }) => retryable !== true))
+      throw new Error(`refused for good: ${text.slice(0, 200)}`);
+    const again = new Set(rejected.map(({ index = 0 }) => index));
+    for (const [index, id] of request.ids.entries()) if (!again.has(index)) acked.add(id);
+    return again.size === 0 ? undefined : partOf(request, again);
   }
 
   const running = Promise.all(Array.from({ length: callers }, (_, i) => caller(i)));
@@ -105,6 +114,13 @@ export function startCallers(options: CallersOptions): Callers {
       agent.destroy();
     },
   };
+}
+
+/** An outage can begin between two partitions: those events of a batch that the log did not take. */
+function partOf({ path, ids, body }: Sent, indexes: ReadonlySet<number>): Sent {
+  const { events } = JSON.parse(body) as { events: unknown[] };
+  const isAmong = (_: unknown, index: number) => indexes.has(index);
+  return { path, ids: ids.filter(isAmong), body: JSON.stringify({ events: events.filter(isAmong) }) };
 }
 
 function batchOf(count: number): Sent {
