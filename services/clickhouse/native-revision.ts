@@ -1,7 +1,7 @@
 // The format Native as a client of a protocol version expects it. The engine here writes the plain form; from version 1 on
 // a server puts an account of the block before each block, from 54,454 on a byte about its serialization before each
 // column. clickhouse-go, and Grafana with it, reads nothing else.
-import { createTypeReader, type NativeCursor } from "./native-types.ts";
+import { createTypeReader, type NativeCursor, readVarint } from "./native-types.ts";
 
 const WITH_SERIALIZATION = 54_454;
 /** Field 1: no overflow rows; field 2: no bucket; end of fields. */
@@ -32,15 +32,6 @@ export function atProtocolVersion(native: Buffer, version: number): Buffer {
     }
   }
   return Buffer.concat(parts);
-}
-
-function readVarint(cursor: NativeCursor): number {
-  let value = 0;
-  for (let factor = 1; ; factor *= 128) {
-    const byte = cursor.bytes[cursor.at++] ?? 0;
-    value += (byte & 127) * factor;
-    if (byte < 128) return value;
-  }
 }
 
 function readText(cursor: NativeCursor): string {

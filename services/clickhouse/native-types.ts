@@ -6,6 +6,16 @@ export interface NativeCursor {
   at: number;
 }
 
+/** LEB128, as both binary formats of ClickHouse write lengths; moves behind it. */
+export function readVarint(cursor: NativeCursor): number {
+  let value = 0;
+  for (let factor = 1; ; factor *= 128) {
+    const byte = cursor.bytes[cursor.at++] ?? 0;
+    value += (byte & 127) * factor;
+    if (byte < 128) return value;
+  }
+}
+
 interface Reader {
   /** Moves behind what stands once before the column's data. */
   prefix(cursor: NativeCursor): void;

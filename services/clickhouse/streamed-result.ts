@@ -2,6 +2,7 @@
 // can be streamed whose documents, without the heads of all but the first, make one document.
 import type { Session } from "chdb";
 import { endpointError } from "./errors.ts";
+import { readVarint } from "./native-types.ts";
 import type { Statement } from "./statement.ts";
 
 /** Takes the next piece of a result. Resolves when there is room for another; rejects when no more is wanted. */
@@ -61,20 +62,12 @@ function csvLines(count: number): HeadLength {
 /** The number of columns, then a text with its length for each, once or twice. */
 function binaryTexts(times: number): HeadLength {
   return (document) => {
-    let at = 0;
-    const varint = () => {
-      let value = 0;
-      for (let factor = 1; ; factor *= 128) {
-        const byte = document[at++] ?? 0;
-        value += (byte & 127) * factor;
-        if (byte < 128) return value;
-      }
-    };
-    for (let text = varint() * times; text > 0; text--) {
-      const length = varint();
-      at += length;
+    const cursor = { bytes: document, at: 0 };
+    for (let text = readVarint(cursor) * times; text > 0; text--) {
+      const length = readVarint(cursor);
+      cursor.at += length;
     }
-    return at;
+    return cursor.at;
   };
 }
 

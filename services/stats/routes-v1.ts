@@ -8,6 +8,7 @@ import { sendJson } from "#lib/http/answers.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { EventAccess } from "./event-access.ts";
+import { drained, EVENT_STREAM_HEADERS, RECONNECT_LINE } from "./live/event-stream.ts";
 import type { Mounted } from "./mount.ts";
 import { pathOf, queryOf, segmentsOf } from "./query-string.ts";
 import type { AnswerWhere } from "./receipts/receipt-service.ts";
@@ -30,8 +31,6 @@ const STATUS_OF: Partial<Record<Code, number>> = {
   [Code.ResourceExhausted]: 503,
   [Code.Unavailable]: 503,
 };
-/** What browsers wait before they connect again, milliseconds. */
-const RECONNECT_MS = 2_000;
 
 export function createRoutesV1(options: RoutesV1Options): Mounted {
   const { access, corsAllow, where, monitor, shutdownSignal, logger } = options;
@@ -114,26 +113,11 @@ function tailRequest(query: URLSearchParams) {
 async function follow(messages: AsyncGenerator<TailResponse>, response: HttpResponse): Promise<void> {
   // The first before the head is written, so that a refusal still has a status of its own.
   let next = await messages.next();
-  response.writeHead(200, {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-store",
-    // Proxies that collect an answer before they pass it on would make it anything but live.
-    "x-accel-buffering": "no",
-  });
-  response.write(`retry: ${RECONNECT_MS}\n\n`);
+  response.writeHead(200, EVENT_STREAM_HEADERS);
+  response.write(RECONNECT_LINE);
   for (; !next.done; next = await messages.next()) {
     const text = `data: ${JSON.stringify(toJson(TailResponseSchema, next.value))}\n\n`;
     if (!response.write(text)) await drained(response);
   }
   response.end();
-}
-
-/** Resolves when there is room again, or nobody to send to. */
-async function drained(response: HttpResponse): Promise<void> {
-  if (response.destroyed) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = () => resolve();
-  response.once("drain", done).once("close", done);
-  await promise;
-  response.off("drain", done).off("close", done);
 }

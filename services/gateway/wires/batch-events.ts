@@ -2,9 +2,19 @@
 import { parseUuid } from "#lib/events/ids.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseDateText, parseRfc3339 } from "#lib/events/time.ts";
-import type { EventInput, EventTime } from "#lib/events/validate.ts";
+import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
 import { type Envelope, refuseWhenAllAre } from "./batch-body.ts";
 import type { BodyEvent } from "./event-body.ts";
+
+/** How events of PostHog's shape spell the fields. */
+export const BATCH_NAMES: FieldNames = {
+  id: "uuid",
+  event: "event",
+  distinctId: "distinct_id",
+  source: "source",
+  value: "value",
+  properties: "properties",
+};
 
 export interface BatchInputs {
   inputs: (EventInput | RuleFault)[];

@@ -1,6 +1,5 @@
 // POST /batch/ as product-analytics clients know it. Of several faults the caller hears of the first.
 
-import type { FieldNames } from "#lib/events/validate.ts";
 import { declaredLength, mediaType } from "#lib/http/body.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
@@ -12,17 +11,8 @@ import type { Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
 import { readEnvelope } from "./batch-body.ts";
 import { createDropLog } from "./batch-drops.ts";
-import { readEvents } from "./batch-events.ts";
+import { BATCH_NAMES, readEvents } from "./batch-events.ts";
 import { namedByPlace, positionsByPlace, publishAll, wantsPositions } from "./publish-all.ts";
-
-const FIELD_NAMES: FieldNames = {
-  id: "uuid",
-  event: "event",
-  distinctId: "distinct_id",
-  source: "source",
-  value: "value",
-  properties: "properties",
-};
 
 export interface BatchOptions {
   ingest: Ingest;
@@ -48,7 +38,7 @@ export function createBatchWire(
     if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
     const verdict = await publishAll(ingest, {
       events: inputs,
-      names: FIELD_NAMES,
+      names: BATCH_NAMES,
       facts,
       dialect: WIRES.batch.dialect,
       ...asked,

@@ -1,6 +1,5 @@
 // POST /v0/events?name=NAME: a line of JSON is an event, as Tinybird's clients send them. 202: durable; 200: stored.
 import type { Position } from "#lib/eventlog/log.ts";
-import type { FieldNames } from "#lib/events/validate.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { queryOf } from "../caller-keys.ts";
 import type { Edge, Entry } from "../edge.ts";
@@ -11,17 +10,9 @@ import { lastOf, type StoredWatch } from "../stored-watch.ts";
 import { Reply, type Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
 import { createDropLog } from "./batch-drops.ts";
+import { BATCH_NAMES } from "./batch-events.ts";
 import { readLines } from "./ndjson-lines.ts";
 import { namedByPlace, publishAll } from "./publish-all.ts";
-
-const FIELD_NAMES: FieldNames = {
-  id: "uuid",
-  event: "event",
-  distinctId: "distinct_id",
-  source: "source",
-  value: "value",
-  properties: "properties",
-};
 
 export interface NdjsonOptions {
   ingest: Ingest;
@@ -40,7 +31,7 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
     if (count > max) throw refused("too_many", { field: "body", count, max });
     if (count === 0) return { successful_rows: 0, quarantined_rows: 0 };
     const facts = entry.admit(count, false);
-    const order = { events, names: FIELD_NAMES, facts, dialect: WIRES.ndjson.dialect, traceparent };
+    const order = { events, names: BATCH_NAMES, facts, dialect: WIRES.ndjson.dialect, traceparent };
     const onDurable = (part: readonly Position[]) => {
       positions.push(...part);
     };

@@ -2,19 +2,10 @@
 // the shape that PostHog's libraries read.
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
-import type { EventInput, FieldNames } from "#lib/events/validate.ts";
+import type { EventInput } from "#lib/events/validate.ts";
 import { type Refused, refused } from "../refusals.ts";
 import { readEvent } from "./batch-events.ts";
 import type { BodyEvent } from "./event-body.ts";
-
-export const POSTHOG_NAMES: FieldNames = {
-  id: "uuid",
-  event: "event",
-  distinctId: "distinct_id",
-  source: "source",
-  value: "value",
-  properties: "properties",
-};
 
 export interface Clocks {
   receivedUs: number;

@@ -9,10 +9,11 @@ import { refused } from "../refusals.ts";
 import { Reply, type Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
 import { createDropLog } from "./batch-drops.ts";
+import { BATCH_NAMES } from "./batch-events.ts";
 import { EventReader, V1_EVENT } from "./event-body.ts";
 import type { PostHogOptions } from "./posthog.ts";
 import { readPostHogBody } from "./posthog-body.ts";
-import { inputsOf, POSTHOG_NAMES, postHogError } from "./posthog-events.ts";
+import { inputsOf, postHogError } from "./posthog-events.ts";
 
 type Result = "ok" | "drop" | "retry";
 interface EventResult {
@@ -33,7 +34,7 @@ export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, 
     const sentAt = String(request.headers["posthog-request-timestamp"] ?? "");
     const events = inputsOf(batch, { receivedUs: facts.receivedUs, sentAt, isPage: entry.isPage }, "UUID or fault");
     const { dialect } = WIRES.posthogV1;
-    const rejected = await publish({ events, names: POSTHOG_NAMES, facts, dialect, traceparent });
+    const rejected = await publish({ events, names: BATCH_NAMES, facts, dialect, traceparent });
     const results = resultsOf(uuids, rejected);
     const dropped = rejected.filter(({ retryable }) => !retryable);
     if (dropped.length > 0) logDropped(dropped);

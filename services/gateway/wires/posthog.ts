@@ -8,9 +8,10 @@ import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
 import { createDropLog } from "./batch-drops.ts";
+import { BATCH_NAMES } from "./batch-events.ts";
 import { EventReader, POSTHOG_EVENT } from "./event-body.ts";
 import { readPostHogBody } from "./posthog-body.ts";
-import { faultOfAll, inputsOf, POSTHOG_NAMES, postHogError } from "./posthog-events.ts";
+import { faultOfAll, inputsOf, postHogError } from "./posthog-events.ts";
 import { publishAll } from "./publish-all.ts";
 
 export interface PostHogOptions {
@@ -38,7 +39,7 @@ export function createPostHogWire(edge: Edge, { ingest, json, maxEvents: max, lo
     const clocks = { receivedUs: facts.receivedUs, sentAt: envelope.sentAt, isPage: entry.isPage };
     const events = inputsOf(batch, clocks, "UUID or none");
     const { dialect } = WIRES.posthog;
-    const { rejected } = await publishAll(ingest, { events, names: POSTHOG_NAMES, facts, dialect, traceparent });
+    const { rejected } = await publishAll(ingest, { events, names: BATCH_NAMES, facts, dialect, traceparent });
     const [first] = rejected;
     if (!first) return { status: 1 };
     if (rejected.length === count) throw faultOfAll(first, first.index, count);

@@ -3,6 +3,7 @@ import { send, sendEmpty } from "#lib/http/answers.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "#lib/http/message.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import { type Access, TOKEN_FIELD } from "../access.ts";
+import { drained, EVENT_STREAM_HEADERS, RECONNECT_LINE } from "./event-stream.ts";
 import type { LiveFilter } from "./filter.ts";
 import { type Live, TooManyWatchersError } from "./live.ts";
 import { type LiveOrigin, type LivePoint, pointName } from "./point.ts";
@@ -21,8 +22,6 @@ class BadQueryError extends Error {
 }
 
 const PATH = "/watch";
-/** What browsers wait before they connect again, milliseconds. */
-const RECONNECT_MS = 2_000;
 const NAMES_MAX = 100;
 const VALUES_MAX = 1_000;
 const ORIGINS: readonly LiveOrigin[] = ["relay", "event"];
@@ -58,10 +57,7 @@ export function createWatchRoute({ live, access }: WatchRouteOptions): WatchRout
     if (watcher === undefined) return true;
     response.writeHead(200, {
       ...corsHeaders,
-      "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-store",
-      // Proxies that collect an answer before they pass it on would make it anything but live.
-      "x-accel-buffering": "no",
+      ...EVENT_STREAM_HEADERS,
     });
     void follow(watcher, response);
     return true;
@@ -73,7 +69,7 @@ async function follow(watcher: Watcher, response: HttpResponse): Promise<void> {
   response.once("close", () => watcher.close());
   if (isCallerGone(response)) watcher.close();
   try {
-    response.write(`retry: ${RECONNECT_MS}\n\n`);
+    response.write(RECONNECT_LINE);
     let told = "";
     for (let next = await watcher.next(); next !== undefined; next = await watcher.next()) {
       const status = next.status && statusText(next.status);
@@ -89,16 +85,6 @@ async function follow(watcher: Watcher, response: HttpResponse): Promise<void> {
     watcher.close();
     response.end();
   }
-}
-
-/** Resolves when there is room again, or nobody to send to. */
-async function drained(response: HttpResponse): Promise<void> {
-  if (response.destroyed) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = () => resolve();
-  response.once("drain", done).once("close", done);
-  await promise;
-  response.off("drain", done).off("close", done);
 }
 
 function deliveryText({ points }: Delivery, statusPart: string): string {
