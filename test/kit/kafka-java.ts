@@ -2,7 +2,7 @@
 // beside them: the loaded classes, and storage as the format tool leaves it.
 
 import { execFileSync, type StdioOptions, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,12 +13,11 @@ import { freePort } from "./free-port.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 import { patience } from "./patience.ts";
 
-const KAFKA_VERSION = "4.1.0";
+/** KAFKA_VERSION=4.4.0 before a test or chaos run takes that one. */
+const KAFKA_VERSION = process.env.KAFKA_VERSION || "4.1.0";
 const JARS = fileURLToPath(new URL(`../../.cache/kafka/${KAFKA_VERSION}/`, import.meta.url));
 /** What Java made of the jars, for the version of Java that is here. */
 const CLASSES = join(JARS, "broker.jsa");
-/** An empty log directory, of another cluster. */
-const FORMATTED = join(JARS, "formatted");
 const META = "meta.properties";
 const POM = fileURLToPath(new URL("kafka-pom.xml", import.meta.url));
 const TOOL_MS_MAX = patience(30_000);
@@ -28,8 +27,10 @@ export interface StorageOptions {
   advertisedPort?: number;
   /** Apache's only: lines of server.properties for these ports, which win over ours. */
   properties?(ports: { port: number; controllerPort: number }): string;
-  /** Apache's only: arguments for a format of its own, such as --add-scram, which costs one more start of Java. */
+  /** Apache's only: arguments for the format, such as --add-scram; the first use of some costs one more start of Java. */
   format?: readonly string[];
+  /** Apache's only: its place in a cluster of several. Default: the only one, of a new cluster, on free ports. */
+  node?: { id: number; clusterId: string; port: number; controllerPort: number };
 }
 
 /** A directory that a broker can be started on, and where it will listen. */
@@ -47,7 +48,8 @@ export function hasJars(): boolean {
 /** A new cluster's storage. The first call on a machine fetches the jars (54 MB) and starts Java twice. */
 export async function createStorage(options: StorageOptions = {}): Promise<KafkaStorage> {
   await fetchJars();
-  if (!existsSync(FORMATTED)) await formatOnce();
+  const formatted = formattedBy(options.format);
+  if (!existsSync(formatted)) await formatOnce(formatted, options.format);
   if (!existsSync(CLASSES)) await archiveClasses();
   return copyStorage(options);
 }
@@ -67,23 +69,31 @@ export function runKafkaTool(mainClass: string, args: string[], input = ""): str
   }).toString();
 }
 
+/** An empty log directory, of another cluster. */
+function formattedBy(own: readonly string[] = []): string {
+  const hash = createHash("sha256").update(own.join("\n")).digest("hex").slice(0, 12);
+  return join(JARS, own.length === 0 ? "formatted" : `formatted-${hash}`);
+}
+
 async function copyStorage(options: StorageOptions = {}): Promise<KafkaStorage> {
   const { directory, config, port, data } = await configure(options);
-  if (options.format !== undefined) {
-    await format(config, options.format);
-    return { directory, config, port };
-  }
+  const formatted = formattedBy(options.format);
   await mkdir(data);
-  for (const name of await readdir(FORMATTED)) await copyFile(join(FORMATTED, name), join(data, name));
-  const meta = await readFile(join(FORMATTED, META), "utf8");
+  for (const name of await readdir(formatted)) await copyFile(join(formatted, name), join(data, name));
+  const meta = await readFile(join(formatted, META), "utf8");
   // A cluster of its own: what is told apart by the cluster's id must not be taken for that of another test.
-  await writeFile(join(data, META), meta.replace(/^cluster\.id=.*$/m, `cluster.id=${newClusterId()}`));
+  const { id = 1, clusterId = newId() } = options.node ?? {};
+  const ids = { "cluster.id": clusterId, "node.id": String(id), "directory.id": newId() };
+  await writeFile(
+    join(data, META),
+    meta.replace(/^([\w.]+)=.*$/gm, (line, key) => (key in ids ? `${key}=${ids[key as keyof typeof ids]}` : line)),
+  );
   return { directory, config, port };
 }
 
 async function configure(options: StorageOptions = {}): Promise<KafkaStorage & { data: string }> {
   const directory = await mkdtemp(join(tmpdir(), "millrace-kafka-"));
-  const [port, controllerPort] = [await freePort(), await freePort()];
+  const { port, controllerPort } = options.node ?? { port: await freePort(), controllerPort: await freePort() };
   const config = join(directory, "server.properties");
   const data = join(directory, "data");
   const common = serverProperties(data, port, controllerPort, options.advertisedPort ?? port);
@@ -92,26 +102,22 @@ async function configure(options: StorageOptions = {}): Promise<KafkaStorage & {
   return { directory, config, port, data };
 }
 
-async function formatOnce(): Promise<void> {
+async function formatOnce(place: string, own: readonly string[] = []): Promise<void> {
   const { directory, config, data } = await configure();
   try {
-    await format(config);
-    const staging = `${FORMATTED}.${process.pid}`;
+    const tool = ["kafka.tools.StorageTool", "format", "-t", newId(), "-c", config, ...own];
+    await runJava(tool, "formatting Kafka's storage");
+    const staging = `${place}.${process.pid}`;
     await mkdir(staging, { recursive: true });
     for (const name of await readdir(data)) await copyFile(join(data, name), join(staging, name));
-    await moveInto(staging, FORMATTED);
+    await moveInto(staging, place);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-function format(config: string, own: readonly string[] = []): Promise<void> {
-  const tool = ["kafka.tools.StorageTool", "format", "-t", newClusterId(), "-c", config, ...own];
-  return runJava(tool, "formatting Kafka's storage");
-}
-
 /** 16 bytes in base64url: StorageTool would take another start of Java to tell some. */
-function newClusterId(): string {
+export function newId(): string {
   return randomBytes(16).toString("base64url");
 }
 
@@ -144,7 +150,12 @@ async function archiveClasses(): Promise<void> {
   }
 }
 
-async function runJava(args: string[], what: string): Promise<void> {
+/** As runKafkaTool, for a process whose own proxies are on the tool's way. Rejects with what it printed. */
+export function runKafkaToolAside(mainClass: string, args: readonly string[]): Promise<string> {
+  return runJava([mainClass, ...args], mainClass);
+}
+
+async function runJava(args: readonly string[], what: string): Promise<string> {
   const java = spawn("java", [...javaOptions(), ...args], { stdio: ["ignore", "pipe", "pipe"], timeout: TOOL_MS_MAX });
   const ended = new Promise<string>((resolve) => {
     java.once("error", (error) => resolve(String(error)));
@@ -152,6 +163,7 @@ async function runJava(args: string[], what: string): Promise<void> {
   });
   const [fault, ...printed] = await Promise.all([ended, text(java.stdout), text(java.stderr)]);
   if (fault !== "") throw new Error(`${what}: ${fault}\n${printed.join("").slice(-2_000)}`);
+  return printed.join("");
 }
 
 function javaOptions(level = "warn", classes = `-XX:SharedArchiveFile=${CLASSES}`): string[] {
@@ -165,9 +177,21 @@ async function fetchJars(): Promise<void> {
   if (hasJars()) return;
   const staging = `${JARS.slice(0, -1)}.${process.pid}`;
   await mkdir(staging, { recursive: true });
-  execFileSync("mvn", ["-q", "-B", "-f", POM, "dependency:copy-dependencies", `-DoutputDirectory=${staging}`], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
+  execFileSync(
+    "mvn",
+    [
+      "-q",
+      "-B",
+      "-f",
+      POM,
+      `-Dkafka.version=${KAFKA_VERSION}`,
+      "dependency:copy-dependencies",
+      `-DoutputDirectory=${staging}`,
+    ],
+    {
+      stdio: ["ignore", "ignore", "inherit"],
+    },
+  );
   await moveInto(staging, JARS);
 }
 

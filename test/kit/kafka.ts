@@ -5,7 +5,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort } from "./free-port.ts";
-import { brokerCommand, createStorage, hasJars, type StorageOptions } from "./kafka-java.ts";
+import { brokerCommand, createStorage, hasJars, type KafkaStorage, type StorageOptions } from "./kafka-java.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 
 const REDPANDA_IMAGE = "docker.io/redpandadata/redpanda:v25.3.1";
@@ -17,12 +17,16 @@ export interface TestBroker extends AsyncDisposable {
   /** Its own address, whatever it advertises. */
   readonly brokers: string[];
   kill9(): Promise<void>;
+  /** Tells it to stop and waits until it has. */
+  stop(): Promise<void>;
   /** Starts it again on the same port and data; resolves when it answers. */
   restart(): Promise<void>;
   /** Freezes it: connections stay open and nothing answers. */
   pause(): void;
   resume(): void;
 }
+
+type Signal = "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT";
 
 export interface BrokerOptions extends StorageOptions {
   /** Apache's only: options of Java. */
@@ -57,7 +61,11 @@ export function kafkaForTests(env: NodeJS.ProcessEnv = process.env): KafkaForTes
 
 /** Apache Kafka in KRaft mode, one combined broker and controller. The jars are fetched on first use (54 MB). */
 async function startApache({ java, ...options }: BrokerOptions = {}): Promise<TestBroker> {
-  const storage = await createStorage(options);
+  return startOn(await createStorage(options), java);
+}
+
+/** A broker on storage that is there. */
+export function startOn(storage: KafkaStorage, java?: readonly string[]): Promise<TestBroker> {
   const { directory, port } = storage;
   const logFile = join(directory, "kafka.log");
   const command = `${brokerCommand(storage, java)} >'${logFile}' 2>&1`;
@@ -69,7 +77,7 @@ async function startApache({ java, ...options }: BrokerOptions = {}): Promise<Te
   });
 }
 
-function signalBroker({ pid }: GuardedChild, signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void {
+function signalBroker({ pid }: GuardedChild, signal: Signal): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
@@ -107,7 +115,7 @@ async function startRedpanda({ advertisedPort }: BrokerOptions = {}): Promise<Te
     `--kafka-addr=0.0.0.0:${port}`,
     `--advertise-kafka-addr=127.0.0.1:${advertisedPort ?? port}`,
   );
-  const signals = { SIGKILL: "kill", SIGSTOP: "pause", SIGCONT: "unpause" } as const;
+  const signals = { SIGKILL: "kill", SIGTERM: "stop", SIGSTOP: "pause", SIGCONT: "unpause" } as const;
   return runBroker(port, {
     start: () => spawnGuarded(`docker start -a ${name} >/dev/null 2>&1`, `docker rm -f ${name} >/dev/null 2>&1`),
     signal: (_child, signal) => docker(signals[signal], name),
@@ -118,7 +126,7 @@ async function startRedpanda({ advertisedPort }: BrokerOptions = {}): Promise<Te
 
 interface BrokerControl {
   start(): Promise<GuardedChild>;
-  signal(child: GuardedChild, signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void;
+  signal(child: GuardedChild, signal: Signal): void;
   remove(): Promise<void>;
   /** The end of what it printed, for the message when it does not start. */
   log(): Promise<string>;
@@ -126,13 +134,14 @@ interface BrokerControl {
 
 async function runBroker(port: number, control: BrokerControl): Promise<TestBroker> {
   let child: GuardedChild | undefined = await control.start();
-  const kill9 = async () => {
+  const end = async (how: Signal) => {
     const dying = child;
     child = undefined;
     if (dying === undefined) return;
-    control.signal(dying, "SIGKILL");
+    control.signal(dying, how);
     await dying.ended();
   };
+  const kill9 = () => end("SIGKILL");
   const signal = (name: "SIGSTOP" | "SIGCONT") => {
     if (child === undefined) throw new Error(`the broker does not run: no ${name}`);
     control.signal(child, name);
@@ -151,6 +160,7 @@ async function runBroker(port: number, control: BrokerControl): Promise<TestBrok
   return {
     brokers: [`127.0.0.1:${port}`],
     kill9,
+    stop: () => end("SIGTERM"),
     async restart() {
       await kill9();
       child = await control.start();

@@ -7,6 +7,7 @@ const LONGEST = [
   "integrity/erasure-deaths",
   "integrity/relay-kills",
   "e2e/kafka-log",
+  "e2e/kafka-cluster",
   "browser/delivery",
   "integrity/points",
   "integrity/dead-letter-replays",
