@@ -3,7 +3,7 @@ import type { AppendRecord, Position } from "#lib/eventlog/log.ts";
 import { RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { createUuidV7, formatUuid } from "#lib/events/ids.ts";
 import type { EventLimits } from "#lib/events/limits.ts";
-import { createRecordEncoder, type LogEvent } from "#lib/events/record.ts";
+import { createRecordEncoder, decodeRecord, type LogEvent } from "#lib/events/record.ts";
 import type { RuleCode, RuleFault } from "#lib/events/rule-fault.ts";
 import { isClamped } from "#lib/events/time.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
@@ -35,6 +35,13 @@ export interface Verdict {
 /** Every event that passed the rules met an event log that did not take it: the whole request may be sent again. */
 export class IngestUnavailableError extends Error {
   override readonly name = "IngestUnavailableError";
+  /** All events, those that broke a rule included. */
+  readonly rejected: readonly Rejection[];
+
+  constructor(rejected: readonly Rejection[], cause: unknown) {
+    super("the event log is unavailable; send the request again with the same ids", { cause });
+    this.rejected = rejected;
+  }
 }
 
 export interface IngestRequest {
@@ -55,6 +62,14 @@ export interface Ingest {
   publish(request: IngestRequest): Promise<Verdict>;
 }
 
+/** What has become of a request's events before any of them is appended. */
+interface Draft {
+  records: AppendRecord[];
+  /** Of each record's event. */
+  indexOf: number[];
+  rejected: Rejection[];
+}
+
 export function createIngest(
   groupCommit: GroupCommit,
   { limits, properties }: JsonReading,
@@ -65,60 +80,85 @@ export function createIngest(
   const newId = createUuidV7();
   const encode = createRecordEncoder();
 
-  async function publish(request: IngestRequest): Promise<Verdict> {
-    const { events, names, facts } = request;
-    const rejected: Rejection[] = [];
-    const records: AppendRecord[] = [];
-    const indexOf: number[] = [];
+  function draftOf({ events, names, facts, traceparent }: IngestRequest): Draft {
+    const draft: Draft = { records: [], indexOf: [], rejected: [] };
     let clamped = 0;
     for (let index = 0; index < events.length; index++) {
       const input = events[index] as EventInput | RuleFault;
       const checked = "fault" in input ? input : checkEvent(input, facts, names, limits, newId, properties);
       if ("fault" in checked) {
-        rejected.push(ruleRejection(index, checked));
+        reject(draft, ruleRejection(index, checked), input);
         continue;
       }
       if (checked.originalTime !== "" && isClamped(checked.timeUs, facts.receivedUs)) clamped++;
-      const record = toRecord(checked, request.traceparent);
+      const record = toRecord(checked, traceparent);
       if (record.value.length + record.key.length > limits.eventBytes) {
-        rejected.push(tooLargeRejection(index, record, limits));
+        reject(draft, tooLargeRejection(index, record, limits), input);
         continue;
       }
       eventNames.note(facts.apiKey, checked.event);
-      records.push(record);
-      indexOf.push(index);
+      draft.records.push(record);
+      draft.indexOf.push(index);
     }
     metrics.clampedTimes.inc(clamped);
-    const positions = request.wantsPositions ? events.map(() => "") : undefined;
-    const onDurable: OnDurable | undefined = positions
-      ? (found, indexes) => {
-          request.onDurable?.(found, indexes);
-          for (const [at, position] of found.entries()) {
-            positions[indexOf[indexes[at] as number] as number] = positionText(position);
-          }
-        }
-      : request.onDurable;
-    const failed = await groupCommit.submit(records, onDurable);
-    const verdict = { ...settle(rejected, records.length, indexOf, failed), ...(positions && { positions }) };
-    metrics.countVerdict(request.dialect, verdict);
-    for (const rejection of verdict.rejected) noteRefused(rejection, events[rejection.index]);
+    return draft;
+  }
+
+  /**
+   * Its events are records when it returns, and nothing here keeps them: what waits for the log survives collections of
+   * garbage, and that was a third of what an event cost.
+   */
+  function publish(request: IngestRequest): Promise<Verdict> {
+    const { dialect, onDurable } = request;
+    const positions = request.wantsPositions ? request.events.map(() => "") : undefined;
+    return append(draftOf(request), dialect, onDurable, positions);
+  }
+
+  async function append(
+    draft: Draft,
+    dialect: string,
+    onDurable: OnDurable | undefined,
+    positions: string[] | undefined,
+  ): Promise<Verdict> {
+    const { records, indexOf } = draft;
+    const notePositions: OnDurable = (found, indexes) => {
+      onDurable?.(found, indexes);
+      if (!positions) return;
+      for (const [at, position] of found.entries()) {
+        positions[indexOf[indexes[at] as number] as number] = positionText(position);
+      }
+    };
+    const failed = await groupCommit.submit(records, positions ? notePositions : onDurable);
+    const verdict = { ...settle(draft, failed), ...(positions && { positions }) };
+    metrics.countVerdict(dialect, verdict);
+    for (const { from, to, error } of failed) {
+      for (let at = from; at < to; at++) noteFailed(appendRejection(indexOf[at] as number, error), records[at]);
+    }
     if (
       records.length > 0 &&
       verdict.accepted === 0 &&
       failed.every((f) => !(f.error instanceof RecordTooLargeError))
     ) {
-      throw new IngestUnavailableError("the event log is unavailable; send the request again with the same ids", {
-        cause: failed[0]?.error,
-      });
+      throw new IngestUnavailableError(verdict.rejected, failed[0]?.error);
     }
     return verdict;
   }
 
+  function reject({ rejected }: Draft, rejection: Rejection, input: EventInput | RuleFault): void {
+    rejected.push(rejection);
+    const { id = "", event = "" } = ("fault" in input ? input.of : input) ?? {};
+    noteRefused(rejection, typeof id === "string" ? id : formatUuid(id), event);
+  }
+
+  function noteFailed(rejection: Rejection, record: AppendRecord | undefined): void {
+    if (!record) return;
+    const { id, idFromCaller, event } = decodeRecord(record.value);
+    noteRefused(rejection, idFromCaller ? formatUuid(id) : "", event);
+  }
+
   /** So that a caller who asks for the event later is told. */
-  function noteRefused({ code: reason, field, retryable }: Rejection, input: EventInput | RuleFault | undefined): void {
-    const { id = "", event = "" } = (input && "fault" in input ? input.of : input) ?? {};
-    const text = typeof id === "string" ? id : formatUuid(id);
-    refusedEvents.note({ id: text, event, reason, field, retryable });
+  function noteRefused({ code: reason, field, retryable }: Rejection, id: string, event: string): void {
+    refusedEvents.note({ id, event, reason, field, retryable });
   }
 
   function toRecord(event: LogEvent, traceparent: string | undefined): AppendRecord {
@@ -128,8 +168,8 @@ export function createIngest(
   return { publish };
 }
 
-function settle(rejected: Rejection[], sent: number, indexOf: number[], failed: FailedRange[]): Verdict {
-  let accepted = sent;
+function settle({ records, indexOf, rejected }: Draft, failed: FailedRange[]): Verdict {
+  let accepted = records.length;
   for (const { from, to, error } of failed) {
     accepted -= to - from;
     for (let i = from; i < to; i++) rejected.push(appendRejection(indexOf[i] as number, error));

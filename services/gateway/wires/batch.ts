@@ -4,7 +4,7 @@ import { declaredLength, mediaType } from "#lib/http/body.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type Edge, type Entry, encodingOf } from "../edge.ts";
-import type { Ingest, IngestRequest } from "../ingest.ts";
+import type { Ingest, IngestRequest, Verdict } from "../ingest.ts";
 import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
@@ -28,7 +28,7 @@ export function createBatchWire(
 ): Wire {
   const logDropped = createDropLog(logger);
 
-  async function store(entry: Entry, body: Uint8Array, asked: Pick<IngestRequest, "traceparent" | "wantsPositions">) {
+  function store(entry: Entry, body: Uint8Array, asked: Pick<IngestRequest, "traceparent" | "wantsPositions">) {
     const envelope = readEnvelope(json, body, max);
     entry.identify(envelope.key);
     const { length: count } = envelope;
@@ -36,20 +36,20 @@ export function createBatchWire(
     const facts = entry.admit(count, envelope.checkStored);
     const { inputs, indexes, dropped } = readEvents(envelope, facts.receivedUs, entry.isPage);
     if (inputs.length === 0) return { status: "ok", ingested: 0, dropped };
-    const verdict = await publishAll(ingest, {
-      events: inputs,
-      names: BATCH_NAMES,
-      facts,
-      dialect: WIRES.batch.dialect,
-      ...asked,
-    });
-    const { positions } = verdict;
-    const rejected = namedByPlace(verdict.rejected, indexes);
+    const { dialect } = WIRES.batch;
+    const order = { events: inputs, names: BATCH_NAMES, facts, dialect, ...asked };
+    return answered(publishAll(ingest, order), { indexes, dropped, count });
+  }
+
+  /** Knows nothing of the events themselves, which are not to outlive their becoming records. */
+  async function answered(published: Promise<Verdict>, of: { indexes: number[]; dropped: number; count: number }) {
+    const { accepted, rejected: refusals, positions } = await published;
+    const rejected = namedByPlace(refusals, of.indexes);
     if (rejected.length > 0) logDropped(rejected);
     return {
-      ...{ status: "ok", ingested: verdict.accepted, dropped: dropped + rejected.length },
+      ...{ status: "ok", ingested: accepted, dropped: of.dropped + rejected.length },
       ...(rejected.length > 0 && { rejected }),
-      ...(positions && { positions: positionsByPlace(positions, indexes, count) }),
+      ...(positions && { positions: positionsByPlace(positions, of.indexes, of.count) }),
     };
   }
 

@@ -5,8 +5,8 @@ import { mediaType } from "#lib/http/body.ts";
 import { headerText } from "#lib/http/credential.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import type { Logger } from "#lib/process/log.ts";
-import type { Edge } from "../edge.ts";
-import type { Ingest } from "../ingest.ts";
+import type { Edge, Entry } from "../edge.ts";
+import type { Ingest, Verdict } from "../ingest.ts";
 import { type JsonReading, readJsonBody } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import { Reply, type Wire } from "../wire.ts";
@@ -42,29 +42,37 @@ export function createCloudEventsWire(edge: Edge, options: CloudEventsOptions): 
     return { events: [readBinary(json, attributes, type, body)], count: 1 };
   }
 
+  function store(entry: Entry, body: Buffer, request: HttpRequest, traceparent: string | undefined) {
+    const { events, count } = read(request, body);
+    if (count > max) throw refused("too_many", { field: "body", count, max });
+    if (count === 0) return new Reply(204, undefined);
+    const facts = entry.admit(count, false);
+    const { dialect } = WIRES.cloudevents;
+    const order = { events, names: CLOUDEVENT_FIELDS, facts, dialect, traceparent };
+    return answered(publishAll(ingest, order, "ids"), count);
+  }
+
+  async function answered(published: Promise<Verdict>, count: number) {
+    const { accepted, rejected } = await published;
+    const [first] = rejected;
+    if (!first) return new Reply(204, undefined);
+    logDropped(rejected);
+    if (accepted === 0) {
+      const field = count === 1 ? first.field : `[${first.index}]${first.field && `.${first.field}`}`;
+      const detail = { field: field || "body", fault: first.message };
+      throw refused(first.code === "too_large" ? "too_large" : "invalid", detail);
+    }
+    return {
+      accepted,
+      rejected: rejected.map(({ index, code, field, message }) => ({ index, code, field, message })),
+    };
+  }
+
   return {
     async answer(request, { traceparent }) {
       if (request.method !== "POST") throw refused("method", { allow: "POST" });
       using entry = edge(request, WIRES.cloudevents);
-      const { events, count } = read(request, (await entry.readBody()) as Buffer);
-      if (count > max) throw refused("too_many", { field: "body", count, max });
-      if (count === 0) return new Reply(204, undefined);
-      const facts = entry.admit(count, false);
-      const { dialect } = WIRES.cloudevents;
-      const order = { events, names: CLOUDEVENT_FIELDS, facts, dialect, traceparent };
-      const { accepted, rejected } = await publishAll(ingest, order, "ids");
-      const [first] = rejected;
-      if (!first) return new Reply(204, undefined);
-      logDropped(rejected);
-      if (accepted === 0) {
-        const field = count === 1 ? first.field : `[${first.index}]${first.field && `.${first.field}`}`;
-        const detail = { field: field || "body", fault: first.message };
-        throw refused(first.code === "too_large" ? "too_large" : "invalid", detail);
-      }
-      return {
-        accepted,
-        rejected: rejected.map(({ index, code, field, message }) => ({ index, code, field, message })),
-      };
+      return await store(entry, (await entry.readBody()) as Buffer, request, traceparent);
     },
     refusalBody: ({ status, refusal, message }) => ({ error: message, code: refusal, status, detail: message }),
   };

@@ -6,7 +6,8 @@ import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { fault as ruleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts";
-import type { Edge } from "../edge.ts";
+import type { HttpRequest } from "#lib/http/message.ts";
+import type { Edge, Entry } from "../edge.ts";
 import type { Ingest } from "../ingest.ts";
 import { eventBounds, faultError, type JsonReading, readJsonBody } from "../json-body.ts";
 import { Refused, refused } from "../refusals.ts";
@@ -26,15 +27,18 @@ const NAMES = new JsonNames(["event_type", "source", "user_id", "value", "create
 const [EVENT, SOURCE, USER, VALUE, TIME, ID, PROPERTIES] = [0, 1, 2, 3, 4, 5, 6];
 
 export function createEventsWire(edge: Edge, { ingest, json }: { ingest: Ingest; json: JsonReading }): Wire {
+  function store(entry: Entry, body: Uint8Array, request: HttpRequest, traceparent: string | undefined) {
+    const facts = entry.admit(1, false);
+    const events = [readEvent(json, body)];
+    const order = { events, names: FIELD_NAMES, facts, dialect: WIRES.events.dialect, traceparent };
+    return publishAll(ingest, { ...order, wantsPositions: wantsPositions(request) }, "ids");
+  }
+
   return {
     async answer(request, { traceparent }) {
       if (request.method !== "POST") throw refused("method", { allow: "POST" });
       using entry = edge(request, WIRES.events);
-      const body = await entry.readBody();
-      const facts = entry.admit(1, false);
-      const events = [readEvent(json, body)];
-      const order = { events, names: FIELD_NAMES, facts, dialect: WIRES.events.dialect, traceparent };
-      const verdict = await publishAll(ingest, { ...order, wantsPositions: wantsPositions(request) }, "ids");
+      const verdict = await store(entry, await entry.readBody(), request, traceparent);
       const [rejected] = verdict.rejected;
       if (!rejected) return { status: "accepted", ...(verdict.positions && { position: verdict.positions[0] }) };
       const detail = { field: rejected.field, fault: rejected.message };

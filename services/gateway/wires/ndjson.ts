@@ -3,7 +3,7 @@ import type { Position } from "#lib/eventlog/log.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { queryOf } from "../caller-keys.ts";
 import type { Edge, Entry } from "../edge.ts";
-import type { Ingest } from "../ingest.ts";
+import type { Ingest, Verdict } from "../ingest.ts";
 import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import { lastOf, type StoredWatch } from "../stored-watch.ts";
@@ -26,8 +26,8 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
   const { ingest, json, maxEvents: max, storedWatch } = options;
   const logDropped = createDropLog(options.logger);
 
-  async function store(entry: Entry, name: string, positions: Position[], traceparent: string | undefined) {
-    const { events, length: count } = readLines(json, (await entry.readBody()) as Buffer, name, max);
+  function store(entry: Entry, body: Buffer, name: string, positions: Position[], traceparent: string | undefined) {
+    const { events, length: count } = readLines(json, body, name, max);
     if (count > max) throw refused("too_many", { field: "body", count, max });
     if (count === 0) return { successful_rows: 0, quarantined_rows: 0 };
     const facts = entry.admit(count, false);
@@ -35,12 +35,15 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
     const onDurable = (part: readonly Position[]) => {
       positions.push(...part);
     };
-    const { accepted, rejected } = await publishAll(ingest, { ...order, onDurable });
+    return answered(publishAll(ingest, { ...order, onDurable }));
+  }
+
+  async function answered(published: Promise<Verdict>) {
+    const { accepted, rejected } = await published;
     if (rejected.length > 0) logDropped(rejected);
-    const all = events.map((_, index) => index);
     return {
       ...{ successful_rows: accepted, quarantined_rows: rejected.length },
-      ...(rejected.length > 0 && { rejected: namedByPlace(rejected, all) }),
+      ...(rejected.length > 0 && { rejected: namedByPlace(rejected) }),
     };
   }
 
@@ -53,7 +56,8 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
       let rows: object;
       // Whoever waits for the rows holds no room meanwhile that others could be refused for.
       try {
-        rows = await store(entry, query.get("name") ?? "", positions, traceparent);
+        const body = (await entry.readBody()) as Buffer;
+        rows = await store(entry, body, query.get("name") ?? "", positions, traceparent);
       } finally {
         entry[Symbol.dispose]();
       }

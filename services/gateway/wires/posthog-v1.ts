@@ -4,7 +4,7 @@ import type { JsonText } from "#lib/events/json-cursor.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 import type { Edge, Entry } from "../edge.ts";
-import { type IngestRequest, IngestUnavailableError, type Rejection } from "../ingest.ts";
+import { IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
 import { refused } from "../refusals.ts";
 import { Reply, type Wire } from "../wire.ts";
 import { WIRES } from "../wire-table.ts";
@@ -26,7 +26,7 @@ const SDK_INFO_CHARS_MAX = 200;
 export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, logger }: PostHogOptions): Wire {
   const logDropped = createDropLog(logger);
 
-  async function store(entry: Entry, body: Uint8Array, request: HttpRequest, traceparent: string | undefined) {
+  function store(entry: Entry, body: Uint8Array, request: HttpRequest, traceparent: string | undefined) {
     const reader = new EventReader(json, V1_EVENT, libraryOf(request));
     const { batch, length: count, uuids, checkStored } = readPostHogBody(json, body, max, reader);
     if (count > max) throw refused("too_many", { field: "batch", count, max });
@@ -34,7 +34,11 @@ export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, 
     const sentAt = String(request.headers["posthog-request-timestamp"] ?? "");
     const events = inputsOf(batch, { receivedUs: facts.receivedUs, sentAt, isPage: entry.isPage }, "UUID or fault");
     const { dialect } = WIRES.posthogV1;
-    const rejected = await publish({ events, names: BATCH_NAMES, facts, dialect, traceparent });
+    return answered(ingest.publish({ events, names: BATCH_NAMES, facts, dialect, traceparent }), uuids);
+  }
+
+  async function answered(published: Promise<Verdict>, uuids: readonly string[]) {
+    const rejected = await rejectedOf(published);
     const results = resultsOf(uuids, rejected);
     const dropped = rejected.filter(({ retryable }) => !retryable);
     if (dropped.length > 0) logDropped(dropped);
@@ -43,17 +47,13 @@ export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, 
   }
 
   /** Of an event log that takes nothing each event is told, too. */
-  async function publish(request: IngestRequest): Promise<readonly Rejection[]> {
+  async function rejectedOf(published: Promise<Verdict>): Promise<readonly Rejection[]> {
     try {
-      return (await ingest.publish(request)).rejected;
+      return (await published).rejected;
     } catch (error) {
       if (!(error instanceof IngestUnavailableError)) throw error;
-      const { message } = error;
-      return request.events.map((event, index) =>
-        "fault" in event
-          ? { index, code: event.fault, field: event.field, message: event.message, retryable: false }
-          : { index, code: "unavailable", field: "", message, retryable: true },
-      );
+      const { message, rejected } = error;
+      return rejected.map((each) => (each.retryable ? { ...each, message } : each));
     }
   }
 

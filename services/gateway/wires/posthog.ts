@@ -2,7 +2,7 @@
 
 import type { Logger } from "#lib/process/log.ts";
 import type { Edge, Entry } from "../edge.ts";
-import type { Ingest } from "../ingest.ts";
+import type { Ingest, Verdict } from "../ingest.ts";
 import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import type { Wire } from "../wire.ts";
@@ -28,7 +28,7 @@ export function createPostHogWire(edge: Edge, { ingest, json, maxEvents: max, lo
   const logDropped = createDropLog(logger);
   const reader = new EventReader(json, POSTHOG_EVENT);
 
-  async function store(entry: Entry, body: Uint8Array, path: string, traceparent: string | undefined) {
+  function store(entry: Entry, body: Uint8Array, path: string, traceparent: string | undefined) {
     const { batch, length: count, ...envelope } = readPostHogBody(json, body, max, reader);
     entry.identify(envelope.key, envelope.lastResort);
     if (count > max) throw refused("too_many", { field: "batch", count, max });
@@ -39,7 +39,11 @@ export function createPostHogWire(edge: Edge, { ingest, json, maxEvents: max, lo
     const clocks = { receivedUs: facts.receivedUs, sentAt: envelope.sentAt, isPage: entry.isPage };
     const events = inputsOf(batch, clocks, "UUID or none");
     const { dialect } = WIRES.posthog;
-    const { rejected } = await publishAll(ingest, { events, names: BATCH_NAMES, facts, dialect, traceparent });
+    return answered(publishAll(ingest, { events, names: BATCH_NAMES, facts, dialect, traceparent }), count);
+  }
+
+  async function answered(published: Promise<Verdict>, count: number) {
+    const { rejected } = await published;
     const [first] = rejected;
     if (!first) return { status: 1 };
     if (rejected.length === count) throw faultOfAll(first, first.index, count);

@@ -5,10 +5,15 @@ import { type Ingest, type IngestRequest, IngestUnavailableError, type Rejection
 import { refused } from "../refusals.ts";
 
 /** Resolves when every event that is not at fault is durable. `ids` is what callers call them. Throws Refused. */
-export async function publishAll(ingest: Ingest, request: IngestRequest, ids = "uuids"): Promise<Verdict> {
+export function publishAll(ingest: Ingest, request: IngestRequest, ids = "uuids"): Promise<Verdict> {
+  return whole(ingest.publish(request), ids);
+}
+
+/** Without the request, which is not needed any more. */
+async function whole(published: Promise<Verdict>, ids: string): Promise<Verdict> {
   let verdict: Verdict;
   try {
-    verdict = await ingest.publish(request);
+    verdict = await published;
   } catch (error) {
     throw error instanceof IngestUnavailableError ? refused("log_away", { ids }, error) : error;
   }
@@ -21,8 +26,8 @@ export function wantsPositions({ headers }: Pick<HttpRequest, "headers">): boole
   return headers["x-millrace-positions"] === "true";
 }
 
-/** As callers see them: `indexes` says where in their request each event stood. */
-export function namedByPlace(rejected: readonly Rejection[], indexes: readonly number[]) {
+/** As callers see them: `indexes` says where in their request each event stood, if not all of them were published. */
+export function namedByPlace(rejected: readonly Rejection[], indexes: readonly number[] = []) {
   return rejected.map(({ index, code, field, message }) => ({ index: indexes[index] ?? index, code, field, message }));
 }
 

@@ -100,7 +100,7 @@ export function registerEventService(
   });
 }
 
-async function publishMessage(
+function publishMessage(
   request: PublishRequest | PublishStreamRequest,
   call: RpcCall,
   { ingest, maxEvents: max }: EventServiceOptions,
@@ -111,10 +111,17 @@ async function publishMessage(
   if (count > max) throw refused("too_many", { field: "events", count, max });
   const { entry, traceparent } = call;
   const facts = entry.admit(count, request.checkStored);
+  const { dialect } = entry;
+  const order = { events: events.map(readEvent), names: FIELD_NAMES, facts, dialect, traceparent };
+  const published = ingest.publish({ ...order, wantsPositions: request.returnPositions });
+  // The library keeps the message until it is answered; what is in it is in the records by now.
+  request.events = [];
+  return toldUnavailable(published);
+}
+
+async function toldUnavailable(published: Promise<Verdict>): Promise<Verdict> {
   try {
-    const { dialect } = entry;
-    const order = { events: events.map(readEvent), names: FIELD_NAMES, facts, dialect, traceparent };
-    return await ingest.publish({ ...order, wantsPositions: request.returnPositions });
+    return await published;
   } catch (error) {
     throw error instanceof IngestUnavailableError ? refused("log_away", { ids: "ids" }, error) : error;
   }

@@ -5,7 +5,7 @@ import type { FieldNames } from "#lib/events/validate.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { keysOf } from "../caller-keys.ts";
 import type { Edge, Entry } from "../edge.ts";
-import type { Ingest } from "../ingest.ts";
+import type { Ingest, Verdict } from "../ingest.ts";
 import type { JsonReading } from "../json-body.ts";
 import { refused } from "../refusals.ts";
 import type { Arrival, Wire } from "../wire.ts";
@@ -69,7 +69,7 @@ function createWire(
 ): Wire {
   const logDropped = createDropLog(logger);
 
-  async function store(entry: Entry, body: Uint8Array, kind: Kind, hasKey: boolean, traceparent: string | undefined) {
+  function store(entry: Entry, body: Uint8Array, kind: Kind, hasKey: boolean, traceparent: string | undefined) {
     const read = kind.isBatch ? readBatch(json, body, max) : readOne(json, body, kind.type);
     // Jitsu's clients send their key in a header, and a masked one in the body.
     entry.identify(hasKey ? "" : read.writeKey.trim());
@@ -79,7 +79,11 @@ function createWire(
     const facts = entry.admit(count, kind.isImport);
     const events = eventsOf(read, facts, !kind.isImport);
     const order = { events, names: FIELD_NAMES, facts, dialect: rules.dialect, traceparent };
-    const { accepted, rejected } = await publishAll(ingest, order, "messageIds");
+    return answered(publishAll(ingest, order, "messageIds"), kind);
+  }
+
+  async function answered(published: Promise<Verdict>, kind: Kind) {
+    const { accepted, rejected } = await published;
     if (rejected.length === 0) return success;
     logDropped(rejected);
     const [{ code, field, message }] = rejected as [(typeof rejected)[0]];
