@@ -6,7 +6,7 @@ import { currentEpoch } from "#lib/ledger/epochs.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Letter, Letters } from "./letters.ts";
 import { readLetter, readOrigin } from "./reading.ts";
-import { identityKey, type StoredRow, storedRows } from "./stored-rows.ts";
+import { firstRow, type StoredRow } from "./stored-rows.ts";
 
 export interface Replay extends StoredRow {
   outcome: "row" | "duplicate" | "dead_letter";
@@ -32,7 +32,7 @@ export async function findReplays(
   if (!reading) return [];
   const { identity, mark } = reading;
   const root = reading.origin ?? letter;
-  const row = identity && (await storedRows(warehouse, [identity])).get(identityKey(identity));
+  const row = identity && (await firstRow(warehouse, identity));
   const replays: Replay[] = [];
   if (row) {
     const origin = await originAt(row);

@@ -1,6 +1,7 @@
 // Which events and points are rows already, by what makes one of them one: its id under its api key.
 import type { LogPlace } from "#lib/events/replay-record.ts";
-import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { STORED_TOPICS } from "#lib/ledger/stored-topics.ts";
+import { createIdLookup } from "#lib/warehouse/id-lookup.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 
 export interface Identity {
@@ -15,48 +16,36 @@ export interface StoredRow extends LogPlace {
   appendTimeMs: number;
 }
 
-const IDS_PER_QUERY = 1000;
-const TABLES = [
-  { topic: EVENTS_TOPIC, name: "events_raw", apiKey: "api_key" },
-  { topic: POINTS_TOPIC, name: "points", apiKey: "''" },
-];
-
 export function identityKey({ topic, id, apiKey }: Identity): string {
   return `${topic} ${id} ${apiKey}`;
 }
 
-/** The first row of each, of whatever age and epoch, by `identityKey`; what has none is absent. */
-export async function storedRows(warehouse: Warehouse, wanted: readonly Identity[]): Promise<Map<string, StoredRow>> {
-  const rows = new Map<string, StoredRow>();
-  for (const table of TABLES) {
-    const own = wanted.filter(({ topic }) => topic === table.topic);
-    for (let at = 0; at < own.length; at += IDS_PER_QUERY) {
-      await addRows(
-        rows,
-        warehouse,
-        table,
-        own.slice(at, at + IDS_PER_QUERY).map(({ id }) => id),
-      );
+/** A row of each, of whatever age and epoch, by `identityKey`; what has none is absent. */
+export async function storedRows(warehouse: Warehouse, wanted: readonly Identity[]): Promise<Map<string, LogPlace>> {
+  const rows = new Map<string, LogPlace>();
+  for (const { topic, table } of STORED_TOPICS) {
+    const ids = wanted.flatMap((identity) => (identity.topic === topic ? [identity.id] : []));
+    for (const { uuid, apiKey, epoch, partition, offset } of await createIdLookup(warehouse, table)(ids)) {
+      const key = identityKey({ topic, id: uuid, apiKey });
+      const known = rows.get(key);
+      if (!known || offset < known.offset) rows.set(key, { epoch, topic, partition, offset });
     }
   }
   return rows;
 }
 
-async function addRows(
-  rows: Map<string, StoredRow>,
-  warehouse: Warehouse,
-  table: (typeof TABLES)[number],
-  ids: readonly string[],
-): Promise<void> {
-  const found = await warehouse.query<Record<"id" | "key" | "epoch" | "topic" | "partition" | "offset" | "ms", string>>(
-    `SELECT toString(uuid) AS id, ${table.apiKey} AS key, log_epoch AS epoch, log_topic AS topic, log_partition AS partition,
-              toString(log_offset) AS offset, toString(toUnixTimestamp64Milli(log_time)) AS ms
-       FROM ${table.name} WHERE uuid IN {ids:Array(UUID)} AND log_topic = {topic:String}
-       ORDER BY log_time, log_offset LIMIT 1 BY uuid, key`,
-    { params: { ids, topic: table.topic } },
+/** Its first row, of whatever age and epoch. */
+export async function firstRow(warehouse: Warehouse, { topic, id, apiKey }: Identity): Promise<StoredRow | undefined> {
+  const table = STORED_TOPICS.find((stored) => stored.topic === topic)?.table;
+  if (!table) return undefined;
+  const [row] = await warehouse.query<Record<"epoch" | "partition" | "offset" | "ms", string>>(
+    `SELECT log_epoch AS epoch, log_partition AS partition, toString(log_offset) AS offset,
+            toString(toUnixTimestamp64Milli(log_time)) AS ms
+     FROM ${table.name} WHERE uuid = {id:UUID} AND ${table.apiKey} = {apiKey:String} AND log_topic = {topic:String}
+     ORDER BY log_time, log_offset LIMIT 1`,
+    { params: { id, apiKey, topic } },
   );
-  for (const { id, key, epoch, topic, partition, offset, ms } of found) {
-    const place = { epoch, topic, partition: Number(partition), offset: Number(offset) };
-    rows.set(identityKey({ topic, id, apiKey: key }), { ...place, appendTimeMs: Number(ms) });
-  }
+  if (!row) return undefined;
+  const place = { epoch: row.epoch, topic, partition: Number(row.partition), offset: Number(row.offset) };
+  return { ...place, appendTimeMs: Number(row.ms) };
 }

@@ -1,7 +1,9 @@
 // Ids looked up among all rows: by the projection, whose cost is in proportion to the ids and not to the rows.
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { createIdLookup, type IdLookup } from "#lib/warehouse/id-lookup.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { identityKey, storedRows } from "../../commands/dead-letters/stored-rows.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 const TABLE = { name: "events_raw", apiKey: "api_key", hasIdProjection: true };
@@ -67,6 +69,32 @@ it("finds a thousand ids by one question", async () => {
   const ids = Array.from({ length: 1000 }, (_, n) => n * 200);
   const places = await lookUp(ids.map(uuidOf));
   expect(places.map(({ offset }) => offset).sort((a, b) => a - b)).toEqual(ids);
+});
+
+it("is how letters that are rows already are found, in whatever topic and however many", async () => {
+  const asked: string[] = [];
+  const listening: Warehouse = {
+    ...warehouse,
+    query<Row>(sql: string, options?: object) {
+      asked.push(sql);
+      return warehouse.query<Row>(sql, options);
+    },
+  };
+  const ids = Array.from({ length: 1000 }, (_, n) => n * 200).map(uuidOf);
+  const letters = ids.map((id) => ({ topic: EVENTS_TOPIC, id, apiKey: "key" }));
+  const foreign = { topic: EVENTS_TOPIC, id: uuidOf(1), apiKey: "another" };
+  const rows = await storedRows(listening, [...letters, foreign, { topic: POINTS_TOPIC, id: uuidOf(2), apiKey: "" }]);
+  expect(letters.filter((letter) => rows.has(identityKey(letter)))).toHaveLength(1000);
+  expect(rows.has(identityKey(foreign))).toBe(false);
+  expect(rows.get(identityKey({ topic: EVENTS_TOPIC, id: uuidOf(400), apiKey: "key" }))).toEqual({
+    epoch: "one",
+    topic: EVENTS_TOPIC,
+    partition: 400 % 300,
+    offset: 400,
+  });
+  const ofEvents = asked.filter((sql) => sql.includes("events_raw"));
+  expect(ofEvents).toHaveLength(2);
+  for (const sql of ofEvents) expect(sql).not.toContain("WHERE uuid IN");
 });
 
 it("finds rows that were stored before there was a projection, before and after it is filled", async () => {
