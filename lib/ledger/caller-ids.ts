@@ -22,37 +22,40 @@ export function callerIdsSql({ name, isFromCaller, apiKey }: RowTable): string {
 export function createCallerIdReader(take: TakeId): (piece: Buffer) => void {
   const uuid = new Uint32Array(UUID_BYTES / 4);
   let rest: Buffer = Buffer.alloc(0);
+  /** The text of the row before with its length, as most rows have it again. */
   let key: Buffer = Buffer.alloc(0);
   let apiKey = "";
   return (piece) => {
     const rows = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
+    const view = new DataView(rows.buffer, rows.byteOffset, rows.length);
     let at = 0;
     for (let end = endOfRow(rows, 0); end !== undefined; end = endOfRow(rows, at)) {
-      const start = startOfText(rows, at + FIXED_BYTES);
-      // Most rows have the key of the row before.
-      if (rows.compare(key, 0, key.length, start, end) !== 0) {
-        key = Buffer.from(rows.subarray(start, end));
-        apiKey = key.toString("utf8");
+      if (!beginsWith(rows, at + FIXED_BYTES, key)) {
+        key = Buffer.from(rows.subarray(at + FIXED_BYTES, end));
+        apiKey = rows.toString("utf8", startOfText(rows, at + FIXED_BYTES), end);
       }
-      uuid[0] = reversedWord(rows, at + 4);
-      uuid[1] = reversedWord(rows, at);
-      uuid[2] = reversedWord(rows, at + 12);
-      uuid[3] = reversedWord(rows, at + 8);
-      take(uuid, apiKey, readInteger(rows, at + UUID_BYTES), readInteger(rows, at + UUID_BYTES + 8));
+      // Each half is reversed.
+      uuid[0] = view.getUint32(at + 4);
+      uuid[1] = view.getUint32(at);
+      uuid[2] = view.getUint32(at + 12);
+      uuid[3] = view.getUint32(at + 8);
+      take(uuid, apiKey, readInteger(view, at + UUID_BYTES), readInteger(view, at + UUID_BYTES + 8));
       at = end;
     }
     rest = rows.subarray(at);
   };
 }
 
-function reversedWord(bytes: Buffer, at: number): number {
-  const [a, b, c, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]] as [number, number, number, number];
-  return (a << 24) | (b << 16) | (c << 8) | d;
+/** Of 64 bits, as a number: offsets and times are below 2^53. */
+function readInteger(view: DataView, at: number): number {
+  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
 }
 
-/** Of 64 bits, as a number: offsets and times are below 2^53. */
-function readInteger(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
+function beginsWith(rows: Buffer, from: number, text: Buffer): boolean {
+  const { length } = text;
+  if (length === 0 || from + length > rows.length) return false;
+  for (let n = 0; n < length; n++) if (rows[from + n] !== text[n]) return false;
+  return true;
 }
 
 /** Undefined while the row is not all there. Of a text its length comes first, seven bits a byte, the lowest first. */

@@ -54,6 +54,8 @@ async function readIds(deps: RebuildDeps, from: number, next: number, sinceMs: n
       // An answer that breaks off is asked for from here on.
       at = offset + 1;
     };
+    // At most so many come: to grow on the way, and to look up each id again for it, takes longer than to read them.
+    window.reserve(to - at);
     await askPatiently(() => stored.callerIds(at, to, sinceMs, take), patience);
     at = to;
     // Room for all that may still come, if these are anything to go by.
