@@ -59,6 +59,39 @@ it.each([1, 5, 1000])("gzip in several members is one body, in pieces of %i byte
   expect((await decodeAll("gzip", inPieces(bytes, size))).toString()).toBe("one two");
 });
 
+const SKIPPABLE = Buffer.from("502a4d1804000000deadbeef", "hex");
+
+it.each([1, 5, 1000])(
+  "zstd in several frames, some to be skipped, is one body, in pieces of %i bytes",
+  async (size) => {
+    const frames = [SKIPPABLE, zlib.zstdCompressSync("one "), SKIPPABLE, zlib.zstdCompressSync("two"), SKIPPABLE];
+    expect((await decodeAll("zstd", inPieces(Buffer.concat(frames), size))).toString()).toBe("one two");
+  },
+);
+
+it("zstd is refused for more frames than a body has", async () => {
+  const frames = (count: number) => Buffer.concat(Array.from({ length: count }, () => SKIPPABLE));
+  expect((await decode("zstd", frames(256), 10)).length).toBe(0);
+  await expect(decode("zstd", frames(257), 10)).rejects.toThrow("more than 256 zstd frames");
+});
+
+it("zstd whose last frame is cut is refused", async () => {
+  const bytes = Buffer.concat([zlib.zstdCompressSync("one"), zlib.zstdCompressSync("two").subarray(0, -3)]);
+  await expect(decode("zstd", bytes, 100)).rejects.toThrow(UndecodableError);
+});
+
+describe.each([1, 1000])("in pieces of %i bytes", (size) => {
+  it.each(ENCODING_NAMES)("bytes behind the end of %s are refused", async (name) => {
+    const bytes = Buffer.concat([await encode(name, Buffer.from("text")), Buffer.from("more of it")]);
+    await expect(decodeAll(name, inPieces(bytes, size))).rejects.toThrow(UndecodableError);
+  });
+
+  it("zeros behind the end of gzip are none", async () => {
+    const bytes = Buffer.concat([zlib.gzipSync("text"), Buffer.alloc(20)]);
+    expect((await decodeAll("gzip", inPieces(bytes, size))).toString()).toBe("text");
+  });
+});
+
 it("zstd that asks for a larger window than HTTP has is refused before it is given", async () => {
   const params = { [zlib.constants.ZSTD_c_windowLog]: 27, [zlib.constants.ZSTD_c_enableLongDistanceMatching]: 1 };
   const compress = zlib.createZstdCompress({ params });

@@ -94,7 +94,7 @@ async function* decoded(
   try {
     for await (const chunk of source) {
       if (chunk.length === 0) continue;
-      decoding ??= startDecoding(name, createDecoder(name, chunk), take);
+      decoding ??= startDecoding(name, take);
       await decoding.write(chunk);
       yield* pieces;
       pieces = [];
@@ -105,6 +105,9 @@ async function* decoded(
     decoding?.stop();
   }
 }
+
+/** Each costs a decoder: a frame is eight bytes at least. */
+const FRAMES_MAX = 256;
 
 function createDecoder(name: string, chunk: Uint8Array): Decoder {
   const encoding = ENCODINGS[name];
@@ -125,7 +128,7 @@ async function decodeOne(
   try {
     for await (const chunk of source) {
       if (chunk.length === 0) continue;
-      decoding ??= startDecoding(name, createDecoder(name, chunk), take);
+      decoding ??= startDecoding(name, take);
       await decoding.write(chunk);
     }
     await decoding?.end();
@@ -141,8 +144,52 @@ interface Decoding {
   stop(): void;
 }
 
-function startDecoding(name: string, decoder: Decoder, take: (piece: Buffer) => void): Decoding {
+function startDecoding(name: string, take: (piece: Buffer) => void): Decoding {
+  let frame: Frame | undefined;
+  let frames = 0;
+  return {
+    async write(chunk) {
+      for (let rest = chunk; rest.length > 0; ) {
+        if (frame?.isOver) rest = behindFrame(name, rest, frames);
+        if (rest.length === 0) return;
+        if (!frame || frame.isOver) {
+          frame?.stop();
+          frame = startFrame(name, createDecoder(name, rest), take);
+          frames++;
+        }
+        const left = await frame.write(rest);
+        rest = rest.subarray(rest.length - left);
+      }
+    },
+    end: async () => await frame?.end(),
+    stop: () => frame?.stop(),
+  };
+}
+
+/**
+ * What is to be decoded of the bytes behind a frame's end. Of zstd they are further frames (RFC 8878), and gzip may be
+ * padded with zeros; gzip's further members are its decoder's affair. Throws UndecodableError for anything else.
+ */
+function behindFrame(name: string, rest: Uint8Array, frames: number): Uint8Array {
+  if (name === "gzip" && rest.every((byte) => byte === 0)) return rest.subarray(rest.length);
+  if (name !== "zstd") throw new UndecodableError(`goes on behind the end of its ${name} data`);
+  if (frames === FRAMES_MAX) throw new UndecodableError(`has more than ${FRAMES_MAX} zstd frames`);
+  return rest;
+}
+
+interface Frame {
+  /** It has ended, and takes no more. */
+  readonly isOver: boolean;
+  /** Resolves, when everything that the chunk decodes to was taken, with how many bytes of it are behind the frame's end. */
+  write(chunk: Uint8Array): Promise<number>;
+  end(): Promise<void>;
+  stop(): void;
+}
+
+function startFrame(name: string, decoder: Decoder, take: (piece: Buffer) => void): Frame {
   let failure: { error: unknown } | undefined;
+  let given = 0;
+  let isOver = false;
   const fail = (error: unknown) => {
     failure ??= { error };
     decoder.destroy();
@@ -163,11 +210,23 @@ function startDecoding(name: string, decoder: Decoder, take: (piece: Buffer) => 
     if (failure) throw failure.error;
   };
   return {
+    get isOver() {
+      return isOver;
+    },
     async write(chunk) {
+      given += chunk.length;
       await Promise.race([new Promise<void>((resolve) => decoder.write(chunk, () => resolve())), ended]);
       check();
+      const left = given - decoder.bytesWritten;
+      if (left > 0) {
+        isOver = true;
+        await ended;
+        check();
+      }
+      return left;
     },
     async end() {
+      if (isOver) return;
       decoder.end();
       await ended;
       check();
