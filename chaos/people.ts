@@ -72,7 +72,7 @@ export function comparePeople({ told, distinctIds }: Testimony, shown: ShownPeop
 function factsOfEvent({ id, event, distinctId, properties, timeMs, apiKey }: LoadEvent): IdentityFacts {
   return factsOf({
     ...{ event, distinctId, timeUs: timeMs * 1000, eventId: id, trusted: apiKey === API_KEYS.secret },
-    properties: readProperties(JSON.stringify(properties)),
+    properties: readProperties(Buffer.from(JSON.stringify(properties))) ?? {},
   });
 }
 
@@ -119,7 +119,9 @@ export async function readPeople(warehouse: Warehouse): Promise<ShownPeople> {
     ...row,
     isIdentified: identified === 1,
     properties: new Map(
-      Object.entries(readProperties(properties)).map(([key, value]) => [key, JSON.stringify(value)] as const),
+      Object.entries(readProperties(Buffer.from(properties)) ?? {}).map(
+        ([key, value]) => [key, JSON.stringify(value)] as const,
+      ),
     ),
   }));
   return { mapped, inEvents, profiles };

@@ -3,8 +3,8 @@
 import { create } from "@bufbuild/protobuf";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { type Event, EventSchema } from "#gen/millrace/events/v1/events_pb.ts";
+import { isExactNumber } from "#lib/events/json-value.ts";
 import { copyTexts, type Fields, joinTexts, writeFields } from "./kept-text.ts";
-import { isExactNumber } from "./parse.ts";
 import type { TimeParser } from "./time.ts";
 
 /**

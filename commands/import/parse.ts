@@ -1,10 +1,10 @@
 // One row's text → its fields.
 
 import { parse as parseCsv } from "csv-parse/sync";
-import { type JsonText, textOf } from "#lib/events/json-cursor.ts";
+import { type JsonCursor, type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonFault } from "#lib/events/json-fault.ts";
-import { JsonNames } from "#lib/events/json-keys.ts";
 import { createJsonScanner } from "#lib/events/json-scanner.ts";
+import { NO_NAMES, valueAt } from "#lib/events/json-value.ts";
 import { type Fields, keepTexts } from "./kept-text.ts";
 import { type Format, InputError } from "./records.ts";
 
@@ -32,7 +32,7 @@ function parseJsonRow(text: string): ParsedRow {
     value = parseJsonExactly(text);
   } catch (error) {
     if (error instanceof JsonFault) return { ok: false, reason: error.message };
-    // A key twice, or a RangeError: more levels than there is stack.
+    // A key twice, or a RangeError: too many levels.
     return { ok: false, reason: error instanceof Error ? error.message : String(error) };
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -41,62 +41,20 @@ function parseJsonRow(text: string): ParsedRow {
   return { ok: true, fields: value as Fields };
 }
 
-/** A number in its own digits: JSON.stringify writes it unchanged where a JavaScript number would be rounded. */
-export interface ExactNumber {
-  readonly rawJSON: string;
-}
-
-interface ExactJson {
-  rawJSON(text: string): ExactNumber;
-  isRawJSON(value: unknown): value is ExactNumber;
-}
-
-// TypeScript's library does not declare JSON.rawJSON yet; Node has had it since 22.
-const exactJson = JSON as unknown as ExactJson;
-
-export function isExactNumber(value: unknown): value is ExactNumber {
-  return exactJson.isRawJSON(value);
-}
-
 const cursor = createJsonScanner();
-const NO_NAMES = new JsonNames([]);
 const UNBOUNDED = { keys: Number.MAX_SAFE_INTEGER, levels: 1_000_000 };
 
-/**
- * The row's value, of which objects know their text and numbers keep every digit. Not by JSON.parse, which misreads keys
- * behind one that has a backslash. Throws for what is not JSON, with the place, and for a key that is there twice.
- */
+/** The row's value, of which objects know their text. Throws for what is not JSON, and for a key that is there twice. */
 function parseJsonExactly(text: string): unknown {
   cursor.open(Buffer.from(text));
-  const value = valueAt(1);
+  const value = valueAt(cursor, 1, objectAt);
   cursor.close();
   const found = cursor.takeFault(0);
   if (found) throw new Error(`${found.field} ${found.message}`);
   return value;
 }
 
-/** Events may have 32 levels; far more would take the stack. */
-const LEVELS_MAX = 1000;
-
-function valueAt(level: number): unknown {
-  if (level > LEVELS_MAX) throw new Error("is nested too deeply");
-  const kind = cursor.kind();
-  if (kind === "object") return objectAt(level);
-  if (kind === "string") return cursor.text();
-  if (kind === "array") {
-    const items: unknown[] = [];
-    cursor.enter();
-    while (cursor.nextItem()) items.push(valueAt(level + 1));
-    return items;
-  }
-  const text = textOf(cursor.slice());
-  if (kind === "null") return null;
-  if (kind === "boolean") return text === "true";
-  const number = Number(text);
-  return String(number) === text ? number : exactJson.rawJSON(text);
-}
-
-function objectAt(level: number): Fields {
+function objectAt(cursor: JsonCursor, level: number): Fields {
   const entries: [string, unknown][] = [];
   const members = new Map<string, { key: string; value: JsonText }>();
   cursor.enter();
@@ -104,7 +62,7 @@ function objectAt(level: number): Fields {
     const name = cursor.key();
     const key = textOf(cursor.keyText());
     cursor.beginBounds(UNBOUNDED);
-    entries.push([name, valueAt(level + 1)]);
+    entries.push([name, valueAt(cursor, level, objectAt)]);
     members.set(name, { key, value: cursor.endBounds() });
   }
   return keepTexts(Object.fromEntries(entries), members);

@@ -1,5 +1,7 @@
 // Dates as people write them in files → instants. Pure; zones come from the Intl data that Node ships.
+
 import { civilSeconds } from "#lib/events/civil-time.ts";
+import { isExactNumber } from "#lib/events/json-value.ts";
 import {
   type DateOrder,
   nanosOf,
@@ -8,7 +10,6 @@ import {
   TIME_FAULTS,
   type WrittenTime,
 } from "#lib/events/time-text.ts";
-import { isExactNumber } from "./parse.ts";
 
 export interface Instant {
   seconds: bigint;

@@ -20,14 +20,9 @@ export function factsOfEvent(event: EventRecord): IdentityFacts | undefined {
   const { propertiesJson } = event;
   const isAbout = readObject(propertiesJson, 0, propertiesJson.length) === ABOUT_PERSON;
   if (!isAbout && !IDENTITY_EVENTS.has(event.event) && event.event !== GROUP_EVENT) return undefined;
-  let properties: Record<string, unknown>;
-  try {
-    properties = readProperties(Buffer.from(event.propertiesJson).toString());
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    // Not JSON, from a producer that is no gateway: the row keeps the text, which says nothing.
-    return undefined;
-  }
+  const properties = readProperties(propertiesJson);
+  // Not JSON, from a producer that is no gateway: the row keeps the text, which says nothing.
+  if (!properties) return undefined;
   const { distinctId, trusted, timeUs, receivedUs } = event;
   const moment = { timeUs: Number(timeUs), receivedUs: Number(receivedUs), eventId: formatUuid(event.id) };
   return factsOf({ event: event.event, distinctId, properties, trusted, ...moment });

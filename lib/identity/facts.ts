@@ -1,5 +1,8 @@
 // What an event says about who is who: facts, extracted from the event alone. Nothing is looked up, so that the set of
 // facts does not depend on order, batches or replays. docs/identity.md has the rules.
+import { JsonFault } from "#lib/events/json-fault.ts";
+import { createJsonScanner } from "#lib/events/json-scanner.ts";
+import { valueAt } from "#lib/events/json-value.ts";
 import { GROUP_EVENT, type GroupFact, groupsOf } from "./groups.ts";
 import { isNoId } from "./no-id.ts";
 import { idText, isAbsent, isObject, type Moment, type VoidReason } from "./said.ts";
@@ -158,22 +161,22 @@ function isBlank(text: string): boolean {
   return text.trim() === "";
 }
 
-type Reviver = (key: string, value: unknown, context: { source?: string }) => unknown;
-// Not in TypeScript's library yet; Node has both since version 22.
-const { parse, rawJSON } = JSON as unknown as {
-  parse(text: string, reviver: Reviver): unknown;
-  rawJSON(text: string): unknown;
-};
+const cursor = createJsonScanner();
 
 /**
  * Properties from their JSON text, with numbers that JavaScript would change (12345678901234567890, 1.0) kept as they are
- * written. Throws SyntaxError for text that is no JSON.
+ * written. Undefined for what is no JSON object: records of producers that are no gateway may have anything.
  */
-export function readProperties(json: string): Record<string, unknown> {
-  const value = parse(json, (_key, each, { source }) =>
-    typeof each === "number" && source !== undefined && String(each) !== source ? rawJSON(source) : each,
-  );
-  return isObject(value) ? value : {};
+export function readProperties(json: Uint8Array): Record<string, unknown> | undefined {
+  try {
+    cursor.open(json);
+    const value = valueAt(cursor);
+    cursor.close();
+    return isObject(value) ? value : undefined;
+  } catch (error) {
+    if (error instanceof JsonFault || error instanceof RangeError) return undefined;
+    throw error;
+  }
 }
 
 /** Earlier first, then the smaller event id. */

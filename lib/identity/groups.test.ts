@@ -4,7 +4,7 @@ import { factsOf, readProperties } from "./facts.ts";
 const MOMENT = { timeUs: 7, eventId: "00112233-4455-6677-8899-aabbccddeeff" };
 
 function said(event: string, json: string, distinctId = "d") {
-  return factsOf({ event, distinctId, properties: readProperties(json), trusted: false, ...MOMENT });
+  return factsOf({ event, distinctId, properties: readProperties(Buffer.from(json)) ?? {}, trusted: false, ...MOMENT });
 }
 
 it("$groupidentify describes a group, digits kept, and nobody", () => {
@@ -43,17 +43,17 @@ it.each([
   ["$groupidentify", '{"$group_type":" ","$group_key":"a"}', "no_id"],
   ["e", '{"$groups":{"company":["a"]}}', "wrong_type"],
   ["e", '{"$groups":{"company":"null"}}', "no_id"],
+  ["e", '{"$groups":"acme"}', "wrong_type"],
+  ["e", '{"$groups":["acme"]}', "wrong_type"],
+  ["e", '{"$groups":7}', "wrong_type"],
 ])("of %s with %s there is no group", (event, json, reason) => {
   expect(said(event, json)).toMatchObject({ voids: [reason] });
   expect(said(event, json).groups).toBeUndefined();
 });
 
-it.each(['{"$groups":null}', '{"$groups":"acme"}', '{"$groups":{}}'])(
-  "of %s there is none, and nothing void",
-  (json) => {
-    expect(said("e", json)).toEqual({ edge: undefined, properties: [], isRefused: false });
-  },
-);
+it.each(['{"$groups":null}', '{"$groups":{}}'])("of %s there is none, and nothing void", (json) => {
+  expect(said("e", json)).toEqual({ edge: undefined, properties: [], isRefused: false });
+});
 
 it("a set that is not an object leaves the group without properties", () => {
   const facts = said("$groupidentify", '{"$group_type":"t","$group_key":"k","$group_set":[1]}');

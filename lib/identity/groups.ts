@@ -29,6 +29,7 @@ export function groupsOf({ event, properties, timeUs, eventId }: GroupSource, vo
   if (event === GROUP_EVENT) add(properties.$group_type, properties.$group_key, setOf(properties.$group_set, voids));
   const named = properties.$groups;
   if (isObject(named)) for (const [type, key] of Object.entries(named)) if (!isAbsent(key)) add(type, key, []);
+  if (!isObject(named) && !isAbsent(named)) voids.push("wrong_type");
   return facts;
 }
 

@@ -47,7 +47,7 @@ function jsonOf({ properties = {} }: Said): string {
 
 function factsSaid(all: readonly Said[]): IdentityFacts[] {
   return all.map((said) => {
-    const properties = readProperties(jsonOf(said));
+    const properties = readProperties(Buffer.from(jsonOf(said))) ?? {};
     if (!parseUuid(said.id)) throw new Error(`not a UUID: ${said.id}`);
     const { event, distinctId, trusted = false, id } = said;
     const times = { timeUs: timeUsOf(said), receivedUs: receivedUsOf(said) };

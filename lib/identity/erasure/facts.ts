@@ -52,7 +52,13 @@ async function storeLaterFacts(warehouse: Warehouse, erasureId: string): Promise
   // Positions go into edges, and those are there.
   const nowhere = { epoch: "", topic: "", partition: 0 };
   for (const { event, distinctId, id, us, json, hasEdge } of rows) {
-    const source = { event, distinctId, properties: propertiesOf(json), timeUs: Number(us), eventId: id };
+    const source = {
+      event,
+      distinctId,
+      properties: readProperties(Buffer.from(json)) ?? {},
+      timeUs: Number(us),
+      eventId: id,
+    };
     // Only a merge asks whether its caller was trusted, and one that was not has no edge.
     addIdentityRows(found, factsOf({ ...source, trusted: hasEdge === 1 }), nowhere, 0);
   }
@@ -62,16 +68,6 @@ async function storeLaterFacts(warehouse: Warehouse, erasureId: string): Promise
       const insertion = { table, columns: IDENTITY_COLUMNS[table], rows: Buffer.from(text) };
       await warehouse.insert({ ...insertion, token: randomUUID() });
     }
-  }
-}
-
-function propertiesOf(json: string): Record<string, unknown> {
-  try {
-    return readProperties(json);
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    // The consumer takes no facts from such a record either.
-    return {};
   }
 }
 

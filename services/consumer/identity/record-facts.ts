@@ -20,14 +20,9 @@ export function isIdentityEvent({ bytes, starts, ends, aboutPerson }: RecordScan
 
 /** Facts of the record just scanned. */
 export function factsOfRecord(record: RecordScanner): IdentityFacts {
-  let properties: Record<string, unknown>;
-  try {
-    properties = readProperties(textOf(record, FIELD.propertiesJson));
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    // Braces that hold no JSON, from a producer that is no gateway. The row keeps them as text; they say nothing.
-    return NO_FACTS;
-  }
+  const properties = readProperties(bytesOf(record, FIELD.propertiesJson));
+  // Braces that hold no JSON, from a producer that is no gateway. The row keeps them as text; they say nothing.
+  if (!properties) return NO_FACTS;
   const start = record.starts[FIELD.id] as number;
   return factsOf({
     event: textOf(record, FIELD.event),
@@ -40,6 +35,10 @@ export function factsOfRecord(record: RecordScanner): IdentityFacts {
   });
 }
 
-function textOf({ bytes, starts, ends }: RecordScanner, field: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8", starts[field], ends[field]);
+function textOf(record: RecordScanner, field: number): string {
+  return bytesOf(record, field).toString();
+}
+
+function bytesOf({ bytes, starts, ends }: RecordScanner, field: number): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).subarray(starts[field], ends[field]);
 }
