@@ -40,8 +40,7 @@ export function createCompressions(tooBusy: () => ConnectError): Exclude<Compres
         throw error;
       }
       const message = collector.bytes();
-      check?.(message);
-      return ownBuffer(message);
+      return ownBuffer(check ? check(message) : message);
     },
   }));
 }

@@ -16,7 +16,7 @@ import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse 
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { Logger } from "#lib/process/log.ts";
 import { sendJson } from "./answers.ts";
-import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks, mediaType } from "./body.ts";
+import { BODY_PATIENCE, type BodyPatience, BodyStalledError, bodyChunks, declaredLength, mediaType } from "./body.ts";
 import { normalEncoding } from "./encodings.ts";
 import { type HttpRequest, type HttpResponse, isCallerGone } from "./message.ts";
 import { createCompressions, type RpcLease, type Served, served, toConnectError } from "./rpc-compression.ts";
@@ -27,8 +27,11 @@ export interface RpcHandlerOptions<Call> {
   /** `callOf` gives a handler what was handed to `handle` for its call. */
   routes(router: ConnectRouter, callOf: (context: HandlerContext) => Call): void;
   maxMessageBytes: number;
-  /** Looks at a message of the RPC at the path before it is made of objects; throws as a handler does. */
-  inspect?(path: string, message: Buffer, isJson: boolean): void;
+  /**
+   * Looks at a message of the RPC at the path before objects are made of it, and returns what is read in its place; throws as
+   * a handler does.
+   */
+  inspect?(path: string, message: Buffer, isJson: boolean): Buffer;
   /** How long a body may take; BODY_PATIENCE when absent. */
   patience?: BodyPatience;
   /** Where the service bounds what calls hold. */
@@ -101,13 +104,15 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
   function checkOf(request: HttpRequest, path: string): MessageCheck {
     const isJson = mediaType(request).endsWith("json");
     return (message) => {
+      let read = message;
       try {
-        options.inspect?.(path, message, isJson);
+        read = options.inspect?.(path, message, isJson) ?? message;
       } catch (error) {
         throw options.toConnectError?.(error) ?? error;
       }
       // The library replaces what it cannot read, and two ids become one.
-      if (isJson && !isUtf8(message)) throw new ConnectError("message is not UTF-8; send UTF-8", Code.InvalidArgument);
+      if (isJson && !isUtf8(read)) throw new ConnectError("message is not UTF-8; send UTF-8", Code.InvalidArgument);
+      return read;
     };
   }
 
@@ -128,6 +133,8 @@ export function createRpcHandler<Call>(options: RpcHandlerOptions<Call>): RpcHan
       }
       const chunks = bodyChunks(request, options.patience ?? BODY_PATIENCE, streams);
       spellEncodings(universal.header);
+      // The library counts what it is given, which need not be what was sent.
+      if (declaredLength(request) <= options.maxMessageBytes) universal.header.delete("content-length");
       const encoded = (universal.header.get("content-encoding") ?? "identity") !== "identity";
       const framed = streams || mediaType(request).startsWith("application/grpc");
       const whole = { encoded, framed, maxBytes: options.maxMessageBytes, check };

@@ -1,7 +1,7 @@
 // The messages of an RPC's body as they arrive, each whole and looked at before the library makes objects of it.
 
-/** Throws what the call is refused with. */
-export type MessageCheck = (message: Buffer) => void;
+/** Returns what is to be read in the message's place. Throws what the call is refused with. */
+export type MessageCheck = (message: Buffer) => Buffer;
 
 export interface WholeMessages {
   /** A body of frames (a byte of flags, four of length, the message), as gRPC and streams have them; else one message. */
@@ -14,7 +14,7 @@ export interface WholeMessages {
 
 const HEAD_BYTES = 5;
 
-/** Yields the body's bytes unchanged. What is too large, or ends early, is left for the library to refuse. */
+/** Yields the body message by message, as `check` has them. What is too large, or ends early, is left for the library to refuse. */
 export function wholeMessages(body: AsyncIterable<Uint8Array>, options: WholeMessages): AsyncIterable<Uint8Array> {
   return options.framed ? wholeFrames(body, options) : wholeBody(body, options);
 }
@@ -31,9 +31,7 @@ async function* wholeBody(
     yield pieces.take();
     return yield* body;
   }
-  const message = pieces.take();
-  check(message);
-  yield message;
+  yield check(pieces.take());
 }
 
 async function* wholeFrames(
@@ -62,11 +60,18 @@ async function* wholeFrames(
       }
       wanted = HEAD_BYTES;
       // Any flag: it is encoded, or no message.
-      if (frame[0] === 0) check(frame.subarray(HEAD_BYTES));
-      yield frame;
+      yield frame[0] === 0 ? framed(check(frame.subarray(HEAD_BYTES))) : frame;
     }
   }
   if (pieces.length > 0) yield pieces.take();
+}
+
+function framed(message: Buffer): Buffer {
+  const frame = Buffer.allocUnsafe(HEAD_BYTES + message.length);
+  frame[0] = 0;
+  frame.writeUInt32BE(message.length, 1);
+  message.copy(frame, HEAD_BYTES);
+  return frame;
 }
 
 function createPieces() {

@@ -185,7 +185,7 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
   const rpc = createRpcHandler<RpcCall>({
     ...{ maxMessageBytes: maxBodyBytes, patience, shutdownSignal, logger, toConnectError: tell },
     leaseOf: ({ entry }) => entry.lease,
-    inspect: createMessageCheck({ maxEvents, cursor: json.cursor }),
+    inspect: createMessageCheck({ maxEvents, maxBytes: maxBodyBytes, cursor: json.cursor }),
     tooBusy: () => tell(refused("busy", {})) as ConnectError,
     // The caller keeps its own; an append cannot be taken back for it.
     keepsDeadlines: false,

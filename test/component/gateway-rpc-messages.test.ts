@@ -79,12 +79,66 @@ describe.each(CALLS)("over %s", (_, call) => {
     ["time", '"2026-01-01T24:00:00Z"', expect.stringContaining("does not exist")],
     ["time", '"2025-02-29T00:00:00Z"', expect.stringContaining("does not exist")],
     ["time", '"yesterday"', expect.stringContaining("is no time")],
+    ["time", '"0000-01-01T00:00:00Z"', '"0000-01-01T00:00:00Z" is not within the years 1 to 9999'],
+    ["value", "1e400", 'must be a number, not "1e400"'],
+    ["event", '"a"', expect.stringContaining("is there twice in one object")],
   ])("a wrong %s of %s names its event", async (field, value, fault) => {
-    const text = `{"events":[{"event":"a"},{"event":"b"},{"${field === "event" ? "id" : "event"}":"","${field}":${value}}]}`;
+    const isTwice = field === "event" && value === '"a"';
+    const other = isTwice || field !== "event" ? "event" : "id";
+    const text = `{"events":[{"event":"a"},{"event":"b"},{"${other}":"","${field}":${value}}]}`;
     const { code, message } = await json(text);
     const prefix = `events[2].${field}: `;
     expect([code, message.slice(0, prefix.length)]).toEqual(["invalid_argument", prefix]);
     expect(message.slice(prefix.length)).toEqual(fault);
+  });
+
+  it("properties of both kinds are refused by their event", async () => {
+    const text =
+      '{"events":[{"event":"a","properties":null,"propertiesJson":"{}"},{"event":"b","properties":{},"properties_json":"{}"}]}';
+    expect(await json(text)).toEqual({
+      code: "invalid_argument",
+      message: "events[1].properties_json: is there beside other properties; send one of them",
+    });
+  });
+
+  // JSON.parse rounds numbers, and reads the key "A" spelled with an escape as the key of an object before it.
+  it("properties are stored as they were sent", async () => {
+    const texts = [
+      String.raw`{"x":[{"a":1,"\\":2},{"a":1,"\u0041":2}]}`,
+      String.raw`{"$set":{"a":1,"\\":2},"$set_once":{"a":1,"\u0041":2}}`,
+      '{ "n" : 1.10, "i":12345678901234567890,\n"z":-0,"h":1e400}',
+      '{"__proto__":{"a":1},"constructor":2}',
+      '{"half":"\\ud800"}',
+    ];
+    const before = (await gateway.stored()).length;
+    const events = texts.map((text) => `{"event":"a","properties":${text}}`);
+    expect((await json(`{"events":[${events.join(",")}]}`)).code).toBe("ok");
+    const stored = (await gateway.events()).slice(before);
+    expect(stored.map(({ propertiesJson }) => Buffer.from(propertiesJson).toString())).toEqual(
+      texts.map((text) => text.replace("\\ud800", "\ufffd")),
+    );
+  });
+
+  it("properties at fault cost their neighbours nothing", async () => {
+    const before = (await gateway.stored()).length;
+    const deep = `{"a":${"[".repeat(200)}${"]".repeat(200)}}`;
+    const events = ['{"a":1,"a":2}', deep].map((text) => `{"event":"bad","properties":${text}}`);
+    expect((await json(`{"events":[{"event":"good"},${events.join(",")}]}`)).code).toBe("ok");
+    expect((await gateway.events()).slice(before).map(({ event }) => event)).toEqual(["good"]);
+  });
+
+  it("times are read as on every other wire", async () => {
+    const before = (await gateway.stored()).length;
+    const times = {
+      "2016-12-31T23:59:60.25Z": "2017-01-01T00:00:00.250Z",
+      "2020-01-02t03:04:05z": "2020-01-02T03:04:05.000Z",
+      "2020-01-02 03:04:05.123456+01:00": "2020-01-02T02:04:05.123Z",
+      "2020-01-02T03:04:05.1234567890123Z": "2020-01-02T03:04:05.123Z",
+    };
+    const events = Object.keys(times).map((time) => ({ event: "a", time }));
+    expect((await json(JSON.stringify({ events }))).code).toBe("ok");
+    const stored = (await gateway.events()).slice(before);
+    expect(stored.map(({ timeUs }) => new Date(Number(timeUs) / 1000).toISOString())).toEqual(Object.values(times));
   });
 
   it("an event that is none names itself", async () => {
@@ -160,3 +214,18 @@ function varint(n: number): Buffer {
     bytes.push((left % 128) | 0x80);
   }
 }
+
+it("a message that its properties as text would take beyond the limit is read all the same", async () => {
+  await using small = await startTestGateway({ maxBatchBytes: 100_000 });
+  const send = (properties: string) => {
+    const headers = { "content-type": "application/json" };
+    return callH1(small.port, `${SERVICE}/Publish`, {
+      headers,
+      body: `{"events":[{"event":"a","properties":${properties}}]}`,
+    });
+  };
+  const many = (key: string) => `{"a":[${Array.from({ length: 9_900 }, () => `"${key}"`).join(",")}]}`;
+  expect((await send(many("12345"))).status).toBe(200);
+  expect((await send(many(String.raw`1\u0033`))).text).toContain("too large together");
+  expect((await send(many("123456789"))).text).toContain("larger than");
+});

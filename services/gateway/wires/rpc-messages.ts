@@ -1,8 +1,9 @@
-// What is refused of an EventService message while it is still bytes: more events and values than may become objects, and
-// JSON whose fault the library would tell without saying of which event, or not see at all.
+// An EventService message while it is still bytes: it is refused for more events and values than may become objects, and as
+// JSON for faults that the library would tell without saying of which event. Properties in JSON stay text from here on: the
+// library reads them with JSON.parse, which rounds numbers and misreads keys (lib/events/json-value.ts).
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
-import type { JsonCursor, JsonKind } from "#lib/events/json-cursor.ts";
+import { type JsonCursor, type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { articled } from "#lib/events/properties.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
@@ -38,56 +39,92 @@ const KINDS: Readonly<Record<string, readonly JsonKind[]>> = {
 const NAMES = new JsonNames(Object.keys(KINDS));
 const TIME = NAMES.indexOf("time");
 const VALUE = NAMES.indexOf("value");
+const PROPERTIES = NAMES.indexOf("properties");
 const NO_NUMBERS = new Set(["NaN", "Infinity", "-Infinity"]);
+/** The forms of RFC 3339 that the library reads; it has no leap second. */
+const LIBRARY_TIME = /^.{10}T.{6}[0-5]\d(?:\.\d{1,9})?(?:Z|[+-]..:..)$/;
+/** Of the years 1 to 9999, which a Timestamp has. */
+const [TIMESTAMP_US_MIN, TIMESTAMP_US_END] = [-62_135_596_800e6, 253_402_300_800e6];
 
 export interface MessageCheckOptions {
   maxEvents: number;
+  maxBytes: number;
   /** Of one message at a time. */
   cursor: JsonCursor;
 }
 
-/** Throws Refused. A message that is no protobuf, or no JSON object, is left for the library to refuse. */
-export function createMessageCheck({ maxEvents, cursor }: MessageCheckOptions) {
-  return (path: string, message: Buffer, isJson: boolean): void => {
+/**
+ * Returns what the library is to read in the message's place. Throws Refused. A message that is no protobuf, or no JSON
+ * object, is left for the library to refuse.
+ */
+export function createMessageCheck({ maxEvents, maxBytes, cursor }: MessageCheckOptions) {
+  return (path: string, message: Buffer, isJson: boolean): Buffer => {
     const field = EVENTS_FIELDS.get(path);
-    if (field === undefined) return;
-    const { events: count, values } = isJson ? countInJson(cursor, message) : countIn(message, field);
+    if (field === undefined) return message;
+    const { count, values, text } = isJson ? readJson(cursor, message, maxEvents) : countIn(message, field);
     if (values > VALUES_MAX) throw refused("too_large", { field: "events", fault: TOO_MANY_VALUES });
     if (count > maxEvents) throw refused("too_many", { field: "events", count, max: maxEvents });
+    if (text === undefined) return message;
+    const bytes = Buffer.from(text);
+    if (bytes.length <= maxBytes) return bytes;
+    // Only keys with an escape are misread.
+    if (!message.includes(BACKSLASH)) return message;
+    throw refused("too_large", { field: "events", fault: "are too large together; send fewer in a request" });
   };
+}
+
+const BACKSLASH = 0x5c;
+
+interface Found {
+  count: number;
+  values: number;
+  /** The same in JSON that the library reads as it was meant. */
+  text?: string;
 }
 
 const TOO_MANY_VALUES = `have more than ${VALUES_MAX} values in their properties; send fewer events, or properties_json`;
 
-function countInJson(cursor: JsonCursor, message: Buffer): { events: number; values: number } {
+function readJson(cursor: JsonCursor, message: Buffer, maxEvents: number): Found {
   const values = message.length > VALUES_MAX * VALUE_BYTES_MIN ? valuesOfJson(message) : 0;
-  return { values, events: readJsonBody(cursor, message, 0, () => eventsOfJson(cursor)) };
+  return { values, ...readJsonBody(cursor, message, 0, () => messageAt(cursor, maxEvents)) };
 }
 
 /** Checks each event's fields, and counts the events. */
-function eventsOfJson(cursor: JsonCursor): number {
+function messageAt(cursor: JsonCursor, maxEvents: number): Omit<Found, "values"> {
   let count = 0;
   if (cursor.kind() !== "object") {
     cursor.skip();
-    return 0;
+    return { count };
   }
+  const members: string[] = [];
+  const root = cursor.position();
   cursor.enter();
   while (cursor.nextMember(TOP_NAMES)) {
+    const broken = cursor.takeFault(root);
+    if (broken) throw refused("invalid", { field: broken.field || "body", fault: broken.message });
+    const key = textOf(cursor.keyText());
     if (cursor.name < 0 || cursor.kind() !== "array") {
-      cursor.skip();
+      members.push(`${key}:${textOf(cursor.slice())}`);
       continue;
     }
+    const events: string[] = [];
     cursor.enter();
     while (cursor.nextItem()) {
       const field = `events[${count++}]`;
       if (cursor.kind() !== "object") throw wrongKind(field, ["object"], cursor.kind());
-      checkEvent(cursor, field);
+      if (count <= maxEvents) events.push(eventAt(cursor, field));
+      else cursor.skip();
     }
+    members.push(`${key}:[${events.join(",")}]`);
   }
-  return count;
+  return { count, text: `{${members.join(",")}}` };
 }
 
-function checkEvent(cursor: JsonCursor, at: string): void {
+/** What is null is as if it were not there. */
+function eventAt(cursor: JsonCursor, at: string): string {
+  const members: string[] = [];
+  const root = cursor.position();
+  let kindsOfProperties = 0;
   cursor.enter();
   while (cursor.nextMember(NAMES)) {
     const { name } = cursor;
@@ -96,17 +133,45 @@ function checkEvent(cursor: JsonCursor, at: string): void {
     const kinds = KINDS[NAMES.at(name)] as readonly JsonKind[];
     const kind = cursor.kind();
     if (!kinds.includes(kind)) throw wrongKind(field, kinds, kind);
-    if (kind !== "string" || (name !== TIME && name !== VALUE)) cursor.skip();
-    else if (name === TIME) checkTime(cursor.text(), field);
-    else checkNumber(cursor.text(), field);
+    if (kind === "null") {
+      cursor.skip();
+      continue;
+    }
+    if (NAMES.at(name).startsWith("properties") && ++kindsOfProperties > 1) {
+      throw refused("invalid", { field, fault: "is there beside other properties; send one of them" });
+    }
+    members.push(memberText(cursor, name, kind, field));
   }
+  const broken = cursor.takeFault(root);
+  // Faults of the properties are told when they are read, as that event's alone.
+  if (broken && !broken.field.startsWith("properties")) {
+    throw refused("invalid", { field: `${at}.${broken.field}`, fault: broken.message });
+  }
+  return `{${members.join(",")}}`;
 }
 
-/** The library moves 30 February into March. */
-function checkTime(text: string, field: string): void {
-  if (parseRfc3339(text) !== undefined) return;
-  const fault = `"${text.slice(0, 40)}" is no time of RFC 3339 such as 2026-03-27T12:00:00Z, or does not exist`;
-  throw refused("invalid", { field, fault });
+function memberText(cursor: JsonCursor, name: number, kind: JsonKind, field: string): string {
+  if (name === PROPERTIES) return `"propertiesJson":${JSON.stringify(textOf(cursor.slice()))}`;
+  const text = kind === "string" && (name === TIME || name === VALUE) ? cursor.text() : textOf(cursor.slice());
+  if (name === TIME) return `"time":"${timeText(text, field)}"`;
+  if (name === VALUE) checkNumber(text, field);
+  return `"${NAMES.at(name)}":${name === VALUE && kind === "string" ? JSON.stringify(text) : text}`;
+}
+
+/** The library moves 30 February into March, and does not read every form. */
+function timeText(text: string, field: string): string {
+  const us = parseRfc3339(text);
+  if (us === undefined) {
+    const fault = `"${text.slice(0, 40)}" is no time of RFC 3339 such as 2026-03-27T12:00:00Z, or does not exist`;
+    throw refused("invalid", { field, fault });
+  }
+  if (us < TIMESTAMP_US_MIN || us >= TIMESTAMP_US_END) {
+    throw refused("invalid", { field, fault: `"${text.slice(0, 40)}" is not within the years 1 to 9999` });
+  }
+  if (LIBRARY_TIME.test(text)) return text;
+  const seconds = Math.floor(us / 1e6);
+  const micros = String(us - seconds * 1e6).padStart(6, "0");
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${micros}Z`;
 }
 
 function checkNumber(text: string, field: string): void {
@@ -144,8 +209,8 @@ function kind(): Kind {
 }
 
 /** Events and values of their properties; of what is no protobuf, as many as come before that shows. */
-function countIn(message: Buffer, eventsField: number): { events: number; values: number } {
-  const counts = { events: 0, values: 0 };
+function countIn(message: Buffer, eventsField: number): Found {
+  const counts: Found = { count: 0, values: 0 };
   const reader = new BinaryReader(message);
   const isLarge = message.length > VALUES_MAX * VALUE_BYTES_MIN;
 
@@ -158,7 +223,7 @@ function countIn(message: Buffer, eventsField: number): { events: number; values
         continue;
       }
       const innerEnd = reader.uint32() + reader.pos;
-      if (inner === EVENT) counts.events++;
+      if (inner === EVENT) counts.count++;
       else if (inner === STRUCT_VALUE) counts.values++;
       if (!isLarge || levels === LEVELS_MAX || innerEnd > end) reader.pos = Math.min(innerEnd, end);
       else walk(inner, innerEnd, levels + 1);
