@@ -50,7 +50,7 @@ describe("properties that a wire adds", () => {
             key: textOf(JSON.stringify(name)),
             value: textOf(JSON.stringify(value)),
           }));
-          const joined = withMembers(read(own).json, members, cursor);
+          const joined = withMembers(read(own).json, members, cursor, new Set(["$set"]));
           const plain = read(joined.bytes.toString("utf8", joined.from, joined.to));
           expect([found.text(), found.lifted]).toEqual([plain.text(), plain.lifted]);
         },

@@ -28,7 +28,10 @@ const [QUOTE_BYTES, END, COMMA, SPACE] = [2, 0x7d, 0x2c, 0x20];
 const [OPEN_BRACE, OPEN_BRACKET] = [0x7b, 0x5b];
 const KEYS = new Map<string, Buffer>();
 
-/** A property of the caller's own by the same name stays. Do not call it while `cursor` is within another text. */
+/** Said in both places, properties of a person are all of them said. */
+const MERGED: ReadonlySet<string> = new Set(["$set"]);
+
+/** A property of the caller's own by the same name stays; of two `$set` one is made, in which the added one counts. Do not call it while `cursor` is within another text. */
 export function withAdded(
   own: CheckedProperties = EMPTY,
   added: readonly Added[],
@@ -43,7 +46,9 @@ export function withAdded(
   const members = () => unique.map(({ value }, at) => ({ key: quotedOf(keys[at] as Buffer), value }));
   const isNew = own.hasNoAdded || hasNoneOf(own.json, members());
   // What could have too many keys in all is counted by reading it again.
-  if (!isNew || length > MEMBER_BYTES_MIN * limits.propertyKeys) return withMembers(own.json, members(), cursor);
+  if (!isNew || length > MEMBER_BYTES_MIN * limits.propertyKeys) {
+    return withMembers(own.json, members(), cursor, MERGED);
+  }
   return new CheckedProperties(joined(own.json, unique, keys, length), liftedFrom(own.lifted, unique));
 }
 

@@ -95,6 +95,8 @@ describe("the request", () => {
       { ...BEARER, "content-encoding": "gzip", "content-type": "application/x-www-form-urlencoded" },
       202,
     ],
+    ["a name that is not UTF-8", "/v0/events?name=%ff", GOOD, BEARER, 400],
+    ["the character that stands for one", "/v0/events?name=%EF%BF%BD", GOOD, BEARER, 202],
     ["no key", "/v0/events?name=e", GOOD, {}, 401],
     ["an unknown token", "/v0/events?name=e&token=who", GOOD, {}, 401],
     ["too many lines", "/v0/events?name=e", `${GOOD}\n`.repeat(21), BEARER, 413],

@@ -123,6 +123,35 @@ it("the same id twice has one result, the worst", async () => {
   expect(Object.entries(named).map(([id, { result }]) => [id, result])).toEqual([["__proto__", "drop"]]);
 });
 
+describe("of an event without an id no result can be said", () => {
+  const nameless = (n: number, more: object = {}) => event(n, { uuid: undefined, ...more });
+
+  it("so all that are at fault are 400", async () => {
+    const answer = await post([nameless(20, { event: "" }), nameless(21, { distinct_id: "" })]);
+    expect(answer.status).toBe(400);
+    expect(answer.text).toContain("batch[0].event: must not be blank");
+    const none = await callH1(gateway.port, PATH, { headers: { ...JSON_TYPE, ...HEADERS }, body: "{}" });
+    expect(none.status).toBe(400);
+  });
+
+  it("so one that the log did not take is 503, whatever became of its neighbours", async () => {
+    gateway.appendBy(() => Promise.reject(new Error("away")));
+    try {
+      const answer = await post([event(22), nameless(23)]);
+      expect([answer.status, answer.headers["retry-after"]]).toEqual([503, "1"]);
+    } finally {
+      gateway.appendBy(undefined);
+    }
+  });
+
+  it("and a good one beside one at fault is stored", async () => {
+    const before = (await gateway.stored()).length;
+    const answer = await post([nameless(24), nameless(25, { event: "" })]);
+    expect([answer.status, answer.text]).toEqual([200, '{"results":{}}']);
+    expect((await storedSince(before)).map((stored) => stored.event)).toEqual(["e24"]);
+  });
+});
+
 describe("with the log away", () => {
   it("all are to be sent again, but for those at fault", async () => {
     gateway.appendBy(() => Promise.reject(new Error("away")));

@@ -316,6 +316,7 @@ describe("what browsers' clients ask first", () => {
     const answer = await callH1(gateway.port, "/sourceConfig/?writeKey=k&p=npm", { method: "GET" });
     expect(jsonOf(answer)).toMatchObject({ source: { enabled: true, writeKey: "k", destinations: [] } });
     expect((await callH1(gateway.port, "/sourceConfig/", {})).status).toBe(405);
+    expect((await callH1(gateway.port, "/sourceConfig/", { method: "HEAD" })).status).toBe(200);
   });
 });
 

@@ -56,8 +56,8 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
       let rows: object;
       // Whoever waits for the rows holds no room meanwhile that others could be refused for.
       try {
-        const body = (await entry.readBody()) as Buffer;
-        rows = await store(entry, body, query.get("name") ?? "", positions, traceparent);
+        const name = nameIn(query, request.url);
+        rows = await store(entry, (await entry.readBody()) as Buffer, name, positions, traceparent);
       } finally {
         entry[Symbol.dispose]();
       }
@@ -68,4 +68,11 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
     },
     refusalBody: ({ message }) => ({ error: message }),
   };
+}
+
+/** Different bytes that are not UTF-8 would all be the same name. Throws Refused. */
+function nameIn(query: URLSearchParams, url = ""): string {
+  const name = query.get("name") ?? "";
+  if (!name.includes("\ufffd") || /%ef%bf%bd/i.test(url)) return name;
+  throw refused("invalid", { field: "name", fault: "is not percent-encoded UTF-8" });
 }

@@ -13,7 +13,7 @@ import { BATCH_NAMES } from "./batch-events.ts";
 import { EventReader, V1_EVENT } from "./event-body.ts";
 import type { PostHogOptions } from "./posthog.ts";
 import { readPostHogBody } from "./posthog-body.ts";
-import { inputsOf, postHogError } from "./posthog-events.ts";
+import { faultOfAll, inputsOf, postHogError } from "./posthog-events.ts";
 
 type Result = "ok" | "drop" | "retry";
 interface EventResult {
@@ -39,6 +39,7 @@ export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, 
 
   async function answered(published: Promise<Verdict>, uuids: readonly string[]) {
     const rejected = await rejectedOf(published);
+    refuseUnnamed(rejected, uuids);
     const results = resultsOf(uuids, rejected);
     const dropped = rejected.filter(({ retryable }) => !retryable);
     if (dropped.length > 0) logDropped(dropped);
@@ -65,6 +66,14 @@ export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, 
     },
     refusalBody: postHogError,
   };
+}
+
+/** Of an event without an id no result can be said, and what is not said counts as "ok". Throws Refused. */
+function refuseUnnamed(rejected: readonly Rejection[], uuids: readonly string[]): void {
+  const unnamed = rejected.filter(({ index }) => uuids[index] === "");
+  if (unnamed.some(({ retryable }) => retryable)) throw refused("log_away", { ids: "uuids" });
+  const [first] = unnamed;
+  if (first && unnamed.length === uuids.length) throw faultOfAll(first, first.index, uuids.length);
 }
 
 /** What is said of an id that several events have is the worst of it. */

@@ -46,6 +46,11 @@ describe.each([
       { event: "$pageview", distinctId: "u", properties: { url: "/", name: "Home", category: "Docs" } },
     ],
     [
+      "identify with traits, and more of them among the properties",
+      { type: "identify", userId: "u", traits: { a: 1, b: 1 }, properties: { $set: { b: 2, c: 2 } } },
+      { event: "$identify", distinctId: "u", properties: { $set: { a: 1, b: 1, c: 2 } } },
+    ],
+    [
       "screen",
       { type: "screen", userId: "u", name: "Home" },
       { event: "$screen", distinctId: "u", properties: { $screen_name: "Home" } },

@@ -7,7 +7,7 @@ import { Reply, type Wire } from "../wire.ts";
 
 export const SEGMENT_SETTINGS_WIRE: Wire = {
   async answer(request, { parts: [key = ""] }) {
-    if (request.method !== "GET") throw refused("method", { allow: "GET" });
+    if (request.method !== "GET" && request.method !== "HEAD") throw refused("method", { allow: "GET, HEAD" });
     const body = key === "" ? rudderSource(queryOf(request).get("writeKey") ?? "") : segmentSettings(request, key);
     // It has the address that this caller used, which may not be the next one's.
     return new Reply(200, body, { "cache-control": "no-store" });
