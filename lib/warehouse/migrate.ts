@@ -143,7 +143,7 @@ function assertUnchanged(migrations: readonly Migration[], applied: ReadonlyMap<
     const migration = migrations.find((candidate) => candidate.filename === filename);
     if (migration === undefined) {
       throw new MigrationError(
-        `${filename} was applied to this database, but there is no such file. This program is older than the database: run the newer one.`,
+        `${filename} was applied to this database, but there is no such file. This program is older than the database: run the newer one, or restore a backup from before the upgrade.`,
       );
     }
     if (checksums.some((checksum) => checksum !== migration.checksum)) {
