@@ -126,6 +126,7 @@ async function checkHelm(scratch: string): Promise<void> {
   const helm = await goProgram(HELM, "helm");
   const chart = join(root, "k8s", "chart");
   const common = ["--kube-version", `${KUBERNETES[1]}.0`];
+  await pass("helm lint --strict, the defaults", helm, ["lint", "--strict", chart, ...common]);
   for (const values of await readdir(join(chart, "ci"))) {
     const given = ["-f", join(chart, "ci", values), ...common];
     await pass(`helm lint --strict, ${values}`, helm, ["lint", "--strict", chart, ...given]);

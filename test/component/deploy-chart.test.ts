@@ -58,6 +58,20 @@ describe("k8s/chart", () => {
     expect(probes.filter((probe) => !probe.includes("scheme: {{ $scheme }}"))).toEqual([]);
   });
 
+  it("mounts the files that it names for Kafka, by settings that every service reads", () => {
+    const files = [...templates.matchAll(/name: (KAFKA_\w+)\n {2}value: (\S+)\/[\w.]+$/gm)];
+    expect(files.map(([, name]) => name)).toEqual([
+      "KAFKA_SSL_CA",
+      "KAFKA_SSL_CERT",
+      "KAFKA_SSL_KEY",
+      "KAFKA_OAUTH_TOKEN_FILE",
+    ]);
+    for (const [, name = "", directory = ""] of files) {
+      expect([...settings].filter(([, { own }]) => !own.has(name)).map(([service]) => service)).toEqual([]);
+      expect(templates).toContain(`name: ${directory.split("/").at(-1)}\n`);
+    }
+  });
+
   it("names a cluster by the settings that services read, in their form", () => {
     const [values] = readYaml<{ clickhouse: { cluster: string; shards: string[][] } }>(
       read("k8s/chart/ci/cluster.yaml"),

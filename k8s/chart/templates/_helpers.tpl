@@ -49,6 +49,51 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{/* Files for Kafka: the settings that name them, where they are mounted, and what they come from. */}}
+{{- define "millrace.kafkaEnv" -}}
+{{- if .Values.kafka.caSecretName }}
+- name: KAFKA_SSL_CA
+  value: /etc/millrace/kafka-ca/ca.crt
+{{- end }}
+{{- if .Values.kafka.clientSecretName }}
+- name: KAFKA_SSL_CERT
+  value: /etc/millrace/kafka-client/tls.crt
+- name: KAFKA_SSL_KEY
+  value: /etc/millrace/kafka-client/tls.key
+{{- end }}
+{{- if .Values.kafka.tokenAudience }}
+- name: KAFKA_OAUTH_TOKEN_FILE
+  value: /etc/millrace/kafka-token/token
+{{- end }}
+{{- end }}
+
+{{- define "millrace.kafkaMounts" -}}
+{{- range $name := list "ca" "client" "token" }}
+{{- if get $.Values.kafka (get (dict "ca" "caSecretName" "client" "clientSecretName" "token" "tokenAudience") $name) }}
+- name: kafka-{{ $name }}
+  mountPath: /etc/millrace/kafka-{{ $name }}
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "millrace.kafkaVolumes" -}}
+{{- with .Values.kafka.caSecretName }}
+- name: kafka-ca
+  secret: { secretName: {{ . }} }
+{{- end }}
+{{- with .Values.kafka.clientSecretName }}
+- name: kafka-client
+  secret: { secretName: {{ . }} }
+{{- end }}
+{{- with .Values.kafka.tokenAudience }}
+- name: kafka-token
+  projected:
+    sources:
+      - serviceAccountToken: { path: token, audience: {{ . | quote }}, expirationSeconds: 3600 }
+{{- end }}
+{{- end }}
+
 {{/* Ports of a service as YAML: name to number; "health" names the one with /healthz. */}}
 {{- define "millrace.ports" -}}
 {{- $ports := dict
@@ -67,6 +112,9 @@ capabilities:
 {{- end }}
 
 {{- define "millrace.scheduling" -}}
+{{- with .Values.kafka.serviceAccountName }}
+serviceAccountName: {{ . }}
+{{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
