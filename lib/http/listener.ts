@@ -61,6 +61,7 @@ export interface HttpListener {
  * differs.
  */
 function toOriginForm(request: HttpRequest): void {
+  if (request.url?.startsWith("/")) return;
   const [absolute, authority = ""] = /^https?:\/\/([^/?#]*)/i.exec(request.url ?? "") ?? [];
   if (absolute === undefined || request.url === undefined) return;
   const rest = request.url.slice(absolute.length);
