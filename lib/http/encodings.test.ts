@@ -71,8 +71,8 @@ it.each([1, 5, 1000])(
 
 it("zstd is refused for more frames than a body has", async () => {
   const frames = (count: number) => Buffer.concat(Array.from({ length: count }, () => SKIPPABLE));
-  expect((await decode("zstd", frames(256), 10)).length).toBe(0);
-  await expect(decode("zstd", frames(257), 10)).rejects.toThrow("more than 256 zstd frames");
+  expect((await decode("zstd", frames(64), 10)).length).toBe(0);
+  await expect(decode("zstd", frames(65), 10)).rejects.toThrow("more than 64 zstd frames");
 });
 
 it("zstd whose last frame is cut is refused", async () => {

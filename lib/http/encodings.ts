@@ -107,7 +107,7 @@ async function* decoded(
 }
 
 /** Each costs a decoder: a frame is eight bytes at least. */
-const FRAMES_MAX = 256;
+const FRAMES_MAX = 64;
 
 function createDecoder(name: string, chunk: Uint8Array): Decoder {
   const encoding = ENCODINGS[name];
