@@ -19,6 +19,8 @@ import { connectH1, type OneConnection } from "../kit/http-calls.ts";
 import { patience } from "../kit/patience.ts";
 
 const FIELD_CHARS = 8_000;
+/** Where one body has the text in several fields. */
+const OTHERS_CHARS = 2_000;
 /** Of the 32 KiB that all headers of a request may have. */
 const HEADER_CHARS = 2_000;
 const PARSER_CHARS = 16_000;
@@ -114,17 +116,94 @@ describe("Publish as JSON", TIMEOUT, () => {
     "an unknown field's name": (text) => ({ ...event, [text]: 1 }),
     "a property": (text) => ({ ...event, properties: { $current_url: text } }),
     "a property's name": (text) => ({ ...event, properties: { [text]: 1 } }),
-    propertiesJson: (text) => ({ ...event, propertiesJson: Buffer.from(text).toString("base64") }),
-    "a text in propertiesJson": (text) => ({
-      ...event,
-      propertiesJson: Buffer.from(JSON.stringify({ a: text })).toString("base64"),
-    }),
+    propertiesJson: (text) => ({ ...event, propertiesJson: text }),
+    "a text in propertiesJson": (text) => ({ ...event, propertiesJson: JSON.stringify({ a: text }) }),
   };
 
   it.each(Object.entries(events))("%s", async (_, eventOf) => {
     const path = "/millrace.events.v1.EventService/Publish";
     const send = (text: string) => post(path, JSON.stringify({ events: [eventOf(text)] }));
     expect(await worstOf(send, FIELD_CHARS)).toBeUndefined();
+  });
+});
+
+describe("other people's wires", TIMEOUT, () => {
+  const uuid = "0192f0c1-2345-7abc-8def-0123456789ab";
+  const people = (text: string) => ({ $set: { [text]: text }, $unset: [text], $groups: { [text]: text } });
+  const v1 = (more: object) => ({ batch: [{ uuid, event: "e", distinct_id: "d", ...more }] });
+  const segment = (more: object) => ({ batch: [{ type: "track", event: "e", userId: "u", ...more }] });
+  const cloud = (more: object) => ({ specversion: "1.0", id: "1", source: "s", type: "t", ...more });
+  const bodies: Record<string, [path: string, type: string, bodyOf: (text: string) => unknown]> = {
+    "V1, texts": [
+      "/i/v1/analytics/events",
+      "application/json",
+      (text) => v1({ event: text, distinct_id: text, uuid: text, session_id: text, window_id: text }),
+    ],
+    "V1, time": ["/i/v1/analytics/events", "application/json", (text) => v1({ timestamp: text })],
+    "V1, people": [
+      "/i/v1/analytics/events",
+      "application/json",
+      (text) =>
+        v1({ ...people(text), [text]: 1, options: { [text]: text, product_tour_id: text }, properties: people(text) }),
+    ],
+    "Segment, texts": [
+      "/v1/batch",
+      "text/plain",
+      (text) => segment({ type: text, event: text, userId: text, anonymousId: text, messageId: text, groupId: text }),
+    ],
+    "Segment, times": [
+      "/v1/batch",
+      "text/plain",
+      (text) => ({ ...segment({ timestamp: text, originalTimestamp: text, sentAt: text }), sentAt: text }),
+    ],
+    "Segment, context": [
+      "/v1/batch",
+      "text/plain",
+      (text) =>
+        segment({
+          context: { page: { url: `https://${text}`, referrer: text }, userAgent: text, groupId: text, [text]: text },
+        }),
+    ],
+    "Segment, traits": [
+      "/v1/identify",
+      "text/plain",
+      (text) => ({ userId: "u", anonymousId: text, traits: { [text]: text } }),
+    ],
+    "Jitsu, key": ["/api/s/track", "application/json", (text) => ({ userId: "u", event: "e", writeKey: text })],
+    "CloudEvents, texts": [
+      "/cloudevents",
+      "application/cloudevents+json",
+      (text) =>
+        cloud({ id: text, source: text, type: text, subject: text, data_base64: text, data: text, [text]: text }),
+    ],
+    "CloudEvents, time": [
+      "/cloudevents",
+      "application/cloudevents+json",
+      (text) => cloud({ time: text, specversion: text }),
+    ],
+    "lines, texts": [
+      "/v0/events?name=n",
+      "application/x-ndjson",
+      (text) => ({ event: text, distinct_id: text, uuid: text, [text]: text, properties: { [text]: text } }),
+    ],
+    "lines, time": ["/v0/events?name=n", "application/x-ndjson", (text) => ({ timestamp: text })],
+    flags: ["/flags/?v=2", "text/plain", (text) => ({ token: text, distinct_id: text, [text]: text })],
+  };
+
+  it.each(Object.entries(bodies))("%s", async (_, [path, type, bodyOf]) => {
+    const send = (text: string) => post(path, JSON.stringify(bodyOf(text)), { "content-type": type });
+    expect(await worstOf(send, OTHERS_CHARS)).toBeUndefined();
+  });
+
+  it.each([
+    ["a form", "/e/", (text: string) => `ip=${text}&data=${text}`],
+    ["a form of percent signs", "/e/", (text: string) => `data=${encodeURIComponent(text.toWellFormed())}`],
+    ["base64", "/e/?compression=base64", (text: string) => Buffer.from(text).toString("base64")],
+    ["lines", "/v0/events?name=n", (text: string) => text.replaceAll(/[^"]/g, "\n")],
+  ])("%s", async (_, path, bodyOf) => {
+    const type = "application/x-www-form-urlencoded";
+    const send = (text: string) => post(path, bodyOf(text), { "content-type": type });
+    expect(await worstOf(send, OTHERS_CHARS)).toBeUndefined();
   });
 });
 
