@@ -17,11 +17,13 @@ function take(source: EventSource, seconds: number): Parcel[] {
 
 const keysOf = ({ events }: Parcel) => new Set(events.map(({ apiKey }) => apiKey));
 
-it("one parcel in ten goes to POST /batch/ and one to POST /events, each under one key, at the rate that was asked for", () => {
+it("one parcel in ten goes each other way than EventService, each under one key, at the rate that was asked for", () => {
   const parcels = take(createEventSource({ seed: 1, eventsPerSecond: 400 }), 30);
   const ways = Object.groupBy(parcels, ({ way }) => way);
   expect(parcels.length).toBeGreaterThan(590);
   expect(ways.batch?.length).toBe(Math.floor((parcels.length + 1) / 10));
+  expect(ways.v1?.length).toBe(Math.floor((parcels.length + 3) / 10));
+  expect(ways.segment?.length).toBe(Math.floor((parcels.length + 2) / 10));
   expect(ways.single?.length).toBe(Math.floor(parcels.length / 10));
   for (const parcel of parcels) {
     expect(keysOf(parcel).size).toBe(1);
@@ -54,4 +56,15 @@ it("some acknowledged events come once more, as they were and under their key, u
       .flatMap(({ events }) => events)
       .some((event) => known.has(event)),
   ).toBe(false);
+});
+
+it("messages of Segment have the ids that a gateway makes of theirs", () => {
+  const parcels = take(createEventSource({ seed: 3, eventsPerSecond: 400 }), 10).filter(({ way }) => way === "segment");
+  const events = parcels.flatMap((parcel) => parcel.events);
+  expect(events.length).toBeGreaterThan(100);
+  expect(new Set(events.map(({ id }) => id)).size).toBe(events.length);
+  for (const { id, properties } of events) {
+    expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-5/);
+    expect(properties.messageId).not.toBe(id);
+  }
 });

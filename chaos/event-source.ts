@@ -1,5 +1,6 @@
 // Events to send, at a steady rate: new ones, and now and then one that was acknowledged before.
 import { randomUUID } from "node:crypto";
+import { formatUuid, parseUuid, uuidV5 } from "#lib/events/ids.ts";
 import { createRandom } from "../test/kit/random.ts";
 import { createIdentityTraffic } from "./identity-traffic.ts";
 
@@ -19,8 +20,11 @@ export interface LoadEvent {
   apiKey: string;
 }
 
-/** publish: one request of EventService; single: POST /events, one request each; batch: POST /batch/. */
-export type Way = "publish" | "single" | "batch";
+/**
+ * publish: one request of EventService; single: POST /events, one request each; batch: POST /batch/; v1: PostHog's Capture V1;
+ * segment: POST /v1/batch.
+ */
+export type Way = "publish" | "single" | "batch" | "v1" | "segment";
 
 /** Events of one key. */
 export interface Parcel {
@@ -47,8 +51,10 @@ export interface EventSource {
 }
 
 const BATCHES_PER_SECOND = 20;
-/** Of ten batches one is sent event by event, and is no larger than this, and one is sent to POST /batch/. */
-const WAYS: readonly Way[] = [...Array<Way>(8).fill("publish"), "batch", "single"];
+/** Of ten batches one is sent event by event, and is no larger than this, and one by each of the other ways. */
+const WAYS: readonly Way[] = [...Array<Way>(6).fill("publish"), "v1", "segment", "batch", "single"];
+/** Of the ids that a gateway makes of Segment's. */
+const SEGMENT_IDS = parseUuid("f06a844b-030a-4022-a9cf-e55997783048") as Uint8Array;
 export const SINGLES_MAX = 20;
 /** Share of batches that are sent with a secret key. */
 const SECRET_SHARE = 0.5;
@@ -78,14 +84,16 @@ export function createEventSource({ seed, eventsPerSecond }: EventSourceOptions)
       distinctId: `user_${n % USERS}`,
       properties: {},
     };
+    const hasSource = way === "publish" || way === "single";
+    const messageId = randomUUID();
     const event: LoadEvent = {
-      id: randomUUID(),
+      id: way === "segment" ? formatUuid(uuidV5(SEGMENT_IDS, `${apiKey} ${messageId}`)) : messageId,
       ...said,
-      // POST /batch/ has no room for the two.
-      source: way === "batch" ? "" : "chaos",
-      value: way === "batch" ? undefined : n,
+      // The others have no room for the two.
+      source: hasSource ? "chaos" : "",
+      value: hasSource ? n : undefined,
       timeMs: Date.now() - random.integer(0, AGE_MS_MAX),
-      properties: { n, ...PAGE, ...said.properties },
+      properties: { n, ...PAGE, ...said.properties, ...(way === "segment" && { messageId }) },
       apiKey,
     };
     sent.set(event.id, contentOf(event));

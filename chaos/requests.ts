@@ -17,7 +17,9 @@ export type Verdict = "acked" | "again" | (string & {});
 /** Events of one key, at least one; a verdict for each. */
 type Send = (line: Line, events: readonly LoadEvent[]) => Promise<Verdict[]>;
 
-export const SENDS: Record<Way, Send> = { publish: sendPublish, single: sendSingle, batch: sendBatch };
+export const SENDS: Record<Way, Send> = {
+  ...{ publish: sendPublish, single: sendSingle, batch: sendBatch, v1: sendV1, segment: sendSegment },
+};
 
 /** One request of EventService/Publish for all of them. */
 async function sendPublish(line: Line, events: readonly LoadEvent[]): Promise<Verdict[]> {
@@ -57,6 +59,36 @@ async function sendBatch(line: Line, events: readonly LoadEvent[]): Promise<Verd
   const { dropped } = JSON.parse(answer.body) as { dropped: number };
   // It does not say which.
   return events.map(() => (dropped === 0 ? "acked" : `POST /batch/ dropped ${dropped} of ${events.length} events`));
+}
+
+/** Capture V1, as PostHog's newer libraries send events: a result for each. */
+async function sendV1(line: Line, events: readonly LoadEvent[]): Promise<Verdict[]> {
+  const batch = events.map(({ id, event, distinctId, timeMs, properties }) => ({
+    ...{ uuid: id, event, distinct_id: distinctId, timestamp: timeText(timeMs), options: {}, properties },
+  }));
+  const body = { created_at: timeText(Date.now()), batch };
+  const answer = await post(line, "/i/v1/analytics/events", body, { authorization: `Bearer ${events[0]?.apiKey}` });
+  if (answer?.status !== 200) return events.map(() => verdictOf(answer));
+  const { results } = JSON.parse(answer.body) as { results: Record<string, { result: string; details?: string }> };
+  return events.map(({ id }) => {
+    const { result, details } = results[id] ?? { result: "none", details: `Capture V1 has no result for ${id}` };
+    return result === "ok" ? "acked" : result === "retry" ? "again" : (details ?? result);
+  });
+}
+
+/** POST /v1/batch, as Segment's libraries send messages; without `sentAt`, by which their times would be moved. */
+async function sendSegment(line: Line, events: readonly LoadEvent[]): Promise<Verdict[]> {
+  const batch = events.map(({ event, distinctId, timeMs, properties }) => ({
+    ...{ type: "track", event, userId: distinctId, messageId: properties.messageId },
+    ...{ timestamp: timeText(timeMs), context: null, properties },
+  }));
+  const basic = Buffer.from(`${events[0]?.apiKey}:`).toString("base64");
+  const answer = await post(line, "/v1/batch", { batch }, { authorization: `Basic ${basic}` });
+  if (answer?.status !== 200) return events.map(() => verdictOf(answer));
+  const { rejected = [] } = JSON.parse(answer.body) as { rejected?: { index: number; message: string }[] };
+  const verdicts: Verdict[] = events.map(() => "acked");
+  for (const { index, message } of rejected) verdicts[index] = message;
+  return verdicts;
 }
 
 function timeText(ms: number): string {
