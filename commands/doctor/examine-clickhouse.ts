@@ -18,7 +18,7 @@ import {
 } from "./cluster.ts";
 import type { DoctorConfig } from "./config.ts";
 import type { Examination, Probe } from "./probe.ts";
-import { checkFsync, checkMigrations, checkTokens } from "./tables.ts";
+import { checkFsync, checkMigrations, checkPeople, checkTokens } from "./tables.ts";
 
 export interface ClickHouse {
   /** Its tables are there. */
@@ -47,11 +47,13 @@ export function examineClickHouse(
     const one = { warehouse, anyDatabase, own: warehouse, url: config.clickhouseUrl, label: undefined };
     const { tables } = examineServer(examination, config, one);
     probe("dead letters", { tables }, (_, signal) => checkDeadLetters(warehouse, signal));
+    probe("people", { tables }, (_, signal) => checkPeople(warehouse, signal));
     return { tables, warehouse };
   }
   const server = probe("ClickHouse", {}, (_, signal) => checkServer(anyDatabase, config.clickhouseUrl, signal));
   const tables = probe("migrations", { server }, (_, signal) => checkMigrations(anyDatabase, config, signal));
   probe("shards", { server }, (_, signal) => checkShardCount(anyDatabase, signal));
+  probe("people", { tables }, (_, signal) => checkPeople(warehouse, signal));
   probe("order of shards", { tables }, (_, signal) => checkShardOrder(warehouse, signal));
   const nodes = nodesOf(cluster.shards).map((node) => {
     const alone = { url: node.url, cluster: { name: cluster.name, shards: [[node.url]] } };

@@ -1,5 +1,6 @@
 // The tables: made by the migrations of this version, and with the settings that exactly-once and durability rest on.
 import { fileURLToPath } from "node:url";
+import { FROZEN_VERSION } from "#lib/identity/closure.ts";
 import { readChecksums } from "#lib/warehouse/migrate.ts";
 import { quoteIdentifier } from "#lib/warehouse/sql.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
@@ -86,6 +87,22 @@ export async function checkFsync(warehouse: Warehouse, signal: AbortSignal): Pro
     status: "warn",
     what: `a power cut can take acknowledged rows: off are ${lax.map(({ table, name }) => `${table}.${name}`).join(", ")}`,
     fix: `ALTER TABLE ${warehouse.database}.${first.table} MODIFY SETTING ${first.name} = 1; then \`millrace verify\``,
+  };
+}
+
+/** Ids whose person stays as it is (docs/identity.md). */
+export async function checkPeople(warehouse: Warehouse, signal: AbortSignal): Promise<Finding> {
+  const [row] = await warehouse.query<{ n: string; example: string }>(
+    `SELECT uniqExact(own_person_id) AS n, toString(any(own_person_id)) AS example
+     FROM person_overrides WHERE version = {frozen:UInt64}`,
+    { params: { frozen: FROZEN_VERSION }, signal },
+  );
+  const frozen = Number(row?.n ?? 0);
+  if (frozen === 0) return { status: "ok", what: "no ids are linked beyond reason" };
+  return {
+    status: "warn",
+    what: `${frozen} ids, ${row?.example} among them, are linked to so many that they keep the person they had: new links do not change it`,
+    fix: "find out who links them (identity_edges by own_person_id), and stop that; docs/identity.md, 'How fresh, and how bounded'",
   };
 }
 

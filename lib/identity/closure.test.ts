@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { closureOf, type Link, type PeopleStore, updatePeople } from "./closure.ts";
+import { closureOf, FROZEN_VERSION, followLinks, type Link, type PeopleStore, updatePeople } from "./closure.ts";
 import type { Edge, EdgeKind } from "./facts.ts";
 import { resolveIds } from "./resolve.ts";
 
@@ -11,6 +11,7 @@ interface MemoryStore extends PeopleStore {
   /** Ids that do not stand for themselves. */
   overrides(): Map<string, string>;
   readonly looks: () => number;
+  readonly rows: () => number;
 }
 
 /** What ClickHouse keeps: edges that only grow in number, and of each id the row with the highest version. */
@@ -23,6 +24,7 @@ function createStore(pass: () => Promise<void> = async () => {}): MemoryStore {
     overrides: () =>
       new Map([...rows].filter(([id, { person }]) => id !== person).map(([id, row]) => [id, row.person])),
     looks: () => looks,
+    rows: () => rows.size,
     async version() {
       await pass();
       return stored.length;
@@ -36,6 +38,14 @@ function createStore(pass: () => Promise<void> = async () => {}): MemoryStore {
       await pass();
       const people = ids.map((id) => rows.get(id)?.person ?? id);
       return [...rows].filter(([, { person }]) => people.includes(person)).map(([id]) => id);
+    },
+    async frozenOf(ids) {
+      await pass();
+      const found = ids.flatMap((id): [string, string][] => {
+        const row = rows.get(id);
+        return row?.version === FROZEN_VERSION ? [[id, row.person]] : [];
+      });
+      return new Map(found);
     },
     async write(people, version) {
       await pass();
@@ -85,7 +95,7 @@ describe("updating people as edges come in", () => {
         const store = createStore();
         for (const batch of all) {
           store.add(batch);
-          await updatePeople(namesOf(batch), store, NO_BOUND, linksOf(batch));
+          await followLinks(linksOf(batch), store, NO_BOUND);
         }
         expect(sorted(store.overrides())).toEqual(sorted(overridesOf(all.flat())));
       }),
@@ -110,7 +120,7 @@ describe("updating people as edges come in", () => {
             for (const batch of queue) {
               await scheduler.schedule(Promise.resolve());
               store.add(batch);
-              await updatePeople(namesOf(batch), store, NO_BOUND, linksOf(batch));
+              await followLinks(linksOf(batch), store, NO_BOUND);
             }
           };
           const running = Promise.all([...queues, queues[zombie] ?? []].map(work));
@@ -142,11 +152,10 @@ describe("what is written", () => {
     n < 50 ? claim(n, "root", `branch${n}`) : claim(n, `branch${n % 50}`, `leaf${n}`),
   );
 
-  async function writtenFor(edge: Edge, { knows = true } = {}): Promise<number> {
+  async function writtenFor(edge: Edge): Promise<number> {
     const store = createStore();
     store.add([...tree, edge]);
-    const { written } = await updatePeople([edge.id, edge.other], store, NO_BOUND, knows ? linksOf([edge]) : undefined);
-    return written;
+    return (await followLinks(linksOf([edge]), store, NO_BOUND)).written;
   }
 
   it("is what one more link changes, however many ids are one person already", async () => {
@@ -158,7 +167,11 @@ describe("what is written", () => {
 
   it("is the whole person where known people are joined, or the links are not known", async () => {
     expect(await writtenFor({ ...claim(9000, "root", "new"), trusted: true })).toBe(2002);
-    expect(await writtenFor(claim(9000, "root", "new"), { knows: false })).toBe(2002);
+    const store = createStore();
+    store.add([...tree, claim(9000, "root", "new")]);
+    const { ids } = await updatePeople(["root", "new"], store, NO_BOUND);
+    expect(ids.size).toBe(2002);
+    expect(store.rows()).toBe(2002);
   });
 });
 
@@ -185,5 +198,73 @@ describe("the walk", () => {
     expect(cut.ids.size).toBe(10);
     expect(cut.isCut).toBe(true);
     expect((await closureOf(["m0"], store, 301)).isCut).toBe(false);
+  });
+});
+
+describe("a component that has grown beyond reason", () => {
+  const MAX = 20;
+  const claim = (n: number, id: string, other: string): Edge => ({
+    ...{ kind: "alias", id, other, trusted: false, timeUs: n, eventId: eventId(n) },
+  });
+  /** A tree of a hundred ids, every one of which is claimed by another. */
+  const giant = Array.from({ length: 100 }, (_, n) => claim(n, `g${n >> 2}`, `g${n + 1}`));
+  /** Forty people of three ids each. */
+  const people = Array.from({ length: 40 }, (_, n) => [
+    claim(500 + n, `p${n}`, `p${n}a`),
+    { ...claim(600 + n, `p${n}a`, `p${n}b`), kind: "identify" as const },
+  ]).flat();
+
+  async function follow(store: MemoryStore, batches: readonly (readonly Edge[])[]) {
+    const frozen: number[] = [];
+    for (const batch of batches) {
+      store.add(batch);
+      const followed = await followLinks(linksOf(batch), store, MAX);
+      frozen.push(...followed.frozen.map(({ ids }) => ids));
+    }
+    return frozen;
+  }
+
+  it("changes nobody else, whatever comes in which order and together with what", async () => {
+    const expected = sorted(overridesOf(people));
+    const shuffled = fc.shuffledSubarray([...giant, ...people], { minLength: giant.length + people.length });
+    await fc.assert(
+      fc.asyncProperty(shuffled, fc.integer({ min: 1, max: 200 }), async (edges, size) => {
+        const store = createStore();
+        const batches = Array.from({ length: Math.ceil(edges.length / size) }, (_, n) =>
+          edges.slice(n * size, (n + 1) * size),
+        );
+        await follow(store, batches);
+        expect(sorted(store.overrides()).filter(([id]) => id.startsWith("p"))).toEqual(expected);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("is frozen once: its ids keep their person, one that they claim joins them, and no walk goes there again", async () => {
+    const store = createStore();
+    expect(
+      await follow(
+        store,
+        giant.map((edge) => [edge]),
+      ),
+    ).toEqual([MAX]);
+    const before = new Map(sorted(store.overrides()));
+    expect(before.get("g7")).toBe("g0");
+    const looks = store.looks();
+    const later = [
+      claim(900, "g7", "late"),
+      claim(901, "stranger", "g0"),
+      claim(902, "g0", "g7"),
+      claim(903, "late", "later"),
+    ];
+    expect(
+      await follow(
+        store,
+        later.map((edge) => [edge]),
+      ),
+    ).toEqual([]);
+    expect(store.looks() - looks).toBeLessThan(3 * later.length);
+    const after = new Map([...before, ["late", "g0"], ["later", "g0"]]);
+    expect(sorted(store.overrides())).toEqual(sorted(after));
   });
 });

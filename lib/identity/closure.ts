@@ -1,5 +1,5 @@
 // The edges that decide about a few ids: everything that can be reached from them, and no more. Bounded in the ids it
-// looks at; what may be missed beyond that is in docs/identity.md.
+// looks at: a component that has more is frozen (docs/identity.md).
 import type { Edge } from "./facts.ts";
 import { compareEdges, isStrong, resolveIds } from "./resolve.ts";
 
@@ -8,7 +8,12 @@ export interface EdgeSource {
   edgesOf(ids: readonly string[]): Promise<Edge[]>;
   /** Ids that were one person with one of `ids` when last resolved. Guesses: they only make the walk shorter. */
   relativesOf(ids: readonly string[]): Promise<string[]>;
+  /** Of `ids` those of frozen components, each with the person that it keeps. Left out: no component is frozen. */
+  frozenOf?(ids: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
+
+/** Version of a person that stays as it is. Numbers of edges never get there. */
+export const FROZEN_VERSION = Number.MAX_SAFE_INTEGER;
 
 export interface PeopleStore extends EdgeSource {
   /** Number of edges stored so far: it never falls, and two readers with the same number see the same edges. */
@@ -21,6 +26,8 @@ export interface Closure {
   edges: Edge[];
   /** Ids whose edges are all in `edges`. */
   ids: Set<string>;
+  /** Ids of frozen components that edges name, with their persons. No edge of `edges` says anything of one of them. */
+  frozen: Map<string, string>;
   /** There was more than `idsMax`. */
   isCut: boolean;
 }
@@ -30,19 +37,21 @@ const STEPS_ALONE = 6;
 
 /** Walks from `seeds` along edges in both directions until there is nothing new, or `idsMax` ids were looked at. */
 export async function closureOf(seeds: Iterable<string>, source: EdgeSource, idsMax: number): Promise<Closure> {
-  const closure: Closure = { edges: [], ids: new Set(), isCut: false };
+  const closure: Closure = { edges: [], ids: new Set(), frozen: new Map(), isCut: false };
   let frontier = [...new Set(seeds)].filter((id) => id !== "");
   for (let step = 1; frontier.length > 0; step++) {
+    for (const [id, person] of (await source.frozenOf?.(frontier)) ?? []) closure.frozen.set(id, person);
+    frontier = frontier.filter((id) => !closure.frozen.has(id));
     const room = idsMax - closure.ids.size;
     if (frontier.length > room) {
       closure.isCut = true;
       frontier = frontier.slice(0, room);
-      if (room === 0) break;
     }
+    if (frontier.length === 0) break;
     for (const id of frontier) closure.ids.add(id);
     const next = new Set<string>();
     const reach = (id: string) => {
-      if (id !== "" && !closure.ids.has(id)) next.add(id);
+      if (id !== "" && !closure.ids.has(id) && !closure.frozen.has(id)) next.add(id);
     };
     for (const edge of await source.edgesOf(frontier)) {
       // An edge within the frontier, or back into it, comes twice, which changes nothing.
@@ -53,6 +62,7 @@ export async function closureOf(seeds: Iterable<string>, source: EdgeSource, ids
     if (next.size > 0 && step % STEPS_ALONE === 0) for (const id of await source.relativesOf([...next])) reach(id);
     frontier = [...next];
   }
+  if (closure.frozen.size > 0) closure.edges = closure.edges.filter(({ other }) => !closure.frozen.has(other));
   return closure;
 }
 
@@ -62,23 +72,58 @@ export type Link = readonly [id: string, other: string];
 /**
  * Resolves the ids that edges from or to `seeds` may have changed, and writes them, the unchanged too: a slower writer that
  * saw fewer edges must find a higher version. Whoever stored an edge calls this after it, so that of several writers at
- * least the one that stored the last edge sees all of them. `links` are the edges that are new, if that is known: what
- * none of them can have changed is then left alone.
+ * least the one that stored the last edge sees all of them.
  */
 export async function updatePeople(
   seeds: Iterable<string>,
   store: PeopleStore,
   idsMax: number,
-  links?: readonly Link[],
-): Promise<Pick<Closure, "ids" | "isCut"> & { written: number }> {
+): Promise<Pick<Closure, "ids" | "isCut">> {
   // Before the first look at the edges: what comes in between counts for the next version.
   const version = await store.version();
   const closure = await closureOf(seeds, store, idsMax);
-  const { edges, ids, isCut } = closure;
+  await store.write(peopleOf(closure, closure.ids), version);
+  return closure;
+}
+
+export interface Followed {
+  /** Rows written. */
+  written: number;
+  /** Components that were frozen: by how many ids, and the link that was one too many. */
+  frozen: { ids: number; link: Link }[];
+}
+
+/**
+ * The same for edges that are new, and known: what none of them can have changed is left alone. Where they lead to more than
+ * `idsMax` ids, they are followed apart, so that no person depends on what happened to come at the same time. A single one
+ * that still does is of a component that has grown beyond reason: its ids keep their person from then on, and links of
+ * theirs are not walked again.
+ */
+export async function followLinks(links: readonly Link[], store: PeopleStore, idsMax: number): Promise<Followed> {
+  const [link] = links;
+  if (!link) return { written: 0, frozen: [] };
+  const version = await store.version();
+  const closure = await closureOf(links.flat(), store, idsMax);
+  if (closure.isCut && links.length > 1) {
+    const middle = links.length >> 1;
+    const first = await followLinks(links.slice(0, middle), store, idsMax);
+    const second = await followLinks(links.slice(middle), store, idsMax);
+    return { written: first.written + second.written, frozen: [...first.frozen, ...second.frozen] };
+  }
+  const people = peopleOf(closure, changedBy(links, closure) ?? closure.ids);
+  await store.write(people, closure.isCut ? FROZEN_VERSION : version);
+  return { written: people.size, frozen: closure.isCut ? [{ ids: people.size, link }] : [] };
+}
+
+/** Persons of those of `some` that are not frozen. */
+function peopleOf({ edges, ids, frozen }: Closure, some: ReadonlySet<string>): Map<string, string> {
   const canonical = resolveIds(edges);
-  const changed = (links && changedBy(links, closure)) ?? ids;
-  await store.write(new Map([...changed].map((id) => [id, canonical.get(id) ?? id])), version);
-  return { ids, isCut, written: changed.size };
+  const people = new Map<string, string>();
+  for (const id of some) {
+    const person = canonical.get(id) ?? id;
+    if (ids.has(id)) people.set(id, frozen.get(person) ?? person);
+  }
+  return people;
 }
 
 /**

@@ -4,7 +4,7 @@ import { personIdOf } from "#lib/events/ids.ts";
 import type { RowOrigin } from "#lib/events/row.ts";
 import { OF_PARTITION } from "#lib/warehouse/positions.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import type { Link, PeopleStore } from "./closure.ts";
+import { FROZEN_VERSION, type Link, type PeopleStore } from "./closure.ts";
 import type { Edge, EdgeKind } from "./facts.ts";
 
 /** Ids that an edge names, and the offset it came from. */
@@ -88,6 +88,16 @@ export function createIdentityStore(warehouse: Warehouse, options: StoreOptions 
         ),
       );
       return rows.map(({ i }) => i);
+    },
+    async frozenOf(ids) {
+      const rows = await byChunks(ids, (some) =>
+        warehouse.query<{ i: string; p: string }>(
+          `SELECT toString(own_person_id) AS i, toString(person_id) AS p FROM person_overrides FINAL
+           WHERE own_person_id IN {ids:Array(UUID)} AND version = {frozen:UInt64}`,
+          { params: { ids: some, frozen: FROZEN_VERSION }, signal },
+        ),
+      );
+      return new Map(rows.map(({ i, p }) => [i, p]));
     },
     write(people, version) {
       const rows = [...people].map(([id, person]) => [id, person, version]);

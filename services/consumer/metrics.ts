@@ -24,7 +24,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
   const flushes = new Counter({ name: "millrace_flushes_total", help: "Ranges stored and committed.", registers });
   const outcomes = new Counter({
     name: "millrace_outcomes_total",
-    help: "Records that did not become rows: duplicate, conflict, dead_letter, erased.",
+    help: "Records that did not become rows: duplicate, conflict, dead_letter, erased, aborted.",
     labelNames: ["outcome"],
     registers,
   });
@@ -39,7 +39,7 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
     labelNames: ["kind"],
     registers,
   });
-  startAtZero(outcomes, "outcome", ["duplicate", "conflict", "dead_letter", "erased"]);
+  startAtZero(outcomes, "outcome", ["duplicate", "conflict", "dead_letter", "erased", "aborted"]);
   startAtZero(insertErrors, "kind", ["transient", "rejected", "too_many_partitions", "unknown"]);
   return {
     insertSeconds: new Histogram({

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { FROZEN_VERSION } from "#lib/identity/closure.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { diagnose } from "../kit/doctor.ts";
@@ -152,6 +153,18 @@ describe("tables", () => {
       what: expect.stringContaining("off are points.fsync_after_insert"),
     });
     await warehouse.command("ALTER TABLE points MODIFY SETTING fsync_after_insert = 1");
+  });
+
+  it("with ids that are linked beyond reason are a warning", async () => {
+    await warehouse.command(
+      `INSERT INTO person_overrides SELECT generateUUIDv4(), generateUUIDv4(), ${FROZEN_VERSION}`,
+    );
+    const { checks } = await diagnose(env, ["--no-canary"]);
+    expect(checks.get("people")).toMatchObject({
+      status: "warn",
+      what: expect.stringMatching(/^1 ids, [\w-]{36} among them/),
+    });
+    await warehouse.command("TRUNCATE TABLE person_overrides");
   });
 
   it("with a dead letter of the last hour are a warning", async () => {

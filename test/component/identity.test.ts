@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { personIdOf } from "#lib/events/ids.ts";
-import { updatePeople } from "#lib/identity/closure.ts";
+import { followLinks, updatePeople } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
@@ -280,5 +280,22 @@ describe("people", () => {
       expect(ids.size).toBeLessThan(12);
     }
     expect(await shownPeople(scene.warehouse)).toEqual(expectedPeople(scene.said));
+  });
+
+  it("are those that they were in a component that has grown beyond reason, whatever is said later", async () => {
+    await using scene = await createScene("frozen");
+    const chain = Array.from({ length: 12 }, (_, n) => alias(`c${n}`, `c${n + 1}`));
+    await scene.say(...chain);
+    const store = createIdentityStore(scene.warehouse);
+    const link = ["c0", "c1"].map(personIdOf) as [string, string];
+    expect((await followLinks([link], store, 6)).frozen).toEqual([{ ids: 6, link }]);
+    const before = await scene.eventPersons();
+    const seen = { event: "seen", distinctId: "late", properties: {} };
+    await scene.say(identify("stranger", "c0"), alias("c1", "late"), seen, alias("elsewhere", "nobody"));
+    const after = await scene.eventPersons();
+    expect(after).toMatchObject(before);
+    expect([after.c1, after.late]).toEqual([after.c0, after.c0]);
+    expect(after.stranger).not.toBe(after.c0);
+    expect((await followLinks([link], store, 6)).frozen).toEqual([]);
   });
 });

@@ -3,7 +3,7 @@
 
 import { Counter, type Registry } from "prom-client";
 import type { RowOrigin } from "#lib/events/row.ts";
-import { type Link, updatePeople } from "#lib/identity/closure.ts";
+import { followLinks, type Link } from "#lib/identity/closure.ts";
 import { createIdentityStore } from "#lib/identity/store.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { startAtZero } from "#lib/process/metrics.ts";
@@ -27,7 +27,7 @@ export interface Identity extends AsyncDisposable {
 
 /** Edges of one partition resolved at a time. */
 const EDGES_PER_ROUND = 5000;
-/** Ids looked at for them, at most. */
+/** Ids looked at for them, at most; a component of more is frozen. */
 const IDS_PER_ROUND = 200_000;
 /** Between two rounds, so that a stream of small batches is resolved in bunches. */
 const ROUND_PAUSE_MS = 200;
@@ -70,10 +70,10 @@ export function createIdentity({ warehouse, registry, logger }: IdentityDeps): I
       if (edges.length === EDGES_PER_ROUND) note(origin);
     }
     if (positions.length === 0) return;
-    const { ids, isCut } = await updatePeople(links.flat(), store, IDS_PER_ROUND, links);
-    if (isCut) {
-      metrics.cut.inc();
-      logger.warn({ ids: ids.size }, "ids that are one person, or may be, are too many to look at all of them");
+    const { frozen } = await followLinks(links, store, IDS_PER_ROUND);
+    for (const { ids, link } of frozen) {
+      metrics.frozen.inc();
+      logger.warn({ ids, link }, "too many ids are linked to one another: these keep their person from now on");
     }
     await store.moveTo(positions);
     metrics.edges.inc(links.length);
@@ -139,9 +139,9 @@ function createIdentityMetrics(registry: Registry) {
       help: "Identity edges whose people are up to date.",
       registers,
     }),
-    cut: new Counter({
-      name: "millrace_identity_walks_cut_total",
-      help: "Rounds that found more linked ids than are examined.",
+    frozen: new Counter({
+      name: "millrace_identity_frozen_total",
+      help: "Times too many ids were found linked to one another: these keep their person from then on.",
       registers,
     }),
     refused: new Counter({
