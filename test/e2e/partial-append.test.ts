@@ -110,3 +110,23 @@ describe.skipIf(!kafka.available)("one partition that cannot be written", () => 
     expect(new Set(stored)).toEqual(new Set(events.map(({ id }) => id)));
   });
 });
+
+describe.skipIf(!kafka.available)("commits that a broker does not tell for a moment", () => {
+  const GROUP_LOADS = 14;
+  const NO_COORDINATOR = 15;
+  const NOT_COORDINATOR = 16;
+  const GROUP_AUTHORIZATION_FAILED = 30;
+
+  it("are asked for again, whichever retriable error it was; another one is told at once", async () => {
+    await using log = openLog();
+    const topic = `e2e-${randomUUID()}`;
+    await log.createTopics([{ topic, partitions: 1 }]);
+    faults.refuseCommits(GROUP_LOADS, NO_COORDINATOR, NOT_COORDINATOR, NOT_COORDINATOR);
+    expect(await log.committed(topic, "nobody")).toEqual(new Map());
+    expect(faults.refusalsLeft).toBe(0);
+    faults.refuseCommits(GROUP_AUTHORIZATION_FAILED, NOT_COORDINATOR);
+    await expect(log.committed(topic, "nobody")).rejects.toThrow("Describe on group nobody");
+    expect(faults.refusalsLeft).toBe(1);
+    await log.committed(topic, "nobody");
+  });
+});

@@ -1,5 +1,5 @@
-// A broker of which one partition cannot be written, made of a good broker: a TCP proxy that puts an error code into the
-// produce responses of that partition. The batch may be stored all the same, which is just what an error leaves open.
+// A broker of which one partition cannot be written, or that does not tell commits, made of a good broker: a TCP proxy that
+// puts error codes into its responses. The batch may be stored all the same, which is just what an error leaves open.
 import { once } from "node:events";
 import net from "node:net";
 
@@ -7,22 +7,31 @@ export interface ProduceFaults extends AsyncDisposable {
   readonly port: number;
   /** From now on this partition answers with this error code of the Kafka protocol; undefined: as the broker says. */
   refuse(fault: { partition: number; errorCode: number } | undefined): void;
+  /** The next answers to who asks for commits, one error code each. */
+  refuseCommits(...errorCodes: number[]): void;
+  /** How many of those are still to come. */
+  readonly refusalsLeft: number;
 }
 
 const PRODUCE = 0;
+const OFFSET_FETCH = 9;
 
 /** `targetPort` is asked for each connection: the broker is told this proxy's port before it has one. */
 export async function startProduceFaults(targetPort: () => number): Promise<ProduceFaults> {
   let fault: { partition: number; errorCode: number } | undefined;
+  const commitErrors: number[] = [];
   const sockets = new Set<net.Socket>();
   const server = net.createServer((caller) => {
     const broker = net.connect(targetPort(), "127.0.0.1");
     const produceVersions = new Map<number, number>();
+    const commitFetches = new Set<number>();
     caller.on(
       "data",
       eachFrame((frame) => {
         // Size, api key, api version, correlation id.
-        if (frame.readInt16BE(4) === PRODUCE) produceVersions.set(frame.readInt32BE(8), frame.readInt16BE(6));
+        const apiKey = frame.readInt16BE(4);
+        if (apiKey === PRODUCE) produceVersions.set(frame.readInt32BE(8), frame.readInt16BE(6));
+        if (apiKey === OFFSET_FETCH) commitFetches.add(frame.readInt32BE(8));
         broker.write(frame);
       }),
     );
@@ -33,6 +42,9 @@ export async function startProduceFaults(targetPort: () => number): Promise<Prod
         const version = produceVersions.get(correlationId);
         produceVersions.delete(correlationId);
         if (version !== undefined && fault !== undefined) putError(frame, version, fault);
+        // Its own error code is the last of an answer about commits.
+        const commitError = commitFetches.delete(correlationId) ? commitErrors.shift() : undefined;
+        if (commitError !== undefined) frame.writeInt16BE(commitError, frame.length - 2);
         caller.write(frame);
       }),
     );
@@ -54,6 +66,10 @@ export async function startProduceFaults(targetPort: () => number): Promise<Prod
     port: (server.address() as net.AddressInfo).port,
     refuse(next) {
       fault = next;
+    },
+    refuseCommits: (...errorCodes) => void commitErrors.push(...errorCodes),
+    get refusalsLeft() {
+      return commitErrors.length;
     },
     async [Symbol.asyncDispose]() {
       const closed = once(server, "close");

@@ -14,6 +14,7 @@ import {
 import { sendTraced } from "../traces.ts";
 import {
   createKafkaClient,
+  isTransient,
   type KafkaClient,
   type KafkaConnection,
   openCluster,
@@ -25,7 +26,7 @@ import { consumeGroup } from "./consumer.ts";
 import { createFetcher } from "./fetcher.ts";
 import { withNames } from "./names.ts";
 import { createKafkaProducer, writeOf } from "./producer.ts";
-import { protocolErrorOf } from "./refusals.ts";
+import { isWithoutCoordinator, protocolErrorOf } from "./refusals.ts";
 
 export interface KafkaLogOptions extends KafkaConnection {
   /** Silence after which a consumer's partitions move to others. Default 6,000 ms. */
@@ -44,7 +45,9 @@ const CALL_TIMEOUT_MS = 15_000;
 const CHECK_TIMEOUT_MS = 1_500;
 const CLOSE_TIMEOUT_MS = 5_000;
 const LEADER_POLL_MS = 100;
-const COORDINATOR_POLL_MS = 100;
+const SETTLING_POLL_MS = 100;
+/** Of the time of a call, what brokers are given to settle: then their error is told, not that there was no answer. */
+const SETTLING_SHARE = 0.9;
 
 /** Connects lazily, so that a process can start while the brokers are away. */
 export function createKafkaLog(options: KafkaLogOptions): OpenLog {
@@ -100,17 +103,18 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
         ({ admin }) => topicCommits(admin, topic, group),
       ),
 
-    createTopics: (topics) =>
-      adminConnection.ask("create topics", createOf(topics), 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
+    createTopics(topics) {
+      const made: string[] = [];
+      return adminConnection.ask("create topics", createOf(topics), 2 * CALL_TIMEOUT_MS, async ({ admin }) => {
         const brokers = (await admin.describeCluster()).brokers.length;
         const replicationFactor = options.replicationFactor ?? Math.min(3, brokers);
-        const made: string[] = [];
         for (const spec of topics) {
           const config = topicConfig(spec, replicationFactor);
           if (await createTopic(admin, config)) made.push(spec.topic);
         }
         return made;
-      }),
+      });
+    },
 
     trim: (topic, partition, before) =>
       adminConnection.ask(
@@ -157,7 +161,7 @@ interface AdminClients {
 }
 
 interface AdminConnection {
-  /** Rejects with LogUnavailableError naming `what` and, where ACLs refuse it, `needs`; the next call then gets a new connection. */
+  /** `work` may be done again. Rejects with LogUnavailableError naming `what` and, where ACLs refuse it, `needs`; the next call then gets a new connection. */
   ask<T>(what: string, needs: string, timeoutMs: number, work: (clients: AdminClients) => Promise<T>): Promise<T>;
   close(): void;
 }
@@ -185,7 +189,8 @@ function createAdminConnection(connection: KafkaConnection): AdminConnection {
       const mine = current;
       const late = () => new Error(`no answer within ${timeoutMs} ms`);
       try {
-        return await withTimeout(mine.clients.then(work), timeoutMs, late);
+        const settled = untilSettled(async () => work(await mine.clients), timeoutMs * SETTLING_SHARE);
+        return await withTimeout(settled, timeoutMs, late);
       } catch (error) {
         if (error instanceof OffsetOutOfRangeError) throw error;
         // A refusal came over a working connection; anything else may mean that this one is dead.
@@ -203,6 +208,27 @@ function createAdminConnection(connection: KafkaConnection): AdminConnection {
       current = undefined;
     },
   };
+}
+
+/**
+ * Again and again while brokers answer what the protocol calls retriable: one has just started or got the group, a leader or
+ * coordinator moves. Only a topic that is not there is told at once: it will not come by waiting.
+ */
+async function untilSettled<T>(work: () => Promise<T>, timeoutMs: number): Promise<T> {
+  for (const begun = performance.now(); ; await pause(SETTLING_POLL_MS)) {
+    try {
+      return await work();
+    } catch (error) {
+      // Without a coordinator it may also be that ACLs hide it, which is to be told soon.
+      const patienceMs = isWithoutCoordinator(error) ? timeoutMs / 3 : isSettling(error) ? timeoutMs : 0;
+      if (performance.now() - begun >= patienceMs) throw error;
+    }
+  }
+}
+
+function isSettling(error: unknown): boolean {
+  const name = protocolErrorOf(error);
+  return name !== undefined && name !== "UNKNOWN_TOPIC_OR_PARTITION" && isTransient(error);
 }
 
 function readOf(topic: string): string {
@@ -245,23 +271,12 @@ async function topicBounds(admin: Admin, topic: string): Promise<PartitionBounds
 
 async function topicCommits(admin: Admin, topic: string, group: string): Promise<Map<number, Commit>> {
   const commits = new Map<number, Commit>();
-  for (const { partitions } of await fetchOffsets(admin, topic, group)) {
+  for (const { partitions } of await admin.fetchOffsets({ groupId: group, topics: [topic] })) {
     for (const { partition, offset, metadata } of partitions) {
       if (Number(offset) >= 0) commits.set(partition, { offset: Number(offset), metadata: metadata ?? "" });
     }
   }
   return commits;
-}
-
-/** Waits while a broker that has just started, or just got the group, still reads what was committed to it. */
-async function fetchOffsets(admin: Admin, topic: string, group: string): ReturnType<Admin["fetchOffsets"]> {
-  for (const deadline = performance.now() + CALL_TIMEOUT_MS; ; await pause(COORDINATOR_POLL_MS)) {
-    try {
-      return await admin.fetchOffsets({ groupId: group, topics: [topic] });
-    } catch (error) {
-      if (protocolErrorOf(error) !== "GROUP_LOAD_IN_PROGRESS" || performance.now() > deadline) throw error;
-    }
-  }
 }
 
 function topicConfig({ topic, partitions }: TopicSpec, replicationFactor: number): ITopicConfig {

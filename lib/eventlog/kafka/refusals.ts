@@ -47,6 +47,11 @@ export function loginErrorOf(error: unknown): KafkaLoginError | undefined {
   return causesOf(error).find((each) => each instanceof KafkaLoginError);
 }
 
+/** kafkajs asks every broker for the group's coordinator, and keeps none of their reasons. */
+export function isWithoutCoordinator(error: unknown): boolean {
+  return causesOf(error).some(({ name }) => name === "KafkaJSGroupCoordinatorNotFound");
+}
+
 /** `needs` is the permission without which brokers refuse this by their ACLs: "Write on topic x". */
 export function remedyOf(error: unknown, needs: string): string {
   const login = loginErrorOf(error);
@@ -55,8 +60,7 @@ export function remedyOf(error: unknown, needs: string): string {
   if (REFUSED_BY_ACL.test(name)) return `the brokers' ACLs do not allow this user to: grant it ${needs}`;
   const known = REMEDIES[name];
   if (known !== undefined) return known;
-  // kafkajs asks every broker for the group's coordinator, and keeps none of their reasons.
-  if (causesOf(error).some((each) => each.name === "KafkaJSGroupCoordinatorNotFound")) {
+  if (isWithoutCoordinator(error)) {
     return `no broker names the group's coordinator: unless they have just started, their ACLs do not allow this user to: grant it ${needs}`;
   }
   if (causesOf(error).some((each) => each.name === "KafkaJSSASLAuthenticationError")) return CREDENTIALS;
