@@ -55,6 +55,8 @@ export interface PartitionAudit {
   erased: number;
   /** Missing for good, and given up by a person. */
   lost: number;
+  /** Of transactions of other producers: control records, and what was aborted. */
+  aborted: number;
   /** Ranges may list less than `count` offsets when there are very many gaps. */
   missing: { count: number; ranges: OffsetRange[] };
   doubled: { count: number; examples: DoubledOffset[] };
@@ -223,6 +225,7 @@ async function auditPartition(
     deadLetters: 0,
     erased: 0,
     lost: 0,
+    aborted: 0,
     missing: { count: 0, ranges: [] },
     doubled: { count: 0, examples: [] },
     beyondEnd: undefined,
@@ -271,6 +274,7 @@ async function examine(stored: StoredLog, audit: PartitionAudit): Promise<void> 
     audit.deadLetters += sum.deadLetters;
     audit.erased += sum.erased;
     audit.lost += sum.lost;
+    audit.aborted += sum.aborted;
   }
   for (const [block, expected] of [...blocks.expected].sort(([a], [b]) => a - b)) {
     const sum = byBlock.get(block);

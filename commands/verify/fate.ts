@@ -17,7 +17,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createReader, type Reader, type Reading } from "./reading.ts";
 import type { LogIdentity } from "./stored.ts";
 
-export type FateKind = "row" | "duplicate" | "conflict" | "dead_letter" | "erased";
+export type FateKind = "row" | "duplicate" | "conflict" | "dead_letter" | "erased" | "aborted";
 
 export interface Fate {
   offset: number;
@@ -76,6 +76,7 @@ export function createClassifier(
       const fates = records.map((record, index): Fate | Repeat => {
         const erasure = erasures.find((each) => reaches(each, partition, record));
         if (erasure) return outcome(record, "erased", erasure.id);
+        if (record.aborted !== undefined) return outcome(record, "aborted", record.aborted);
         const reading = readings[index];
         if (reading === undefined || reading instanceof PoisonRecordError) {
           return bury(record, "undecodable", reading?.message ?? "");

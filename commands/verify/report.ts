@@ -102,7 +102,7 @@ function table({ partitions }: Audit): string[] {
 }
 
 function partitionLines(audit: PartitionAudit, { newEpochFlag }: StoredTopic): string[] {
-  const { partition, end, from, to, source, expired, missing, doubled, beyondEnd } = audit;
+  const { partition, end, from, to, source, expired, aborted, missing, doubled, beyondEnd } = audit;
   const lines: string[] = [];
   const at = `partition ${partition}`;
   if (source === "none") lines.push(`not covered: ${at}, of which no consumer has stored anything yet`);
@@ -115,6 +115,9 @@ function partitionLines(audit: PartitionAudit, { newEpochFlag }: StoredTopic): s
     lines.push(`not covered: ${at}, offsets 0 to ${from - 1}: below what the log or the tables still have`);
   if (source === "progress")
     lines.push(`${at}: the group has no commit; "to" is what the consumer noted in log_progress`);
+
+  if (aborted > 0)
+    lines.push(`${at}: ${aborted} offsets are no events: aborted transactions, and control records of Kafka`);
 
   const shown = missing.ranges.slice(0, rangesShownMax);
   for (const range of shown) lines.push(`missing: ${at}, ${rangeText(range)}`);

@@ -52,6 +52,8 @@ export interface BlockSum {
   erased: number;
   /** Given up by a person. */
   lost: number;
+  /** Of transactions: control records, and what was aborted. */
+  aborted: number;
 }
 
 export interface DoubledOffset {
@@ -177,7 +179,8 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: R
                 toString(sum(cityHash64(o))) AS hash, toString(countIf(kind = 'row')) AS rows,
                 toString(countIf(kind = 'duplicate')) AS duplicates, toString(countIf(kind = 'erased')) AS erased,
                 toString(countIf(kind = 'conflict')) AS conflicts,
-                toString(countIf(kind = 'dead_letter')) AS deadLetters, toString(countIf(kind = 'lost')) AS lost
+                toString(countIf(kind = 'dead_letter')) AS deadLetters, toString(countIf(kind = 'lost')) AS lost,
+                toString(countIf(kind = 'aborted')) AS aborted
          FROM ${accountedIn(inRange)} GROUP BY intDiv(o, {size:UInt64})`,
         params,
       );

@@ -22,6 +22,8 @@ export interface StoredRecord {
   key: Uint8Array;
   value: Uint8Array;
   traceparent?: string | undefined;
+  /** Set of what nobody may read, with empty key and value: why. Its offset is accounted for like any other. */
+  aborted?: string | undefined;
 }
 
 /** `offset` names the next record to process, as in Kafka. */

@@ -18,7 +18,7 @@ export interface StoredPosition {
 }
 
 /** What became of an offset: a row, or the outcome that says why there is no row. */
-export type Fate = "row" | "duplicate" | "conflict" | "dead_letter" | "erased" | "lost";
+export type Fate = "row" | "duplicate" | "conflict" | "dead_letter" | "erased" | "lost" | "aborted";
 
 export interface Fates {
   byOffset: ReadonlyMap<number, Fate>;

@@ -10,6 +10,7 @@ import { createFirstPositions, type Positions } from "#lib/ledger/first-position
 import { type IdWindow, windowId } from "#lib/ledger/id-window.ts";
 import type { StoredOffsets } from "#lib/ledger/stored.ts";
 import {
+  addAborted,
   addDeadLetter,
   type Known,
   momentOf,
@@ -37,6 +38,10 @@ export function createPointPreparer(origin: RowOrigin, window: IdWindow, stored:
       const { offset, appendTimeMs } = record;
       const fate = fates?.get(offset);
       if (fate !== undefined && fate !== "row") continue;
+      if (record.aborted !== undefined) {
+        if (fate === undefined) addAborted(prepared, record);
+        continue;
+      }
       const refusal = refusals?.get(offset);
       const point = refusal ?? read(record);
       if ("errorClass" in point) {

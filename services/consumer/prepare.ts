@@ -16,7 +16,7 @@ import { isIdentityEvent } from "./identity/record-facts.ts";
 export interface Outcome {
   offset: number;
   appendTimeMs: number;
-  outcome: "duplicate" | "conflict" | "dead_letter";
+  outcome: "duplicate" | "conflict" | "dead_letter" | "aborted";
   detail: string;
 }
 
@@ -84,6 +84,10 @@ export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored:
     for (const record of records) {
       const fate = known.fates?.get(record.offset);
       if (fate !== undefined && fate !== "row") continue;
+      if (record.aborted !== undefined) {
+        if (fate === undefined) addAborted(prepared, record);
+        continue;
+      }
       const poison = poisonOf(() => event.scan(record.value)) ?? known.refusals?.get(record.offset);
       if (poison) {
         if (fate === undefined) addDeadLetter(prepared, record, poison);
@@ -133,6 +137,11 @@ export function createEventPreparer(origin: RowOrigin, window: IdWindow, stored:
 
 export function nothingPrepared(): Prepared {
   return { rowCount: 0, rows: new Uint8Array(0), outcomes: [], deadLetters: [], ids: [], identity: [] };
+}
+
+/** A record that nobody may read is no row, and no letter either. */
+export function addAborted({ outcomes }: Prepared, record: StoredRecord): void {
+  outcomes.push({ ...momentOf(record), outcome: "aborted", detail: record.aborted ?? "" });
 }
 
 /** Undefined when `read` went through; a record's own fault is a value here, every other error is thrown. */

@@ -8,6 +8,7 @@ import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { eventRecord } from "../kit/consumer.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { patience } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
@@ -73,6 +74,48 @@ it.skipIf(!choice.available)(
     await third.consumer.stop("SIGTERM");
   },
 );
+
+it.skipIf(!choice.available)("of another program's transactions only what was committed becomes rows", async () => {
+  expect(await spawnMillrace(["migrate"], env).exited).toBe(0);
+  const { consumer } = await startConsumer();
+  const rowsBefore = await countRows();
+  const producer = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).producer({
+    ...{ transactionalId: "foreign", idempotent: true, maxInFlightRequests: 1 },
+  });
+  await producer.connect();
+  const transact = async (count: number, end: "commit" | "abort") => {
+    const transaction = await producer.transaction();
+    const messages = Array.from({ length: count }, () => {
+      const { key, value } = eventRecord();
+      return { key: Buffer.from(key), value: Buffer.from(value) };
+    });
+    await transaction.send({ topic: EVENTS_TOPIC, messages });
+    await transaction[end]();
+  };
+  try {
+    await transact(3, "abort");
+    await transact(2, "commit");
+    await transact(4, "abort");
+    await transact(1, "commit");
+  } finally {
+    await producer.disconnect();
+  }
+  await rowsReach(rowsBefore + 3);
+  // The last one that nobody may read comes after the last row.
+  const verify = spawnMillrace(["verify", "--wait", "30s"], env);
+  expect(await verify.exited, verify.lines.join("\n")).toBe(0);
+  expect(verify.lines.join("\n")).toContain("partition 0: 11 offsets are no events");
+  const outcomes = await warehouse.query(
+    `SELECT outcome, detail, toString(count()) AS n FROM log_outcomes WHERE outcome IN ('aborted', 'dead_letter')
+     GROUP BY outcome, detail ORDER BY detail`,
+  );
+  expect(outcomes).toEqual([
+    { outcome: "aborted", detail: "a control record of Kafka", n: "4" },
+    { outcome: "aborted", detail: "of a transaction that was aborted", n: "7" },
+  ]);
+  expect(await countRows()).toBe(rowsBefore + 3);
+  await consumer.stop("SIGTERM");
+});
 
 async function startConsumer(waitForPartition = true): Promise<{ consumer: Spawned; healthPort: number }> {
   const consumer = stack.use(spawnMillrace(["consumer"], env));

@@ -19,6 +19,7 @@ import {
 import { protocolErrorOf } from "./refusals.ts";
 
 /** How long a broker may hold a fetch open for a first record. A partition that joins in waits that long at most. */
+const READ_COMMITTED = 1;
 const FETCH_WAIT_MS = 250;
 const PARTITION_BYTES_MAX = 4 * 1024 * 1024;
 const FETCH_BYTES_MAX = 32 * 1024 * 1024;
@@ -218,7 +219,8 @@ async function fetchFromBroker(
   group: Inbox[],
 ): Promise<{ topicName: string; partitions: FetchedPartition[] }[]> {
   const { responses } = await broker.fetch({
-    isolationLevel: 0,
+    // Up to the first transaction that is open, as the bounds are told.
+    isolationLevel: READ_COMMITTED,
     maxWaitTime: FETCH_WAIT_MS,
     minBytes: 1,
     maxBytes: FETCH_BYTES_MAX,

@@ -27,10 +27,17 @@ export interface Inbox {
   waiter: { resolve(): void; reject(error: Error): void; overdue: boolean } | undefined;
 }
 
+/** As kafkajs decodes it. */
+type FetchedMessage = KafkaMessage & {
+  isControlRecord?: boolean;
+  batchContext?: { producerId: string; inTransaction: boolean };
+};
+
 export interface FetchedPartition {
   partition: number;
   highWatermark: string;
-  messages: KafkaMessage[];
+  abortedTransactions?: { producerId: string; firstOffset: string }[] | null;
+  messages: FetchedMessage[];
 }
 
 export function createInbox(topic: string, partition: number): Inbox {
@@ -60,17 +67,19 @@ export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
   inbox.end = Number(fetched.highWatermark);
   inbox.answered = true;
   let bytes = 0;
+  const abortedBy = watchTransactions(fetched);
   for (const message of fetched.messages) {
     const offset = Number(message.offset);
+    const aborted = abortedBy(message, offset);
     if (offset < inbox.next) continue; // A batch is sent whole, also when its middle was asked for.
     if (offset > inbox.next) {
       if (inbox.records.length > 0) break; // Hand out what is consecutive; the next fetch begins at the gap.
-      const why = `the record after it is ${offset}; compacted or transactional topics cannot be consumed`;
+      const why = `the record after it is ${offset}; compacted topics cannot be consumed`;
       inbox.waiter?.reject(outOfRangeError(inbox, inbox.next, why, true));
       stopFetchingAhead(inbox);
       break;
     }
-    const record = toStoredRecord(message, offset);
+    const record = toStoredRecord(message, offset, aborted);
     inbox.records.push(record);
     inbox.next = offset + 1;
     bytes += record.key.length + record.value.length;
@@ -86,7 +95,31 @@ export function stopFetchingAhead(inbox: Inbox): void {
   inbox.lastReadAt = Number.NEGATIVE_INFINITY;
 }
 
-function toStoredRecord(message: KafkaMessage, offset: number): StoredRecord {
+/** An abort marker: version 0, type 0. */
+const ABORTS = Buffer.from([0, 0, 0, 0]);
+
+/**
+ * Of each message in turn, also of those before the offset that was asked for: why it is nobody's to read. Of transactions
+ * the broker tells which are aborted and where they begin; where they end is on the log.
+ */
+function watchTransactions({ abortedTransactions }: FetchedPartition) {
+  const coming = (abortedTransactions ?? []).toSorted((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
+  const aborting = new Set<string>();
+  return ({ isControlRecord, batchContext, key }: FetchedMessage, offset: number): string | undefined => {
+    while (coming[0] && Number(coming[0].firstOffset) <= offset) aborting.add(coming.shift()?.producerId ?? "");
+    const producerId = batchContext?.producerId ?? "";
+    if (isControlRecord) {
+      if (key?.equals(ABORTS)) aborting.delete(producerId);
+      return "a control record of Kafka";
+    }
+    return batchContext?.inTransaction && aborting.has(producerId) ? "of a transaction that was aborted" : undefined;
+  };
+}
+
+function toStoredRecord(message: KafkaMessage, offset: number, aborted: string | undefined): StoredRecord {
+  if (aborted !== undefined) {
+    return { offset, appendTimeMs: Number(message.timestamp), key: NOTHING, value: NOTHING, aborted };
+  }
   const traceparent = message.headers?.traceparent;
   return {
     offset,
