@@ -299,6 +299,14 @@ describe("paths and methods", () => {
     expect([options.status, options.text]).toEqual([200, '{"msg":"Success"}\n']);
   });
 
+  it("web pages that nobody named see no alert, and no address that one calls", async () => {
+    await create(FULL);
+    const { status, text } = await call("GET", "/alerts", undefined, { origin: "https://evil.example" });
+    expect(status).toBe(403);
+    expect(text).not.toContain("127.0.0.1/alert");
+    expect((await call("GET", "/alerts")).text).toContain("127.0.0.1/alert");
+  });
+
   it("ask for the token first, in the header or the query", async () => {
     await using guarded = await startAlertsServer(warehouse, { token: "secret" });
     const ask = (path: string, headers: Record<string, string> = {}) =>

@@ -1,5 +1,5 @@
-// docs/guarantees.md and the lists of docs/design.md claim nothing without a test: each claim links to tests, and those
-// exist under the names they give.
+// docs/guarantees.md, the lists of docs/design.md and what SECURITY.md says is checked claim nothing without a test: each
+// claim links to tests, and those exist under the names they give.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -54,10 +54,12 @@ function hasTest(source: string, name: string): boolean {
   );
 }
 
-const readFromDocs = (file: string) => {
-  const path = join(DOCS, file);
-  return file.endsWith(".test.ts") && existsSync(path) ? readFileSync(path, "utf8") : undefined;
+/** Test files, and the contracts that several of them run. */
+const readFrom = (folder: string) => (file: string) => {
+  const path = join(folder, file);
+  return /(?:\.test|-contract)\.ts$/.test(file) && existsSync(path) ? readFileSync(path, "utf8") : undefined;
 };
+const readFromDocs = readFrom(DOCS);
 
 describe("docs/guarantees.md", () => {
   const markdown = readFileSync(join(DOCS, "guarantees.md"), "utf8");
@@ -69,6 +71,18 @@ describe("docs/guarantees.md", () => {
 
   it("links to tests that exist under their names", () => {
     expect(brokenEvidence(markdown, readFromDocs)).toEqual([]);
+  });
+});
+
+describe("SECURITY.md", () => {
+  const page = readFileSync(join(DOCS, "../SECURITY.md"), "utf8");
+  const list = page.slice(page.indexOf("## What is checked"));
+
+  it("has a test behind everything that it says is checked", () => {
+    expect(readClaims(list).length).toBeGreaterThan(12);
+    expect(claimsWithoutTest(list)).toEqual([]);
+    const tests = list.replaceAll(/\[[^\]]*\]\([^)]*\.md\)/g, "");
+    expect(brokenEvidence(tests, readFrom(join(DOCS, "..")))).toEqual([]);
   });
 });
 

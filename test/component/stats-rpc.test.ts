@@ -4,6 +4,7 @@ import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
+import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { Aggregation, type QuerySeriesRequest } from "#gen/millrace/stats/v1/stats_pb.ts";
 import type { OpenLog } from "#lib/eventlog/log.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
@@ -243,7 +244,9 @@ describe("callers", () => {
 
   it("from foreign web pages may read but change nothing where no token is required", async () => {
     const registerOthers: Parameters<typeof startTestStats>[0]["registerOthers"] = (router) =>
-      router.service(Health, { check: () => ({ status: HealthCheckResponse_ServingStatus.SERVING }) });
+      router
+        .service(Health, { check: () => ({ status: HealthCheckResponse_ServingStatus.SERVING }) })
+        .service(AlertService, { listAlerts: () => ({}) });
     const call = async (corsAllow: string, path: string, origin?: string) => {
       await using open = await startTestStats({ log, queries, token: null, corsAllow, registerOthers });
       const headers = { "content-type": "application/json", ...(origin ? { origin } : {}) };
@@ -255,6 +258,10 @@ describe("callers", () => {
     expect(await call("*", changing, "http://evil.example")).toBe(403);
     expect(await call("http://good.example", changing, "http://good.example")).toBe(200);
     expect(await call("*", changing)).toBe(200);
+    // Alerts are read, and hold addresses that are secret.
+    const alerts = `/${AlertService.typeName}/ListAlerts`;
+    expect(await call("*", alerts, "http://evil.example")).toBe(403);
+    expect(await call("*", alerts)).toBe(200);
   });
 });
 
