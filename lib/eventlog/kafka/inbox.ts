@@ -36,6 +36,8 @@ type FetchedMessage = KafkaMessage & {
 export interface FetchedPartition {
   partition: number;
   highWatermark: string;
+  /** Where what may be read ends: below it no transaction is open. "-1" of brokers that do not say. */
+  lastStableOffset?: string;
   abortedTransactions?: { producerId: string; firstOffset: string }[] | null;
   messages: FetchedMessage[];
 }
@@ -64,7 +66,8 @@ export function wantsRecords(inbox: Inbox): boolean {
 
 /** Adds what was fetched to the inbox and says how many bytes that was. */
 export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
-  inbox.end = Number(fetched.highWatermark);
+  const { highWatermark, lastStableOffset = "-1" } = fetched;
+  inbox.end = Number(Number(lastStableOffset) < 0 ? highWatermark : lastStableOffset);
   inbox.answered = true;
   let bytes = 0;
   const abortedBy = watchTransactions(fetched);
