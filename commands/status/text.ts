@@ -10,6 +10,7 @@ export function statusText(status: GetStatusResponse): string {
     ...(problems.length > 0 ? problems : ["All is well."]),
     "",
     ...status.topics.map((topic) => `${nameOf(topic.topic).padEnd(13)} ${topicText(topic, nowMs)}`),
+    ...batchLines(status),
     `refused       ${refusalsText(status)}`,
     ...(status.deadLetters ? [`dead letters  ${lettersText(status)}`] : []),
     `verify        ${verifyText(status, nowMs)}`,
@@ -31,6 +32,23 @@ function topicText({ inPerSecond, storedPerSecond, waiting, behind, newestRow }:
   const wait =
     waiting === 0n ? "none waits" : `${waiting?.toLocaleString("en-US") ?? "?"} wait, ${secondsText(behind)} behind`;
   return `${rate(inPerSecond)}/s in, ${rate(storedPerSecond)}/s stored; ${wait}; ${newest}`;
+}
+
+const WAIT_REASONS: Readonly<Record<string, string>> = {
+  idle: "ClickHouse is idle",
+  inserts: "so that about one insert is under way at a time",
+  parts: "so that ClickHouse can merge its parts",
+  busy: "ClickHouse has refused an insert because it is too busy",
+};
+
+function batchLines({ topics }: GetStatusResponse): string[] {
+  const known = topics.filter(({ batchWait }) => batchWait !== undefined);
+  if (known.length === 0) return [];
+  const text = known.map(({ topic, batchWait, batchWaitReason: reason }) => {
+    const ms = Math.round(Number(batchWait?.seconds) * 1000 + Number(batchWait?.nanos) / 1e6);
+    return `${nameOf(topic)} wait ${ms} ms for more, ${WAIT_REASONS[reason] ?? reason}`;
+  });
+  return [`batches       ${text.join("; ")}`];
 }
 
 function refusalsText({ refusals }: GetStatusResponse): string {

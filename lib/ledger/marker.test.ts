@@ -25,6 +25,20 @@ describe("the marker", () => {
     expect(commits.map(({ offset }) => offset)).toEqual([5, 10]);
   });
 
+  it("says how long batches wait, and why", async () => {
+    const commits: Commit[] = [];
+    const assignment = { commit: async (commit: Commit) => void commits.push(commit) } as unknown as Assignment;
+    const clock = { nowMs: () => 0, monotonicMs: () => 0 };
+    const wait = { ms: 120, reason: "inserts" };
+    const markers = createMarkerKeeper(assignment, "epoch", clock, () => wait);
+    await markers.set({ from: 5, to: 9 });
+    await markers.clear(10);
+    expect(commits.map((commit) => decodeCommit(commit))).toEqual([
+      { epoch: "epoch", marker: { from: 5, to: 9 }, wait },
+      { epoch: "epoch", marker: undefined, wait },
+    ]);
+  });
+
   it("stays far below the 4,096 bytes that Kafka keeps", async () => {
     const { commits, markers } = keeperOn({ nowMs: () => 0, monotonicMs: () => 0 });
     await markers.set({ from: Number.MAX_SAFE_INTEGER - 1, to: Number.MAX_SAFE_INTEGER });

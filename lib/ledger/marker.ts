@@ -9,6 +9,12 @@ export interface Marker {
   to: number;
 }
 
+/** How long batches wait for more records, and why; told with each commit, for people. */
+export interface BatchWait {
+  ms: number;
+  reason: string;
+}
+
 export interface MarkerKeeper {
   /** Makes the range the one in flight. */
   set(marker: Marker): Promise<void>;
@@ -18,13 +24,18 @@ export interface MarkerKeeper {
   clear(next: number): Promise<void>;
 }
 
-export function createMarkerKeeper(assignment: Assignment, epoch: string, clock: Clock): MarkerKeeper {
+export function createMarkerKeeper(
+  assignment: Assignment,
+  epoch: string,
+  clock: Clock,
+  chooseWait: () => BatchWait | undefined = () => undefined,
+): MarkerKeeper {
   let acknowledgedAt = Number.NEGATIVE_INFINITY;
 
   async function set(marker: Marker): Promise<void> {
     // Taken before the request: what counts is when the log still knew us as the owner, not when its answer arrived.
     const asked = clock.monotonicMs();
-    await assignment.commit({ offset: marker.from, metadata: encodeMetadata({ epoch, marker }) });
+    await assignment.commit({ offset: marker.from, metadata: encodeMetadata({ epoch, marker, wait: chooseWait() }) });
     acknowledgedAt = asked;
   }
 
@@ -34,7 +45,10 @@ export function createMarkerKeeper(assignment: Assignment, epoch: string, clock:
       if (clock.monotonicMs() - acknowledgedAt > ageMsMax) await set(marker);
     },
     async clear(next) {
-      await assignment.commit({ offset: next, metadata: encodeMetadata({ epoch, marker: undefined }) });
+      await assignment.commit({
+        offset: next,
+        metadata: encodeMetadata({ epoch, marker: undefined, wait: chooseWait() }),
+      });
     },
   };
 }
@@ -42,15 +56,16 @@ export function createMarkerKeeper(assignment: Assignment, epoch: string, clock:
 export interface CommitState {
   epoch: string;
   marker: Marker | undefined;
+  wait?: BatchWait | undefined;
 }
 
-function encodeMetadata({ epoch, marker }: CommitState): string {
-  return JSON.stringify({ epoch, to: marker?.to });
+function encodeMetadata({ epoch, marker, wait }: CommitState): string {
+  return JSON.stringify({ epoch, to: marker?.to, wait: wait?.ms, why: wait?.reason });
 }
 
 /** What a commit says; undefined for metadata that is not ours. */
 export function decodeCommit(commit: Commit): CommitState | undefined {
-  let fields: { epoch?: unknown; to?: unknown };
+  let fields: { epoch?: unknown; to?: unknown; wait?: unknown; why?: unknown };
   try {
     fields = JSON.parse(commit.metadata) as typeof fields;
   } catch {
@@ -58,7 +73,11 @@ export function decodeCommit(commit: Commit): CommitState | undefined {
     return undefined;
   }
   if (typeof fields !== "object" || fields === null || typeof fields.epoch !== "string") return undefined;
-  const { epoch, to } = fields;
-  if (!Number.isSafeInteger(to) || (to as number) < commit.offset) return { epoch, marker: undefined };
-  return { epoch, marker: { from: commit.offset, to: to as number } };
+  const { epoch, to, wait, why } = fields;
+  const isMarker = Number.isSafeInteger(to) && (to as number) >= commit.offset;
+  return {
+    epoch,
+    marker: isMarker ? { from: commit.offset, to: to as number } : undefined,
+    ...(typeof wait === "number" && typeof why === "string" && { wait: { ms: wait, reason: why } }),
+  };
 }

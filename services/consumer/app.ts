@@ -16,13 +16,15 @@ import { appendedAt } from "#lib/ledger/same-log.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { createBatchWaits } from "./batch-wait.ts";
 import { createBreakers } from "./breakers.ts";
 import type { BatchConfig } from "./config.ts";
 import { PartitionHaltedError } from "./halted.ts";
 import { createIdentity } from "./identity/resolver.ts";
 import type { TopicKind } from "./kinds.ts";
-import { createConsumerMetrics } from "./metrics.ts";
+import { createConsumerMetrics, registerBatchWait } from "./metrics.ts";
 import { consumePartition, type PartitionDeps } from "./partition.ts";
+import { watchParts } from "./parts.ts";
 import { createRollup } from "./rollup/roller.ts";
 import { watchStalls } from "./stall.ts";
 
@@ -52,12 +54,16 @@ const RESTART_MS = 1000;
 export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consumer {
   const { log, registry, logger } = parts;
   const clock = parts.clock ?? systemClock;
+  const waits = createBatchWaits(config.flushInterval, clock);
   const metrics = createConsumerMetrics(registry);
+  registerBatchWait(registry, waits);
   const breaker = createBreakers({ warehouse: parts.warehouse, metrics, clock, logger });
   const { warehouse } = breaker;
   const progress = createProgressKeeper(warehouse, logger);
   const identity = createIdentity({ warehouse, registry, logger });
   const rollup = createRollup({ warehouse, clock, registry, logger });
+  const tables = parts.kinds.map(({ table }) => table.name);
+  const watchedParts = watchParts({ warehouse: parts.warehouse, tables, waits, logger });
   const stopping = new AbortController();
   const leaving = new AbortController();
   const halted = new Map<string, string>();
@@ -69,7 +75,8 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     metrics,
     clock,
     logger,
-    batch: { recordsMax: config.batchSize, bytesMax: config.batchBytes, ageMsMax: config.flushInterval },
+    batch: { recordsMax: config.batchSize, bytesMax: config.batchBytes },
+    waits,
     messagingSystem: log.system,
     idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
     identity: kind.hasIdentity ? identity : undefined,
@@ -177,6 +184,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     await rollup[Symbol.asyncDispose]();
     await identity[Symbol.asyncDispose]();
     await progress[Symbol.asyncDispose]();
+    watchedParts[Symbol.dispose]();
     breaker[Symbol.dispose]();
     logger.info("consumer stopped");
   }

@@ -5,7 +5,8 @@ import type { Clock } from "#lib/process/clock.ts";
 export interface BatchBounds {
   recordsMax: number;
   bytesMax: number;
-  ageMsMax: number;
+  /** Asked again and again while a batch waits. */
+  ageMsMax(): number;
 }
 
 /** What a row has beyond its record's value: names of position and times, quotes and commas. */
@@ -51,7 +52,7 @@ export function createBatcher(
           batch.push(record);
           bytes += size;
         }
-        const left = batch.length === 0 ? idleMs : bounds.ageMsMax - (clock.monotonicMs() - begun);
+        const left = batch.length === 0 ? idleMs : bounds.ageMsMax() - (clock.monotonicMs() - begun);
         if (left <= 0 || isStopping() || batch.length === bounds.recordsMax) return batch;
         incoming = await assignment.read({
           from: from + batch.length,

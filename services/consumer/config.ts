@@ -12,7 +12,9 @@ const BATCH_BYTES_MAX = 8_000_000;
 export const batchSettings = {
   batchSize: count(50_000, { min: 1, max: 500_000 }).describe("Most records in one insert."),
   batchBytes: bytes(BATCH_BYTES_MAX, { min: 65_536, max: BATCH_BYTES_MAX }).describe("Most bytes in one insert."),
-  flushInterval: duration("1s", { min: 10 }).describe("Longest wait of a record for its insert."),
+  flushInterval: duration("5s", { min: 10 }).describe(
+    "Longest wait of a record for its insert; 100ms while ClickHouse is idle.",
+  ),
   idWindow: duration("1h", { min: 0 }).describe("How long after a row a record with the same id counts as a retry."),
   idWindowCount: count(2_000_000, { min: 0 }).describe("How many records of a partition the id window covers at most."),
 };

@@ -11,6 +11,7 @@ import type { RowTable } from "#lib/ledger/stored-topics.ts";
 import type { Clock } from "#lib/process/clock.ts";
 import type { Logger } from "#lib/process/log.ts";
 import { type InsertOptions, type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import type { PartitionWait } from "./batch-wait.ts";
 import { BreakerOpenError } from "./breaker.ts";
 import { PartitionHaltedError } from "./halted.ts";
 import type { ConsumerMetrics } from "./metrics.ts";
@@ -32,6 +33,7 @@ export interface InsertDeps {
   stored: StoredOffsets;
   markers: MarkerKeeper;
   metrics: ConsumerMetrics;
+  wait: Pick<PartitionWait, "insertBegins" | "insertEnds">;
   clock: Clock;
   logger: Logger;
 }
@@ -194,8 +196,11 @@ export function createInserter(deps: InsertDeps): Inserter {
   async function send(insertion: InsertOptions): Promise<void> {
     const begun = deps.clock.monotonicMs();
     try {
+      deps.wait.insertBegins();
       await warehouse.insert(insertion);
+      deps.wait.insertEnds();
     } catch (error) {
+      deps.wait.insertEnds(error);
       const kind = error instanceof WarehouseError ? error.kind : "unknown";
       if (!(error instanceof BreakerOpenError)) metrics.insertErrors.inc({ kind });
       throw error;

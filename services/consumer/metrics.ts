@@ -2,6 +2,7 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { Fate } from "#lib/ledger/stored.ts";
 import { startAtZero } from "#lib/process/metrics.ts";
+import type { BatchWaits } from "./batch-wait.ts";
 
 export interface ConsumerMetrics {
   insertSeconds: Histogram;
@@ -104,4 +105,27 @@ export function createConsumerMetrics(registry: Registry): ConsumerMetrics {
       }
     },
   };
+}
+
+export function registerBatchWait(registry: Registry, waits: Pick<BatchWaits, "choose" | "partsShare">): void {
+  const registers = [registry];
+  new Gauge({
+    name: "millrace_batch_wait_seconds",
+    help: "How long a batch waits for more records; the label says why: idle, inserts, parts, busy.",
+    labelNames: ["reason"],
+    registers,
+    collect() {
+      const { ms, reason } = waits.choose();
+      this.reset();
+      this.set({ reason }, ms / 1000);
+    },
+  });
+  new Gauge({
+    name: "millrace_clickhouse_parts_ratio",
+    help: "Active parts of the table's fullest partition; at 1 ClickHouse begins to slow inserts down.",
+    registers,
+    collect() {
+      this.set(waits.partsShare ?? 0);
+    },
+  });
 }

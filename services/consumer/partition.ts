@@ -13,6 +13,7 @@ import type { Logger } from "#lib/process/log.ts";
 import { sleepUnless } from "#lib/process/waiting.ts";
 import { type Warehouse, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { type BatchBounds, createBatcher } from "./batch.ts";
+import type { BatchWaits, PartitionWait } from "./batch-wait.ts";
 import { createFlusher, type Flusher } from "./flush.ts";
 import { PartitionHaltedError, TableRefusesError } from "./halted.ts";
 import type { Identity } from "./identity/resolver.ts";
@@ -30,7 +31,8 @@ export interface PartitionDeps {
   metrics: ConsumerMetrics;
   clock: Clock;
   logger: Logger;
-  batch: BatchBounds;
+  batch: Omit<BatchBounds, "ageMsMax">;
+  waits: BatchWaits;
   idWindow: IdWindowBounds;
   /** Of topics whose records say something about people. */
   identity: Identity | undefined;
@@ -75,6 +77,7 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
   const stored = createStoredOffsets(deps.warehouse, origin, kind.table);
   const window = createIdWindow(deps.idWindow);
   const slots = await deps.rollup?.assigned(origin, assignment.lost);
+  using wait = deps.waits.assigned();
   const flusher = createFlusher({
     assignment,
     origin,
@@ -85,14 +88,15 @@ export async function consumePartition(assignment: Assignment, deps: PartitionDe
     window,
     facts: deps.identity?.assigned(origin, assignment.lost),
     slots,
-    markers: createMarkerKeeper(assignment, origin.epoch, deps.clock),
+    markers: createMarkerKeeper(assignment, origin.epoch, deps.clock, wait.choose),
     metrics: deps.metrics,
+    wait,
     clock: deps.clock,
     logger,
   });
   try {
     const hours = createHourKeeper(deps.warehouse, origin);
-    const partition = { assignment, deps, origin, logger, stored, window, flusher, slots, lag, hours };
+    const partition = { assignment, deps, origin, logger, stored, window, flusher, slots, lag, hours, wait };
     const next = await recover(partition);
     await runBatches(partition, next);
   } catch (error) {
@@ -138,6 +142,7 @@ interface Partition {
   slots: PartitionSlots | undefined;
   lag: LagWatch;
   hours: HourKeeper;
+  wait: PartitionWait;
 }
 
 /** Brings the partition to a state in which nothing is in flight; resolves with the next offset to process. */
@@ -239,8 +244,9 @@ async function store(
 }
 
 async function runBatches(partition: Partition, start: number): Promise<void> {
-  const { assignment, deps, origin, logger, flusher, slots, lag } = partition;
-  const batcher = createBatcher(assignment, deps.batch, deps.clock, (oldest) =>
+  const { assignment, deps, origin, logger, flusher, slots, lag, wait } = partition;
+  const bounds: BatchBounds = { ...deps.batch, ageMsMax: () => wait.choose().ms };
+  const batcher = createBatcher(assignment, bounds, deps.clock, (oldest) =>
     lag.moved(oldest.offset, oldest.appendTimeMs),
   );
   const isStopping = () => deps.stopping.aborted || assignment.lost.aborted;

@@ -26,7 +26,9 @@ export const statsSettings = {
     "Which form to answer in where pulse's README and code differ, to agents and to callers of the history API.",
   ),
   pollInterval: duration("60s", { bareUnit: "s" }).describe("How often agents are polled for their values; 0: 60s."),
-  flushInterval: duration("1s", { min: 10 }).describe("Longest wait of a record for its insert."),
+  flushInterval: duration("5s", { min: 10 }).describe(
+    "Longest wait of a record for its insert; 100ms while ClickHouse is idle.",
+  ),
   aggregateInterval: duration("15m", { bareUnit: "m", min: GRAIN_MS })
     .superRefine(checkGrain)
     .describe(

@@ -8,7 +8,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { askPartsShare } from "../../services/consumer/parts.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
+import { patience } from "../kit/patience.ts";
 
 let clickhouse: TestClickHouse;
 let warehouse: Warehouse;
@@ -75,6 +77,19 @@ describe("insert", () => {
         "SELECT count() AS parts, sum(rows) AS rows FROM system.parts WHERE database = 'test' AND table = 'events_raw' AND active",
       ),
     ).toEqual([{ parts: "1", rows: "20000" }]);
+  });
+
+  it("makes parts, which are counted against the number at which ClickHouse slows inserts down", async () => {
+    await createTable("pieces", "a UInt64");
+    // Nothing is small enough to be merged.
+    await warehouse.command("ALTER TABLE pieces MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1");
+    const share = (tables: string[]) => askPartsShare({ warehouse, tables }, AbortSignal.timeout(patience(10_000)));
+    expect(await share(["pieces"])).toBe(0);
+    for (const a of [1, 2])
+      await warehouse.insert({ table: "pieces", columns: ["a"], rows: bytes(`[${a}]`), token: `${a}` });
+    expect(await share(["pieces", "nothing_in_it"])).toBe(2 / 1000);
+    await warehouse.command("ALTER TABLE pieces MODIFY SETTING parts_to_delay_insert = 8");
+    expect(await share(["nothing_in_it", "pieces"])).toBe(2 / 8);
   });
 });
 

@@ -98,6 +98,11 @@ describe("a status", () => {
     expect(after.topics[0]).toMatchObject({ waiting: 0n });
     expect(after.topics[0]?.newestRow).toBeDefined();
     expect(after.topics[0]?.oldestWaiting).toBeUndefined();
+    // The stage's consumer may wait 10 ms at most, whatever it measures.
+    expect(after.topics[0]?.batchWait).toMatchObject({ seconds: 0n, nanos: 10_000_000 });
+    expect((await views.run("status")).out).toMatch(
+      /^batches {7}events wait 10 ms for more, (ClickHouse is idle|so that about one insert)/m,
+    );
   });
 
   it("says that ClickHouse is away, that nothing is lost, and stops saying so", async () => {

@@ -237,6 +237,7 @@ async function flushByHand(stage: Stage, fates?: (from: number, to: number) => F
       table: EVENTS.table,
       preparer: createEventPreparer(origin, window, stored),
       facts: { store: async () => {} },
+      wait: { insertBegins() {}, insertEnds() {} },
       markers: createMarkerKeeper(assignment, stage.epoch, systemClock),
       metrics: createConsumerMetrics(new Registry()),
     });

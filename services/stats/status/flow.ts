@@ -1,6 +1,7 @@
 // How far each topic is: what came in, what is stored, what waits. Measured from log and commits, which go on telling it
 // while ClickHouse is away.
-import type { LogReader } from "#lib/eventlog/log.ts";
+import type { Commit, LogReader } from "#lib/eventlog/log.ts";
+import { type BatchWait, decodeCommit } from "#lib/ledger/marker.ts";
 import { appendedAt } from "#lib/ledger/same-log.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 
@@ -22,6 +23,8 @@ export interface TopicFlow {
   storedPerSecond: number | undefined;
   /** Since when records wait and the consumer has not moved; undefined while it moves or nothing waits. */
   stuckSinceMs: number | undefined;
+  /** As the consumer said with its last commits; of its partitions the longest. */
+  batchWait: BatchWait | undefined;
 }
 
 interface Sample {
@@ -84,8 +87,14 @@ export function createFlowMeter(log: LogReader, { topic, group }: StoredTopic): 
       const oldestWaitingMs = await oldestOf(partitions);
       return {
         ...{ topic, partitions, end, next, waiting: end - next, inPerSecond, storedPerSecond, oldestWaitingMs },
+        batchWait: longestWait([...committed.values()]),
         stuckSinceMs: end > next ? Math.max(since, oldestWaitingMs ?? since) : undefined,
       };
     },
   };
+}
+
+function longestWait(commits: readonly Commit[]): BatchWait | undefined {
+  const waits = commits.map((commit) => decodeCommit(commit)?.wait).filter((wait) => wait !== undefined);
+  return waits.sort((a, b) => b.ms - a.ms)[0];
 }

@@ -33,7 +33,7 @@ export interface Away {
   why: string;
 }
 
-/** A consumer that has not moved for so long while records wait has stopped: a flush takes a second or two. */
+/** A consumer that has not moved for so long, and for its batches' wait, while records wait, has stopped. */
 const STUCK_MS = 8_000;
 /** Fresh enough: beyond it somebody is told. */
 const BEHIND_MS = 60_000;
@@ -63,7 +63,7 @@ export function whyWaiting(facts: Facts | undefined, topic: string, partition: n
   if (away) return `ClickHouse has not answered since ${timeText(away.sinceMs)}; the consumer stores it when it does.`;
   const flow = facts.flows.find((each) => each.topic === topic);
   if (facts.consumerFault !== undefined) return `The consumer waits: ${facts.consumerFault}.`;
-  if (flow?.stuckSinceMs !== undefined && nowMs - flow.stuckSinceMs >= STUCK_MS) {
+  if (flow?.stuckSinceMs !== undefined && isStuck(flow, flow.stuckSinceMs, nowMs)) {
     return `The consumer has not moved since ${timeText(flow.stuckSinceMs)}: is one running? Its /readyz says why it waits.`;
   }
   const rate = flow?.storedPerSecond ?? 0;
@@ -100,7 +100,7 @@ function flowProblem(facts: Facts, flow: TopicFlow): Problem | undefined {
   // The reason of both is told already.
   if (facts.clickhouseAway || facts.logAway || waiting === 0) return undefined;
   const suffix = topic === EVENTS_TOPIC ? "" : "_points";
-  if (stuckSinceMs !== undefined && nowMs - stuckSinceMs >= STUCK_MS) {
+  if (stuckSinceMs !== undefined && isStuck(flow, stuckSinceMs, nowMs)) {
     const why = consumerFault === undefined ? "" : ` (${consumerFault})`;
     return {
       ...{ name: `consumer_stopped${suffix}`, severity: "delay", sinceMs: stuckSinceMs },
@@ -115,6 +115,10 @@ function flowProblem(facts: Facts, flow: TopicFlow): Problem | undefined {
     text: `Rows are ${numberText(seconds)} s behind: the consumer works, and more comes in than it stores.${waitingText([flow])}`,
     remedy: "Wait, or run more consumers, up to one a partition; docs/runbook.md has what slows them.",
   };
+}
+
+function isStuck({ batchWait }: TopicFlow, sinceMs: number, nowMs: number): boolean {
+  return nowMs - sinceMs >= STUCK_MS + (batchWait?.ms ?? 0);
 }
 
 function disks({ disks: all, nowMs }: Facts): Problem[] {

@@ -77,7 +77,7 @@ function problemMessage({ name, severity, text, remedy, sinceMs }: Problem) {
 }
 
 function topicMessage(flow: TopicFlow, { nowMs, newestRowMs }: Facts) {
-  const { topic, inPerSecond, storedPerSecond, waiting, oldestWaitingMs, partitions } = flow;
+  const { topic, inPerSecond, storedPerSecond, waiting, oldestWaitingMs, partitions, batchWait } = flow;
   const newest = newestRowMs.get(topic);
   const behindMs = waiting === 0 ? 0 : oldestWaitingMs === undefined ? undefined : Math.max(0, nowMs - oldestWaitingMs);
   return {
@@ -87,6 +87,7 @@ function topicMessage(flow: TopicFlow, { nowMs, newestRowMs }: Facts) {
     ...(behindMs !== undefined && { behind: durationOfMs(behindMs) }),
     ...(oldestWaitingMs !== undefined && waiting > 0 && { oldestWaiting: timestampFromMs(oldestWaitingMs) }),
     ...(newest !== undefined && { newestRow: timestampFromMs(newest) }),
+    ...(batchWait && { batchWait: durationOfMs(batchWait.ms), batchWaitReason: batchWait.reason }),
     partitions: partitions.map(({ partition, end, next }) => ({
       ...{ partition, endOffset: BigInt(end), nextOffset: BigInt(next) },
     })),
