@@ -188,10 +188,12 @@ class TimeText {
       this.#prefix.write(`${iso.slice(0, 10)} ${iso.slice(11, 19)}.`, "latin1");
     }
     out.set(this.#prefix, start);
-    let rest = us - second * 1e6;
+    // Below a million: 32-bit arithmetic takes a third of the time of that of doubles.
+    let rest = (us - second * 1e6) | 0;
     for (let at = start + 25; at >= start + 20; at--) {
-      out[at] = 0x30 + (rest % 10);
-      rest = Math.floor(rest / 10);
+      const tenth = (rest / 10) | 0;
+      out[at] = 0x30 + (rest - tenth * 10);
+      rest = tenth;
     }
     return start + 26;
   }

@@ -1,8 +1,8 @@
 // What was fetched of one partition and not yet read: a bounded run of consecutive records and the one reader that may
 // wait for more. fetcher.ts fills it.
 
-import type { KafkaMessage } from "kafkajs";
 import { OffsetOutOfRangeError, type StoredRecord } from "../log.ts";
+import type { FetchedRecord } from "./record-batch-reader.ts";
 
 /** Fetched ahead of the reader while less than this waits for it: a partition holds this and one fetch at most. */
 const PREFETCH_BELOW_BYTES = 1024 * 1024;
@@ -27,19 +27,13 @@ export interface Inbox {
   waiter: { resolve(): void; reject(error: Error): void; overdue: boolean } | undefined;
 }
 
-/** As kafkajs decodes it. */
-type FetchedMessage = KafkaMessage & {
-  isControlRecord?: boolean;
-  batchContext?: { producerId: string; inTransaction: boolean };
-};
-
 export interface FetchedPartition {
   partition: number;
   highWatermark: string;
   /** Where what may be read ends: below it no transaction is open. "-1" of brokers that do not say. */
   lastStableOffset?: string;
   abortedTransactions?: { producerId: string; firstOffset: string }[] | null;
-  messages: FetchedMessage[];
+  messages: FetchedRecord[];
 }
 
 export function createInbox(topic: string, partition: number): Inbox {
@@ -72,8 +66,8 @@ export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
   let bytes = 0;
   const abortedBy = watchTransactions(fetched);
   for (const message of fetched.messages) {
-    const offset = Number(message.offset);
-    const aborted = abortedBy(message, offset);
+    const { offset } = message;
+    const aborted = abortedBy(message);
     if (offset < inbox.next) continue; // A batch is sent whole, also when its middle was asked for.
     if (offset > inbox.next) {
       if (inbox.records.length > 0) break; // Hand out what is consecutive; the next fetch begins at the gap.
@@ -82,7 +76,10 @@ export function deliver(inbox: Inbox, fetched: FetchedPartition): number {
       stopFetchingAhead(inbox);
       break;
     }
-    const record = toStoredRecord(message, offset, aborted);
+    const record: StoredRecord =
+      aborted === undefined
+        ? message
+        : { offset, appendTimeMs: message.appendTimeMs, key: NOTHING, value: NOTHING, aborted };
     inbox.records.push(record);
     inbox.next = offset + 1;
     bytes += record.key.length + record.value.length;
@@ -108,28 +105,15 @@ const ABORTS = Buffer.from([0, 0, 0, 0]);
 function watchTransactions({ abortedTransactions }: FetchedPartition) {
   const coming = (abortedTransactions ?? []).toSorted((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
   const aborting = new Set<string>();
-  return ({ isControlRecord, batchContext, key }: FetchedMessage, offset: number): string | undefined => {
+  return ({ offset, key, transaction }: FetchedRecord): string | undefined => {
     while (coming[0] && Number(coming[0].firstOffset) <= offset) aborting.add(coming.shift()?.producerId ?? "");
-    const producerId = batchContext?.producerId ?? "";
-    if (isControlRecord) {
-      if (key?.equals(ABORTS)) aborting.delete(producerId);
+    if (!transaction) return undefined;
+    const { producerId, isControl } = transaction;
+    if (isControl) {
+      if (key.equals(ABORTS)) aborting.delete(producerId);
       return "a control record of Kafka";
     }
-    return batchContext?.inTransaction && aborting.has(producerId) ? "of a transaction that was aborted" : undefined;
-  };
-}
-
-function toStoredRecord(message: KafkaMessage, offset: number, aborted: string | undefined): StoredRecord {
-  if (aborted !== undefined) {
-    return { offset, appendTimeMs: Number(message.timestamp), key: NOTHING, value: NOTHING, aborted };
-  }
-  const traceparent = message.headers?.traceparent;
-  return {
-    offset,
-    appendTimeMs: Number(message.timestamp),
-    key: message.key ?? NOTHING,
-    value: message.value ?? NOTHING,
-    ...(traceparent === undefined ? {} : { traceparent: String(traceparent) }),
+    return aborting.has(producerId) ? "of a transaction that was aborted" : undefined;
   };
 }
 

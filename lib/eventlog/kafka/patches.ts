@@ -4,6 +4,7 @@
 import { createRequire } from "node:module";
 import type { Broker, Cluster } from "kafkajs";
 import { encodeProduceBody, type ProduceRequest } from "./record-batch.ts";
+import { readRecordBatches } from "./record-batch-reader.ts";
 
 /** What one successful join of a consumer group gave this member. */
 export interface Membership {
@@ -76,6 +77,7 @@ export function patchKafkajs(): void {
   calmTimeoutCheck(queue);
   hookJoins(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "joinAndSync"));
   keepIdentity(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "leave"));
+  readFetchedRecords();
 }
 
 /** Watches the joins of the one consumer that runs on `cluster`. */
@@ -234,4 +236,42 @@ async function askMemberId(group: ConsumerGroup): Promise<string> {
     if (name !== "KafkaJSMemberIdRequired" || memberId === undefined) throw error;
     return memberId;
   }
+}
+
+interface Decoder {
+  readInt32(): number;
+  canReadBytes(length: number): boolean;
+  readBytes(length: number): Buffer;
+}
+
+type DecodeMessages = (decoder: Decoder) => Promise<unknown[]>;
+type Codec = { decompress(records: Buffer): Promise<Buffer> } | undefined | null;
+
+const DECODE_MESSAGES = "kafkajs/src/protocol/requests/fetch/v4/decodeMessages.js";
+/** Where the version of the format stands; the same in all of them. */
+const MAGIC_AT = 16;
+
+/** kafkajs loads what reads an answer with the first fetch of its version, and so finds this one. */
+function readFetchedRecords(): void {
+  require(DECODE_MESSAGES);
+  const loaded = require.cache[require.resolve(DECODE_MESSAGES)];
+  const original = loaded?.exports as DecodeMessages | undefined;
+  const { lookupCodecByAttributes } = require("kafkajs/src/protocol/message/compression") as {
+    lookupCodecByAttributes(attributes: number): Codec;
+  };
+  if (!loaded || typeof original !== "function" || typeof lookupCodecByAttributes !== "function") {
+    throw new Error(`${DECODE_MESSAGES} is not what it was: the repairs of patches.ts are for kafkajs 2.2.4`);
+  }
+  const decompressorOf = (attributes: number) => {
+    const codec = lookupCodecByAttributes(attributes);
+    return codec ? (records: Buffer) => codec.decompress(records) : undefined;
+  };
+  const decodeMessages: DecodeMessages = async (decoder) => {
+    const size = decoder.readInt32();
+    if (size <= 0 || !decoder.canReadBytes(size)) return [];
+    const bytes = decoder.readBytes(size);
+    if (bytes[MAGIC_AT] !== 2) throw new Error("the topic has records in a format older than Kafka 0.11");
+    return readRecordBatches(bytes, decompressorOf);
+  };
+  loaded.exports = decodeMessages;
 }
