@@ -5,6 +5,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 export interface Latencies {
   sent: number;
   p50Ms: number;
+  p95Ms: number;
   p99Ms: number;
   maxMs: number;
 }
@@ -64,7 +65,7 @@ export async function probe(
   await Promise.all([send(), poll()]);
   latencies.sort((a, b) => a - b);
   const at = (share: number) => Math.round(latencies[Math.min(count - 1, Math.floor(count * share))] as number);
-  return { sent: count, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: at(1) };
+  return { sent: count, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), maxMs: at(1) };
 }
 
 async function sendProbe(gatewayUrl: string, n: number): Promise<void> {

@@ -41,7 +41,7 @@ export function reportText(environment: Environment, outcome: Outcome): string {
     "under test. Rows are counted on the log or in ClickHouse.",
   ].join("\n");
   const failed = outcome.failures.map(({ name, message }) => `FAILED ${name}: ${message}`);
-  return [head, tableOf(outcome.results), ...failed].join("\n\n");
+  return [head, tableOf(outcome.results), ...coreTables(outcome.results), ...failed].join("\n\n");
 }
 
 /** Writes both forms and resolves with the path of the table. */
@@ -69,6 +69,15 @@ function tableOf(results: readonly Result[]): string {
   ]);
   const columns = [...head, "targets", "note"];
   return [columns, columns.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
+}
+
+/** Where the machine's cores went. */
+function coreTables(results: readonly Result[]): string[] {
+  return results.flatMap(({ name, cores }) => {
+    if (!cores) return [];
+    const rows = Object.entries(cores).map(([part, taken]) => `| ${part} | ${taken.toFixed(2)} |`);
+    return [[`| ${name} | cores |`, "| --- | --- |", ...rows].join("\n")];
+  });
 }
 
 function targetText(target: Target): string {

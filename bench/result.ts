@@ -31,6 +31,8 @@ export interface Result {
   cpuUsPerEvent?: number;
   /** Highest resident set of the process under test, MB of 10^6 bytes. */
   rssMaxMb?: number;
+  /** Cores taken by each part while the load was on. */
+  cores?: Record<string, number> | undefined;
   targets: Target[];
   note: string;
 }

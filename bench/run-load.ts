@@ -7,8 +7,15 @@ import type { LoadOrder, LoadResult } from "./load.ts";
 /** For preparing the bodies, and for answers that take until the gateway's own time limits. */
 const GRACE_MS = 60_000;
 
-/** Runs one load in a process of its own. Rejects when that process fails, is late, or `signal` fires. */
-export async function runLoad(order: LoadOrder, signal: AbortSignal): Promise<LoadResult> {
+/**
+ * Runs one load in a process of its own. Rejects when that process fails, is late, or `signal` fires. `look` is called when
+ * the last answer is there and the process has not ended.
+ */
+export async function runLoad<Seen = undefined>(
+  order: LoadOrder,
+  signal: AbortSignal,
+  look?: () => Seen,
+): Promise<LoadResult & { seen: Seen | undefined }> {
   const child = fork(fileURLToPath(new URL("load.ts", import.meta.url)), {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
@@ -18,7 +25,7 @@ export async function runLoad(order: LoadOrder, signal: AbortSignal): Promise<Lo
   try {
     child.send(order);
     const [result] = await once(child, "message", { signal: limit });
-    return result as LoadResult;
+    return { ...(result as LoadResult), seen: look?.() };
   } catch (error) {
     limit.throwIfAborted();
     throw error;

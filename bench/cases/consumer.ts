@@ -7,7 +7,8 @@ import { countRows, rowsReach, startPathTarget } from "../stores.ts";
 
 const RECORDS = 1_000_000;
 const RECORDS_QUICK = 50_000;
-const CPU_US_LIMIT = 8;
+/** 250,000 rows a core-second. */
+const CPU_US_LIMIT = 4;
 
 export async function measureConsumer(setting: Setting): Promise<Result> {
   const records = setting.quick ? RECORDS_QUICK : RECORDS;

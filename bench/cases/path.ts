@@ -1,5 +1,6 @@
 // Gateway, consumer, broker, ClickHouse and load on one machine, at a given rate: from a socket to a row.
 import { spawnMillrace } from "../../test/kit/processes.ts";
+import { coresOf, readCoreTimes } from "../cores.ts";
 import type { LoadOrder } from "../load.ts";
 import { startMeasured } from "../meter.ts";
 import { type Latencies, probe } from "../probe.ts";
@@ -14,7 +15,8 @@ const WARM_UP_EVENTS_PER_SECOND = 10_000;
 const RATE_SHARE_LIMIT = 0.99;
 /** A consumer at four fifths of the rate would be 6 s behind after 30 s; one that keeps up is a batch or two behind. */
 const LAG_SECONDS_LIMIT = 5;
-const P99_MS_LIMIT = 2000;
+/** From the socket to a query's answer, at half of what the machine takes; the bar of p95 is GlassFlow's figure. */
+const LATENCY_MS_LIMITS = { p50Ms: 300, p95Ms: 700, p99Ms: 1000 };
 
 export interface PathLoad {
   eventsPerSecond: number;
@@ -65,11 +67,12 @@ export async function measurePath({ eventsPerSecond, probing }: PathLoad, settin
     seconds,
     cpuUsPerEvent: (costs[0] as number) + (costs[1] as number),
     rssMaxMb: Math.max(after[0].rssMaxMb, after[1].rssMaxMb),
+    cores: load.cores,
     targets: targetsOf(eventsPerSecond, load, latencies),
     note: [
       `gateway ${costs[0]?.toFixed(1)} + consumer ${costs[1]?.toFixed(1)} us`,
       `until the last row; verify 0`,
-      ...(latencies ? [`socket to queryable p50 ${latencies.p50Ms} ms, max ${latencies.maxMs} ms`] : []),
+      ...(latencies ? [`socket to queryable max ${latencies.maxMs} ms`] : []),
     ].join("; "),
   };
 }
@@ -81,6 +84,7 @@ interface LaggingLoad {
   ackedPerSecond: number;
   /** Rows missing at the moment the load ended. */
   lag: number;
+  cores: Record<string, number> | undefined;
 }
 
 async function measureLag(
@@ -89,9 +93,17 @@ async function measureLag(
   rowsBefore: number,
   signal: AbortSignal,
 ): Promise<LaggingLoad> {
-  const { events, acked, seconds } = await runLoad(order, signal);
+  const before = readCoreTimes();
+  const begun = performance.now();
+  // Read while the generator is still there, or its share would be lost.
+  const {
+    events,
+    acked,
+    seconds,
+    seen: cores,
+  } = await runLoad(order, signal, () => coresOf(before, readCoreTimes(), (performance.now() - begun) / 1000));
   const lag = Math.max(0, rowsBefore + acked - (await countRows(warehouse)));
-  return { events, acked, ackedPerSecond: acked / seconds, lag };
+  return { events, acked, ackedPerSecond: acked / seconds, lag, cores };
 }
 
 function targetsOf(eventsPerSecond: number, load: LaggingLoad, latencies: Latencies | undefined): Target[] {
@@ -103,7 +115,11 @@ function targetsOf(eventsPerSecond: number, load: LaggingLoad, latencies: Latenc
       atLeast: true,
     },
     { what: "s behind when the load ended", measured: load.lag / eventsPerSecond, limit: LAG_SECONDS_LIMIT },
-    ...(latencies ? [{ what: "p99 ms to queryable", measured: latencies.p99Ms, limit: P99_MS_LIMIT }] : []),
+    ...(latencies
+      ? (["p50Ms", "p95Ms", "p99Ms"] as const).map((at) => ({
+          ...{ what: `${at.slice(0, 3)} ms to queryable`, measured: latencies[at], limit: LATENCY_MS_LIMITS[at] },
+        }))
+      : []),
   ];
 }
 
