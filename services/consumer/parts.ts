@@ -60,6 +60,7 @@ export function watchParts(deps: PartsDeps): Disposable {
   const timer = setInterval(() => {
     if (!isAsking && deps.waits.hasInserted()) void ask();
   }, INTERVAL_MS);
+  timer.unref();
   return {
     [Symbol.dispose]() {
       clearInterval(timer);
