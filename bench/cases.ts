@@ -3,11 +3,13 @@ import { measureClient } from "./cases/client.ts";
 import { measureConsumer } from "./cases/consumer.ts";
 import { FLOOR_KINDS, measureAgainstFloor } from "./cases/floor.ts";
 import { measureGateway } from "./cases/gateway.ts";
+import { measureIdle } from "./cases/idle.ts";
 import { measureMemory } from "./cases/memory.ts";
 import { measureOverload } from "./cases/overload.ts";
 import { measurePath } from "./cases/path.ts";
 import { measureRelay } from "./cases/relay.ts";
 import { measureRestart } from "./cases/restart.ts";
+import { measureSoak } from "./cases/soak.ts";
 import { measureStandalone } from "./cases/standalone.ts";
 import { measureStats } from "./cases/stats.ts";
 import { KINDS } from "./requests.ts";
@@ -26,9 +28,11 @@ export const CASES: Record<string, Case> = {
     ),
   ),
   memory: measureMemory,
+  idle: measureIdle,
   overload: measureOverload,
   consumer: measureConsumer,
   restart: measureRestart,
+  soak: measureSoak,
   "path-sustained": (setting) => measurePath({ eventsPerSecond: PATH_EVENTS_PER_SECOND, probing: false }, setting),
   "path-latency": (setting) => measurePath({ eventsPerSecond: PROBED_EVENTS_PER_SECOND, probing: true }, setting),
   relay: measureRelay,

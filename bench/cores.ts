@@ -1,4 +1,4 @@
-// Where the processors' time goes: CPU of each process below this one, by what it is. From /proc, so on Linux only.
+// What each process below this one takes, by what it is: CPU, memory, open files. From /proc, so on Linux only.
 import { readdirSync, readFileSync } from "node:fs";
 
 /** Of a process' command line. The first that matches names it. */
@@ -7,14 +7,21 @@ const PARTS: readonly (readonly [string, RegExp])[] = [
   ["engine", /services\/clickhouse\//],
   ["gateway", /gateway-process/],
   ["consumer", /consumer-process/],
+  ["standalone", /services\/cli\.ts start/],
   ["load generator", /bench\/load\.ts/],
 ];
 const CLOCK_TICKS_PER_SECOND = 100;
+const PAGE_BYTES = 4096;
 
-/** Seconds of CPU so far, by part; undefined where there is no /proc. */
-export type CoreTimes = ReadonlyMap<string, number> | undefined;
+export interface Taken {
+  /** CPU so far. */
+  seconds: number;
+  residentMb: number;
+  openFiles: number;
+}
 
-export function readCoreTimes(): CoreTimes {
+/** By part; undefined where there is no /proc. */
+export function readTaken(): Map<string, Taken> | undefined {
   if (process.platform !== "linux") return undefined;
   const processes = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -25,13 +32,17 @@ export function readCoreTimes(): CoreTimes {
     size = below.size;
     for (const { pid, parent } of processes) if (below.has(parent)) below.add(pid);
   }
-  const times = new Map<string, number>();
-  for (const { pid, command, seconds } of processes) {
+  const parts = new Map<string, Taken>();
+  for (const { pid, command, taken } of processes) {
     if (!below.has(pid)) continue;
     const name = PARTS.find(([, pattern]) => pattern.test(command))?.[0] ?? "bench itself";
-    times.set(name, (times.get(name) ?? 0) + seconds);
+    const sum = parts.get(name) ?? { seconds: 0, residentMb: 0, openFiles: 0 };
+    sum.seconds += taken.seconds;
+    sum.residentMb += taken.residentMb;
+    sum.openFiles += taken.openFiles;
+    parts.set(name, sum);
   }
-  return times;
+  return parts;
 }
 
 function readProcess(pid: number) {
@@ -39,18 +50,26 @@ function readProcess(pid: number) {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The name, in parentheses, may hold spaces.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const ticks = Number(fields[11]) + Number(fields[12]);
     const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
-    return { pid, parent: Number(fields[1]), command, seconds: ticks / CLOCK_TICKS_PER_SECOND };
+    const taken: Taken = {
+      seconds: (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS_PER_SECOND,
+      residentMb: (Number(fields[21]) * PAGE_BYTES) / 1e6,
+      openFiles: readdirSync(`/proc/${pid}/fd`).length,
+    };
+    return { pid, parent: Number(fields[1]), command, taken };
   } catch {
-    // It has ended.
+    // It has ended, or is another user's.
     return undefined;
   }
 }
 
+type Parts = ReadonlyMap<string, Taken> | undefined;
+
 /** Cores that each part took on the mean of `seconds`, the most first. A part that has ended meanwhile is not counted. */
-export function coresOf(before: CoreTimes, after: CoreTimes, seconds: number): Record<string, number> | undefined {
+export function coresOf(before: Parts, after: Parts, seconds: number): Record<string, number> | undefined {
   if (!before || !after) return undefined;
-  const taken = [...after].map(([name, at]) => [name, Math.max(0, at - (before.get(name) ?? 0)) / seconds] as const);
+  const taken = [...after].map(
+    ([name, at]) => [name, Math.max(0, at.seconds - (before.get(name)?.seconds ?? 0)) / seconds] as const,
+  );
   return Object.fromEntries(taken.sort(([, a], [, b]) => b - a));
 }

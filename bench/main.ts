@@ -4,9 +4,10 @@ import { CASES } from "./cases.ts";
 import { describeEnvironment, keepReport, reportText } from "./report.ts";
 import { runCases } from "./runner.ts";
 
-const USAGE = `npm run bench -- [--only NAME] [--quick] [--help]
+const USAGE = `npm run bench -- [--only NAME] [--minutes N] [--quick] [--help]
 
   --only NAME   only cases whose name contains NAME
+  --minutes N   how long the case "soak" takes; default 30
   --quick       a few seconds a case, to see that everything runs; results are printed and not kept
 
 Exits with 1 when a count of rows differs from what was acknowledged, or a case fails otherwise. Missed targets are shown.
@@ -24,11 +25,12 @@ const EXIT_INTERRUPTED = 130;
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-  let values: { only: string; quick: boolean; help: boolean };
+  let values: { only: string; minutes: string; quick: boolean; help: boolean };
   try {
     ({ values } = parseArgs({
       options: {
         only: { type: "string", default: "" },
+        minutes: { type: "string", default: "30" },
         quick: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
@@ -41,15 +43,26 @@ async function main(): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
+  const minutes = Number(values.minutes);
+  if (!(minutes > 0)) {
+    process.stderr.write(`--minutes: "${values.minutes}" is no number above 0\n\n${USAGE}`);
+    return EXIT_USAGE;
+  }
   const chosen = Object.entries(CASES).filter(([name]) => name.includes(values.only));
   if (chosen.length === 0) {
     process.stderr.write(`no case has "${values.only}" in its name\n\n${USAGE}`);
     return EXIT_USAGE;
   }
-  return run(chosen, values);
+  return run(chosen, { ...values, minutes });
 }
 
-async function run(chosen: [string, (typeof CASES)[string]][], { only, quick }: { only: string; quick: boolean }) {
+interface Options {
+  only: string;
+  minutes: number;
+  quick: boolean;
+}
+
+async function run(chosen: [string, (typeof CASES)[string]][], { only, minutes, quick }: Options) {
   const interrupted = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => interrupted.abort(new Error(`stopped by ${signal}`)));
@@ -57,7 +70,7 @@ async function run(chosen: [string, (typeof CASES)[string]][], { only, quick }: 
   // Taken first: the tree may change while the cases run.
   const environment = describeEnvironment();
   const outcome = await runCases(chosen, {
-    quick,
+    ...{ quick, minutes },
     signal: interrupted.signal,
     progress: showProgress,
     onFailure(name, error) {

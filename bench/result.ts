@@ -3,6 +3,8 @@
 export interface Setting {
   /** A few seconds a case, to see that everything runs. */
   quick: boolean;
+  /** How long a soak takes. */
+  minutes?: number | undefined;
   /** Fires when the run is to end early; cases then clean up and reject with its reason. */
   signal: AbortSignal;
   progress(text: string): void;

@@ -1,6 +1,6 @@
 // Gateway, consumer, broker, ClickHouse and load on one machine, at a given rate: from a socket to a row.
 import { spawnMillrace } from "../../test/kit/processes.ts";
-import { coresOf, readCoreTimes } from "../cores.ts";
+import { coresOf, readTaken } from "../cores.ts";
 import type { LoadOrder } from "../load.ts";
 import { startMeasured } from "../meter.ts";
 import { type Latencies, probe } from "../probe.ts";
@@ -93,7 +93,7 @@ async function measureLag(
   rowsBefore: number,
   signal: AbortSignal,
 ): Promise<LaggingLoad> {
-  const before = readCoreTimes();
+  const before = readTaken();
   const begun = performance.now();
   // Read while the generator is still there, or its share would be lost.
   const {
@@ -101,7 +101,7 @@ async function measureLag(
     acked,
     seconds,
     seen: cores,
-  } = await runLoad(order, signal, () => coresOf(before, readCoreTimes(), (performance.now() - begun) / 1000));
+  } = await runLoad(order, signal, () => coresOf(before, readTaken(), (performance.now() - begun) / 1000));
   const lag = Math.max(0, rowsBefore + acked - (await countRows(warehouse)));
   return { events, acked, ackedPerSecond: acked / seconds, lag, cores };
 }
