@@ -2,9 +2,11 @@ import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 import { createCiReporter } from "./test/kit/ci-reporter.ts";
 import { LongestFirst } from "./test/kit/longest-first.ts";
+import { keepDataInMemory } from "./test/kit/memory-disk.ts";
 import { measureSlowness, patience } from "./test/kit/patience.ts";
 
 measureSlowness();
+keepDataInMemory();
 
 /** What measures how much the machine does: by itself, after everything else. */
 const ALONE = ["test/integrity/bench-smoke.test.ts"];

@@ -1,17 +1,17 @@
-// Drivers of other languages for tests, fetched from their registries into .cache/drivers on first use.
+// Drivers of other languages for tests, fetched from their registries on first use.
 import { execFile, execFileSync } from "node:child_process";
 import { hash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { CACHE, hashOfFiles } from "./cache.ts";
 
 const SOURCES = fileURLToPath(new URL("../drivers", import.meta.url));
-const CACHE = fileURLToPath(new URL("../../.cache/drivers", import.meta.url));
+const BUILT = `${CACHE}/drivers`;
 const PACKAGES = ["clickhouse-connect[sqlalchemy]==1.12.0", "sqlalchemy==2.1.*", "pandas", "pyarrow"];
 /** Clients that send events. */
 const EVENT_CLIENTS = ["segment-analytics-python==2.4.0", "rudder-sdk-python==2.1.9"];
-const JDBC = "0.10.0";
 const run = promisify(execFile);
 
 export interface DriverProgram {
@@ -27,10 +27,7 @@ export const DRIVERS: Readonly<
   go: {
     tools: [["go", "version"]],
     async lines(port) {
-      const program = await prepared("go", (directory) =>
-        run("go", ["build", "-o", `${directory}/drivers`, "."], { cwd: `${SOURCES}/go` }),
-      );
-      return output(`${program}/drivers`, [`127.0.0.1:${port}`]);
+      return output(await goProgram("go"), [`127.0.0.1:${port}`]);
     },
   },
   java: {
@@ -39,9 +36,10 @@ export const DRIVERS: Readonly<
       ["mvn", "--version"],
     ],
     async lines(port) {
-      const jars = await prepared(`java-${JDBC}`, (directory) => {
+      const pom = `${SOURCES}/java/pom.xml`;
+      const jars = await prepared(`java-${hashOfFiles([pom])}`, (directory) => {
         const goal = ["dependency:copy-dependencies", `-DoutputDirectory=${directory}`];
-        return run("mvn", ["-q", "-B", "-f", `${SOURCES}/java/pom.xml`, ...goal]);
+        return run("mvn", ["-q", "-B", "-f", pom, ...goal]);
       });
       return output("java", [
         "-XX:TieredStopAtLevel=1",
@@ -56,16 +54,22 @@ export const DRIVERS: Readonly<
   posthogGo: {
     tools: [["go", "version"]],
     async lines(port, ...arguments_) {
-      const program = await prepared("posthog-go", (directory) =>
-        run("go", ["build", "-o", `${directory}/client`, "."], { cwd: `${SOURCES}/posthog-go` }),
-      );
-      return output(`${program}/client`, [`127.0.0.1:${port}`, ...arguments_]);
+      return output(await goProgram("posthog-go"), [`127.0.0.1:${port}`, ...arguments_]);
     },
   },
   posthogPython: pythonProgram("python-posthog", ["posthog==7.91.1"], "posthog_client.py"),
   python: pythonProgram("python", PACKAGES, "drivers.py"),
   segmentPython: pythonProgram("python-segment", EVENT_CLIENTS, "segment_clients.py"),
 };
+
+async function goProgram(name: string): Promise<string> {
+  const source = `${SOURCES}/${name}`;
+  const files = ["main.go", "go.mod", "go.sum"].map((file) => `${source}/${file}`);
+  const directory = await prepared(`${name}-${hashOfFiles(files)}`, (place) =>
+    run("go", ["build", "-o", `${place}/program`, "."], { cwd: source }),
+  );
+  return `${directory}/program`;
+}
 
 function pythonProgram(name: string, packages: readonly string[], file: string): DriverProgram {
   return {
@@ -100,7 +104,7 @@ export function isAvailable(driver: DriverProgram): boolean {
 
 /** Made beside and renamed, so that a run that is interrupted never leaves half of it. */
 async function prepared(name: string, make: (directory: string) => Promise<unknown>): Promise<string> {
-  const directory = `${CACHE}/${name}`;
+  const directory = `${BUILT}/${name}`;
   if (existsSync(directory)) return directory;
   const staging = `${directory}.${process.pid}`;
   await mkdir(staging, { recursive: true });

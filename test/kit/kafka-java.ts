@@ -9,13 +9,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { CACHE } from "./cache.ts";
 import { freePort } from "./free-port.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 import { patience } from "./patience.ts";
 
 /** KAFKA_VERSION=4.4.0 before a test or chaos run takes that one. */
 const KAFKA_VERSION = process.env.KAFKA_VERSION || "4.1.0";
-const JARS = fileURLToPath(new URL(`../../.cache/kafka/${KAFKA_VERSION}/`, import.meta.url));
+const JARS = join(CACHE, "kafka", KAFKA_VERSION, "/");
 /** What Java made of the jars, for the version of Java that is here. */
 const CLASSES = join(JARS, "broker.jsa");
 const META = "meta.properties";

@@ -5,10 +5,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { killWithUs } from "./guard.ts";
 import { patience } from "./patience.ts";
-import { FREE_PORTS, plainEnvironment, type Spawned, spawnMillrace } from "./processes.ts";
+import { COMMANDS, FREE_PORTS, plainEnvironment, type Spawned, spawnMillrace } from "./processes.ts";
 import { until } from "./until.ts";
 
 export interface RunningStandalone extends AsyncDisposable {
@@ -25,7 +24,6 @@ export interface RunningStandalone extends AsyncDisposable {
   query(sql: string): Promise<string>;
 }
 
-const CLI = fileURLToPath(new URL("../../services/cli.ts", import.meta.url));
 const READY_MS_MAX = patience(20_000);
 const RUN_MS_MAX = patience(60_000);
 
@@ -119,7 +117,7 @@ export async function run(
 
 /** `millrace <args>` to its end. */
 export function runMillrace(args: readonly string[], env: Record<string, string> = {}): Promise<Finished> {
-  return run(process.execPath, [CLI, ...args], env);
+  return run(process.execPath, [COMMANDS, ...args], env);
 }
 
 /** A directory that goes with the test. */

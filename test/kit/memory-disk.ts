@@ -1,0 +1,46 @@
+// Directories of tests in memory, where that is large enough: each commit of SQLite and each insert of ClickHouse waits
+// for the disk many times, at milliseconds each, and no test takes the machine's power away.
+import { mkdirSync, readdirSync, rmSync, statfsSync } from "node:fs";
+import { freemem } from "node:os";
+import { join } from "node:path";
+
+const PLACE = "/dev/shm";
+const NAME = /^millrace-tests-(\d+)$/;
+const TMPFS = 0x01021994;
+/** What one run has at a time is about 2 GB, most of it an installed package. */
+const FREE_BYTES_MIN = 8 * 1024 ** 3;
+
+/** For this process and those it starts, until it ends. A TMPDIR that is set stays, and with KEEP_DATA all are on disk. */
+export function keepDataInMemory(): void {
+  if (process.env.TMPDIR || process.env.KEEP_DATA === "true" || !hasRoom()) return;
+  for (const name of readdirSync(PLACE)) {
+    const pid = Number(NAME.exec(name)?.[1]);
+    if (pid && !isAlive(pid)) remove(join(PLACE, name)); // Of a run that was killed.
+  }
+  const directory = join(PLACE, `millrace-tests-${process.pid}`);
+  mkdirSync(directory, { recursive: true });
+  process.env.TMPDIR = directory;
+  process.once("exit", () => remove(directory));
+}
+
+function hasRoom(): boolean {
+  try {
+    const { type, bavail, bsize } = statfsSync(PLACE);
+    return type === TMPFS && bavail * bsize > FREE_BYTES_MIN && freemem() > FREE_BYTES_MIN;
+  } catch {
+    return false; // There is no such place.
+  }
+}
+
+function remove(directory: string): void {
+  rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
