@@ -2,6 +2,8 @@
 import { decodeTo } from "./encodings.ts";
 import type { HttpRequest } from "./message.ts";
 
+export const BODY_LATE = "the body stood still, or took too long to arrive; send the request again";
+
 /** The sender has stopped in the middle, or takes longer than a body may. */
 export class BodyStalledError extends Error {
   override readonly name = "BodyStalledError";
@@ -65,7 +67,7 @@ async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
 }
 
 function stalled(): BodyStalledError {
-  return new BodyStalledError("the body stood still, or took too long to arrive; send the request again");
+  return new BodyStalledError(BODY_LATE);
 }
 
 const FRAME_HEAD_BYTES = 5;

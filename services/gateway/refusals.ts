@@ -2,6 +2,7 @@
 // the test of docs/errors.md. A new refusal does not compile until all of it is given.
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { RuleFault } from "#lib/events/rule-fault.ts";
+import { BODY_LATE } from "#lib/http/body.ts";
 import { ENCODING_NAMES } from "#lib/http/encodings.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
 
@@ -35,6 +36,10 @@ interface Details {
   log_away: { ids: string };
   internal: object;
 }
+
+/** Faults that several wires find. */
+export const NO_EVENTS = "must have at least one event";
+export const SEVERAL_KEYS = "has different values in one request; send one request a key";
 
 /** Without the query, which may hold a token or events, and not much of it. */
 function shownPath(url: string): string {
@@ -133,7 +138,7 @@ export const REFUSALS: { readonly [R in Refusal]: Rule<Details[R]> } = {
   },
   body_late: {
     ...{ status: 408, code: Code.Unavailable, ...form, retryAfter: AGAIN },
-    message: () => "the body stood still, or took too long to arrive; send the request again",
+    message: () => BODY_LATE,
   },
   body_too_large: { ...size, message: ({ maxBytes }) => `body: is larger than MAX_BATCH_BYTES (${maxBytes})` },
   body_of_stranger: {

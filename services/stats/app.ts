@@ -30,6 +30,7 @@ import { createPersonsRpc } from "./persons/rpc.ts";
 import { createStatsQueries } from "./queries/queries.ts";
 import { createRunner } from "./queries/run.ts";
 import type { RefusalSource } from "./receipts/refusals.ts";
+import { STOPPING } from "./refusals.ts";
 import { createRoutes } from "./routes.ts";
 import { createStatsRpc } from "./rpc/rpc.ts";
 
@@ -144,7 +145,7 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
   const owned = stack.move();
   async function stop(): Promise<void> {
     health.setDraining();
-    stopping.abort(new ConnectError("the stats service is stopping", Code.Unavailable));
+    stopping.abort(new ConnectError(STOPPING, Code.Unavailable));
     // Ends the watches, or their connections would be waited for.
     await Promise.all([live[Symbol.asyncDispose](), events.tails[Symbol.asyncDispose]()]);
     await listener.close(config.stopTimeout);

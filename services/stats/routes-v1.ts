@@ -12,6 +12,7 @@ import { drained, EVENT_STREAM_HEADERS, RECONNECT_LINE } from "./live/event-stre
 import type { Mounted } from "./mount.ts";
 import { pathOf, queryOf, segmentsOf } from "./query-string.ts";
 import type { AnswerWhere } from "./receipts/receipt-service.ts";
+import { FAILED } from "./refusals.ts";
 import type { Monitor } from "./status/monitor.ts";
 import { readStatus } from "./status/status-service.ts";
 import { readFilter, type TailServiceOptions, tailMessages } from "./tail/tail-service.ts";
@@ -63,7 +64,7 @@ export function createRoutesV1(options: RoutesV1Options): Mounted {
     const status = error instanceof ConnectError ? STATUS_OF[error.code] : undefined;
     if (!(error instanceof ConnectError) || status === undefined) {
       logger.error({ err: error }, "a request could not be answered");
-      sendJson(response, 500, { error: "the stats service failed; its log says more" });
+      sendJson(response, 500, { error: FAILED });
       return;
     }
     const retryAfter = error.metadata.get("retry-after");

@@ -9,6 +9,7 @@ import { sendJson, sendText } from "./answers.ts";
 import { StatsQueryError } from "./queries/errors.ts";
 import type { StatsQueries } from "./queries/queries.ts";
 import { queryOf, segmentsOf } from "./query-string.ts";
+import { FAILED } from "./refusals.ts";
 import { createHistory } from "./routes-history.ts";
 import { answerLatest } from "./routes-latest.ts";
 import { BadRequestError, type Compat, compatOf, NotFoundError, readStatRequest } from "./stat-request.ts";
@@ -102,7 +103,7 @@ export function createRoutes({ queries, access, compat, logger, ...rest }: Route
       return [error.kind === "unavailable" && form === "code" ? 500 : 503, error.message];
     }
     logger.error({ err: error }, "a request could not be answered");
-    return [500, error instanceof WarehouseError ? error.message : "the stats service failed; its log says more"];
+    return [500, error instanceof WarehouseError ? error.message : FAILED];
   }
 
   return handle;

@@ -205,6 +205,17 @@ it("the refusals in docs/errors.md are those of the gateway, and all of them", (
   expect(distinct(rows)).toEqual(distinct(refusals));
 });
 
+it("no sentence of a refusal stands in the code twice", () => {
+  const edges = sourceFiles().filter((file) => /^(lib\/http|services\/(gateway|relay|stats))\//.test(file));
+  const sentence =
+    /(?:\b(?:\w*Error|refused?|invalid|mistake|fail|reject|add)\((?:"[^"]*", )?|\b(?:error|fault|message|problem|reason): (?:\(\) =>\s+)?)"([^"]{20,})"/g;
+  const found = edges.flatMap((file) => [...read(file).matchAll(sentence)].map(([, text = ""]) => ({ file, text })));
+  expect(found.length).toBeGreaterThan(50);
+  const places = Object.groupBy(found, ({ text }) => text);
+  const twice = Object.values(places).filter((list) => (list?.length ?? 0) > 1);
+  expect(twice.map((list = []) => [list[0]?.text, ...list.map(({ file }) => file)])).toEqual([]);
+});
+
 it("every decision is listed", () => {
   const list = read("docs/decisions/README.md");
   const pages = filesBelow("docs/decisions").map((path) => path.replace("docs/decisions/", ""));

@@ -4,7 +4,7 @@ import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import type { RuleFault } from "#lib/events/rule-fault.ts";
 import { faultError, type JsonReading, readJsonBody } from "../json-body.ts";
-import { type Refused, refused } from "../refusals.ts";
+import { NO_EVENTS, type Refused, refused, SEVERAL_KEYS } from "../refusals.ts";
 import { type BodyEvent, CONTRACT_EVENT, EventReader, typeMessage } from "./event-body.ts";
 
 export interface Envelope {
@@ -32,7 +32,7 @@ interface EnvelopeFaults {
 }
 
 const NO_BATCH = () => wrongType("batch", "an array of events", "absent");
-const EMPTY_BATCH = () => refused("invalid", { field: "batch", fault: "must have at least one event" });
+const EMPTY_BATCH = () => refused("invalid", { field: "batch", fault: NO_EVENTS });
 
 /**
  * Throws Refused for bytes that are no JSON, for a fault of the envelope, and for that of the first event when all
@@ -88,10 +88,7 @@ class Reading {
     if (wrong) throw wrong();
     refuseWhenAllAre(this.#batch, (index) => index);
     if (this.#keys.size > 1) {
-      throw refused("invalid", {
-        field: "api_key",
-        fault: "has different values in one request; send one request a key",
-      });
+      throw refused("invalid", { field: "api_key", fault: SEVERAL_KEYS });
     }
     const [key = ""] = this.#keys;
     return { batch: this.#batch, length: this.#length, key, sentAt: this.#sentAt, checkStored: this.#checkStored };

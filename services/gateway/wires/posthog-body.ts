@@ -5,7 +5,7 @@ import { JsonNames } from "#lib/events/json-keys.ts";
 import { articled, CheckedProperties } from "#lib/events/properties.ts";
 import type { RuleFault } from "#lib/events/rule-fault.ts";
 import { faultError, type JsonReading, readJsonBody } from "../json-body.ts";
-import { type Refused, refused } from "../refusals.ts";
+import { NO_EVENTS, type Refused, refused, SEVERAL_KEYS } from "../refusals.ts";
 import { behindMark, type Envelope } from "./batch-body.ts";
 import type { BodyEvent, EventReader } from "./event-body.ts";
 
@@ -83,8 +83,8 @@ class Reading {
     }
     cursor.close();
     if (this.#fault) throw this.#fault;
-    if (this.#length === 0) throw invalid("batch", "must have at least one event");
-    if (this.#keys.size > 1) throw invalid("api_key", "has different values in one request; send one request a key");
+    if (this.#length === 0) throw invalid("batch", NO_EVENTS);
+    if (this.#keys.size > 1) throw invalid("api_key", SEVERAL_KEYS);
     const [key = ""] = this.#keys;
     const lastResort = key === "" ? this.#tokenOfFirst() : "";
     return {

@@ -16,7 +16,7 @@ import type { EventInput, EventTime, FieldNames } from "#lib/events/validate.ts"
 import type { Lease } from "../admission.ts";
 import type { Entry } from "../edge.ts";
 import { type Ingest, IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
-import { refused } from "../refusals.ts";
+import { NO_EVENTS, refused } from "../refusals.ts";
 
 const FIELD_NAMES: FieldNames = {
   id: "id",
@@ -107,7 +107,7 @@ function publishMessage(
 ): Promise<Verdict> {
   const { events } = request;
   const { length: count } = events;
-  if (count === 0) throw refused("invalid", { field: "events", fault: "must have at least one event" });
+  if (count === 0) throw refused("invalid", { field: "events", fault: NO_EVENTS });
   if (count > max) throw refused("too_many", { field: "events", count, max });
   const { entry, traceparent } = call;
   const facts = entry.admit(count, request.checkStored);

@@ -8,6 +8,7 @@ import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import type { Access } from "../access.ts";
 import { FOREIGN_PAGE, sendJson } from "../answers.ts";
 import { cleanPath, pathOf, queryOf, segmentsOf } from "../query-string.ts";
+import { FAILED } from "../refusals.ts";
 import { type Compat, compatOf } from "../stat-request.ts";
 import type { AlertDefinition } from "./alert.ts";
 import { checkDefinition, type DefinitionRules, type FieldFault } from "./parse.ts";
@@ -40,6 +41,7 @@ interface Route {
 }
 
 const BODY_BYTES_MAX = 1_048_576;
+const BAD_JSON = "Bad JSON syntax received in body";
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
 
 class RefusedError extends Error {
@@ -91,7 +93,7 @@ export function createAlertRoutes({ store, rules, access, compat, logger }: Aler
       return { status: 503, body: { error: message }, headers: { "retry-after": String(RETRY_AFTER_SECONDS.alert) } };
     }
     logger.error({ err: error }, "a request for alerts could not be answered");
-    return { status: 500, body: { error: "the stats service failed; its log says more" } };
+    return { status: 500, body: { error: FAILED } };
   }
 
   return (request, response) => {
@@ -128,12 +130,12 @@ async function readDefinition(
   rules: DefinitionRules,
 ): Promise<{ id: string; definition: AlertDefinition }> {
   const body = readAlertBody(await readBody(request, { maxBytes: BODY_BYTES_MAX }), form);
-  if (!body) throw refused("Bad JSON syntax received in body", [], form);
+  if (!body) throw refused(BAD_JSON, [], form);
   const checked = checkDefinition(body.input, rules);
   const wrongTypes = new Set(body.faults.map(({ field }) => field));
   const others = "faults" in checked ? checked.faults.filter(({ field }) => !wrongTypes.has(field)) : [];
   const faults = [...body.faults, ...others];
-  if (body.faults.length > 0) throw refused("Bad JSON syntax received in body", faults, form);
+  if (body.faults.length > 0) throw refused(BAD_JSON, faults, form);
   if (faults.some(({ kind }) => kind === "missing")) throw refused("Missing value in payload", faults, form);
   if ("definition" in checked) return { id: body.id, definition: checked.definition };
   const reasons = faults.map(({ field, message }) => `${field}: ${message}`);

@@ -19,6 +19,7 @@ import { personIdOf } from "#lib/events/ids.ts";
 import { readKeys } from "#lib/warehouse/property-statistics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Runner } from "../queries/run.ts";
+import { NO_PERSON } from "../refusals.ts";
 import { invalid, toRpcError } from "../rpc/errors.ts";
 import { readLimit, readRange, readToken, readUuid, timeOfUs, tokenOf } from "./fields.ts";
 import { createPeople, type People } from "./people.ts";
@@ -173,7 +174,7 @@ async function personCondition(people: People, person: ListEventsRequest["person
 function readPerson({ person }: GetPersonRequest): { ownId: string; distinctId: string | undefined } {
   if (person.case === "personId") return { ownId: readUuid("person_id", person.value), distinctId: undefined };
   if (person.case === undefined || person.value === "") {
-    throw invalid("person_id: is missing; give it, or distinct_id");
+    throw invalid(NO_PERSON);
   }
   return { ownId: personIdOf(person.value.toWellFormed()), distinctId: person.value };
 }

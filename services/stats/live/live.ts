@@ -4,6 +4,7 @@ import { Counter, Gauge, type Registry } from "prom-client";
 import type { LogReader } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import type { Logger } from "#lib/process/log.ts";
+import { STOPPING } from "../refusals.ts";
 import type { LiveFilter } from "./filter.ts";
 import { type LogTail, startLogTail, type TailState } from "./log-tail.ts";
 import { createEventPointDecoder, decodeRelayPoint, type LiveOrigin, type LivePoint } from "./point.ts";
@@ -127,7 +128,7 @@ export function createLive(options: LiveOptions): Live {
       return Object.values(feeds).filter(({ tail }) => tail !== undefined).length;
     },
     watch(filter, hangUp) {
-      if (closed) throw new WatchEndedError("stopping", "the stats service is stopping");
+      if (closed) throw new WatchEndedError("stopping", STOPPING);
       if (queues.size >= maxWatchers) throw new TooManyWatchersError(`${maxWatchers} watchers are served already`);
       const origins = [...filter.origins];
       for (const origin of origins) if (feeds[origin].tail === undefined) start(origin, feeds[origin]);
@@ -144,7 +145,7 @@ export function createLive(options: LiveOptions): Live {
     },
     async [Symbol.asyncDispose]() {
       closed = true;
-      for (const queue of queues) queue.fail(new WatchEndedError("stopping", "the stats service is stopping"));
+      for (const queue of queues) queue.fail(new WatchEndedError("stopping", STOPPING));
       await Promise.all(ending);
     },
   };

@@ -13,6 +13,7 @@ import { PersonTooLargeError } from "#lib/identity/erasure/person.ts";
 import { TurnLostError } from "#lib/identity/erasure/turn.ts";
 import { sleepUnless } from "#lib/process/waiting.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { NO_PERSON } from "../refusals.ts";
 import { type Deletion, type Deletions, TooManyDeletionsError } from "./deletions.ts";
 import { certificateMessage, previewMessage, progressMessage } from "./messages.ts";
 
@@ -81,7 +82,7 @@ function readPerson({ person }: DeleteRequest): string {
     if (person.value === "") throw invalid("distinct_id: is empty; events without a distinct id belong to no person");
     return personIdOf(person.value.toWellFormed());
   }
-  if (person.case === undefined) throw invalid("person_id: is missing; give it, or distinct_id");
+  if (person.case === undefined) throw invalid(NO_PERSON);
   if (!UUID.test(person.value)) throw invalid("person_id: is not a UUID; a distinct id goes into distinct_id");
   if (person.value === NOBODY) throw invalid("person_id: is the nil UUID, which is not a person");
   return person.value.toLowerCase();

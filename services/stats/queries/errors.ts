@@ -1,5 +1,6 @@
 // What a question about stats can come to instead of an answer.
 import type { WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { CLICKHOUSE_AWAY } from "../refusals.ts";
 
 /**
  * invalid: the question itself is wrong, or asks for what is not kept; asking again changes nothing.
@@ -41,9 +42,6 @@ export function describeFailure(error: WarehouseError): StatsQueryError | undefi
     });
   }
   if (kind !== "transient") return undefined;
-  const message =
-    code === TIMEOUT_EXCEEDED
-      ? "the query took too long; try again, or ask for less"
-      : "ClickHouse cannot be asked now";
+  const message = code === TIMEOUT_EXCEEDED ? "the query took too long; try again, or ask for less" : CLICKHOUSE_AWAY;
   return new StatsQueryError("unavailable", message, { cause: error });
 }

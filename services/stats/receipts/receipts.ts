@@ -7,6 +7,7 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { currentEpoch } from "#lib/ledger/epochs.ts";
 import { createPositionNames } from "#lib/ledger/position-name.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { CLICKHOUSE_AWAY } from "../refusals.ts";
 import type { Asked } from "./asked.ts";
 import { createLookUp, type Found, keyOf, type Reach, reachOf, storedEpochs } from "./lookup.ts";
 import { type RefusalReport, type RefusalSource, toRefusedEvent } from "./refusals.ts";
@@ -187,7 +188,7 @@ function unique<T extends { place: LogPlace; outcome?: string }>(all: readonly T
 /** A part that is away is a gap of the answer, with the reason; everything else is a fault. */
 function noting<T>(gaps: Set<string>, instead: T): (error: unknown) => T {
   return (error) => {
-    if (error instanceof WarehouseError && error.kind === "transient") gaps.add("ClickHouse cannot be asked now");
+    if (error instanceof WarehouseError && error.kind === "transient") gaps.add(CLICKHOUSE_AWAY);
     else if (error instanceof LogUnavailableError) gaps.add(`the log cannot be read now: ${error.message}`);
     else throw error;
     return instead;

@@ -6,6 +6,7 @@ import type { Logger } from "#lib/process/log.ts";
 import { TooManyWatchersError } from "../live/live.ts";
 import { type LogTail, startLogTail, type TailState } from "../live/log-tail.ts";
 import { WatchEndedError } from "../live/watcher.ts";
+import { STOPPING } from "../refusals.ts";
 import type { TailFilter } from "./filter.ts";
 import { createTailQueue, type LoggedEvent, type TailQueue } from "./queue.ts";
 
@@ -129,7 +130,7 @@ export function createTails({ log, logger, maxTails }: TailsOptions): Tails {
   return {
     isStored: (partition, offset) => offset < (progress.get(partition) ?? 0),
     watch(filter, hangUp) {
-      if (closed) throw new WatchEndedError("stopping", "the stats service is stopping");
+      if (closed) throw new WatchEndedError("stopping", STOPPING);
       if (queues.size >= maxTails) throw new TooManyWatchersError(`${maxTails} tails are served already`);
       if (!feed) start();
       const { state = "connecting", reason = "" } = feed ?? {};
@@ -147,7 +148,7 @@ export function createTails({ log, logger, maxTails }: TailsOptions): Tails {
     },
     async [Symbol.asyncDispose]() {
       closed = true;
-      for (const queue of queues.keys()) queue.end(new WatchEndedError("stopping", "the stats service is stopping"));
+      for (const queue of queues.keys()) queue.end(new WatchEndedError("stopping", STOPPING));
       queues.clear();
       stopFeed();
       await Promise.all(ending);
