@@ -1,7 +1,7 @@
 // An answer given before the body was read (too large, not authorised, busy) leaves bytes on their way. Over HTTP/1.1 the
 // next request on that connection would hang behind them; over HTTP/2 they eat the session's flow-control window until
 // every call on it fails. So what is left is read and thrown away, within a bound.
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { HttpRequest, HttpResponse } from "./message.ts";
 
@@ -14,7 +14,8 @@ export function guardUnreadBody(request: HttpRequest, response: HttpResponse): v
   const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => never;
   response.writeHead = (...args: unknown[]) => {
     if ("stream" in request) discardH2(request.stream);
-    else if (!request.complete && hasBody(request)) closeAfterAnswer(request, response as ServerResponse);
+    else if ("shouldKeepAlive" in response && !request.complete && hasBody(request))
+      closeAfterAnswer(request, response);
     return writeHead(...args);
   };
 }
@@ -24,7 +25,7 @@ function hasBody({ headers }: IncomingMessage): boolean {
   return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 
-function closeAfterAnswer(request: IncomingMessage, response: ServerResponse): void {
+function closeAfterAnswer(request: IncomingMessage, response: HttpResponse & { shouldKeepAlive: boolean }): void {
   response.shouldKeepAlive = false;
   // Taken now: a request that has been destroyed meanwhile has let go of it.
   const { socket } = request;
