@@ -110,7 +110,7 @@ function watchTransactions({ abortedTransactions }: FetchedPartition) {
     if (!transaction) return undefined;
     const { producerId, isControl } = transaction;
     if (isControl) {
-      if (key.equals(ABORTS)) aborting.delete(producerId);
+      if (ABORTS.equals(key)) aborting.delete(producerId);
       return "a control record of Kafka";
     }
     return aborting.has(producerId) ? "of a transaction that was aborted" : undefined;
