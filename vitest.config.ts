@@ -9,7 +9,7 @@ measureSlowness();
 keepDataInMemory();
 
 /** What measures how much the machine does: by itself, after everything else. */
-const ALONE = ["test/integrity/bench-smoke.test.ts"];
+const ALONE = ["test/integrity/{bench-smoke,strangers}.test.ts"];
 
 /** Tests of how long something takes that is mostly waiting: fewer of them at once. */
 const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts"];
