@@ -63,8 +63,11 @@ export interface Installed {
 }
 
 /** Every installed package, largest first. Throws for one that the lock does not know. */
-export async function installedPackages(directory: string): Promise<Installed[]> {
-  const lock = JSON.parse(await readFile(join(directory, "package-lock.json"), "utf8")) as Lock;
+export async function installedPackages(
+  directory: string,
+  lockFile = join(directory, "package-lock.json"),
+): Promise<Installed[]> {
+  const lock = JSON.parse(await readFile(lockFile, "utf8")) as Lock;
   const paths = await packagePaths(directory, "node_modules");
   const packages = paths.map(async (path) => {
     const entry = lock.packages[path];

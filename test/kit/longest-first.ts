@@ -23,6 +23,7 @@ const LONGEST = [
   "component/gateway-strangers",
   "component/identity",
   "component/properties",
+  "e2e/image",
   "e2e/standalone",
   "e2e/standalone-faults",
   "browser/capture",
