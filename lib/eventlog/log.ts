@@ -79,6 +79,9 @@ export interface ConsumeOptions {
   signal: AbortSignal;
 }
 
+/** Of an append's records at `indexes` the outcome is known now: where each is, or why it is not known to be durable. */
+export type OnSettled = (indexes: readonly number[], outcomes: readonly (Position | Error)[]) => void;
+
 /** What services do with a log: put records in, and be handed partitions. */
 export interface EventLog {
   /** What traces call it: messaging.system of OpenTelemetry. */
@@ -87,8 +90,18 @@ export interface EventLog {
    * Resolves with one position per record, in their order, when all are durable. Records with equal keys keep their
    * order within a partition. On rejection nothing is known about any of them (LogUnavailableError: try again later;
    * RecordTooLargeError: never), unless it is a PartialAppendError, which says so record by record.
+   *
+   * A log that `pipelines` calls `onSettled` for each part of the records as soon as its fate is known, with the outcomes
+   * of all records by index, of which those of other parts may still be absent.
    */
-  append(topic: string, records: readonly AppendRecord[], signal?: AbortSignal): Promise<Position[]>;
+  append(
+    topic: string,
+    records: readonly AppendRecord[],
+    signal?: AbortSignal,
+    onSettled?: OnSettled,
+  ): Promise<Position[]>;
+  /** Appends may be under way side by side, and are no slower for it. Absent: one after the other. */
+  readonly pipelines?: boolean;
   consume(options: ConsumeOptions): Promise<void>;
   /** Resolves when an append can succeed right now; rejects with LogUnavailableError and the reason. */
   check(): Promise<void>;

@@ -47,6 +47,8 @@ import { SEGMENT_SETTINGS_WIRE } from "./wires/segment-settings.ts";
 /** Group commit: a request waits this long for company when nothing is in flight. */
 const LINGER_MS = 2;
 const GROUP_RECORDS_MAX = 2000;
+/** A log that takes appends side by side gets the next group at the latest when the last one has had so long. */
+const GROUP_PACE_MS = 10;
 /** Below Kafka's default message.max.bytes, because a group may fall into one partition whole. */
 const GROUP_BYTES_MAX = 950_000;
 /** A caller hears of an unavailable log within this time plus one append's own limit. */
@@ -91,7 +93,8 @@ export async function startGateway(config: IngressConfig, parts: GatewayParts): 
     maxRecords: GROUP_RECORDS_MAX,
     maxBytes: GROUP_BYTES_MAX,
     waitMsMax: APPEND_WAIT_MS_MAX,
-    append: (records) => log.append(EVENTS_TOPIC, records),
+    paceMs: log.pipelines ? GROUP_PACE_MS : undefined,
+    append: (records, onSettled) => log.append(EVENTS_TOPIC, records, undefined, onSettled),
     appendMsMax: APPEND_MS_MAX,
     onAppend: createAppendObserver(metrics, logger),
   });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { AppendRecord } from "#lib/eventlog/log.ts";
+import type { AppendRecord, OnSettled } from "#lib/eventlog/log.ts";
 import { LogUnavailableError, type Position, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import { atMost } from "../../test/kit/patience.ts";
@@ -13,7 +13,7 @@ const record = (name: string, bytes = 10): AppendRecord => ({
 const records = (count: number, bytes = 10) => Array.from({ length: count }, (_, i) => record(String(i), bytes));
 const names = (group: readonly AppendRecord[]) => group.map(({ key }) => Buffer.from(key).toString());
 
-type Append = (group: AppendRecord[]) => Promise<unknown>;
+type Append = (group: AppendRecord[], onSettled: OnSettled) => Promise<unknown>;
 
 /** What is appended has the offset of its place among all that ever was. */
 function setUp({ append, ...options }: Partial<Omit<GroupCommitOptions, "append">> & { append?: Append } = {}) {
@@ -25,9 +25,9 @@ function setUp({ append, ...options }: Partial<Omit<GroupCommitOptions, "append"
     maxBytes: 100_000,
     waitMsMax: 1_000,
     appendMsMax: 1_000,
-    async append(group) {
+    async append(group, onSettled) {
       groups.push(group);
-      const positions = await append?.(group);
+      const positions = await append?.(group, onSettled);
       return Array.isArray(positions) ? positions : group.map(() => ({ partition: 0, offset: end++ }));
     },
     ...options,
@@ -77,6 +77,66 @@ describe("group commit", () => {
       },
     });
     await Promise.all(Array.from({ length: 20 }, () => commit.submit(records(2))));
+  });
+
+  it("settles a part of an append when its fate is known, and begins the next after its pace", async () => {
+    const settled: OnSettled[] = [];
+    const first = Promise.withResolvers<Position[]>();
+    const { commit } = setUp({
+      paceMs: 5,
+      append(group, onSettled) {
+        settled.push(onSettled);
+        const positions = group.map((_, offset) => ({ partition: 1, offset }));
+        return settled.length === 1 ? first.promise : Promise.resolve(positions);
+      },
+    });
+    const [held, living] = [commit.submit([record("held")]), commit.submit([record("living")])];
+    await expect.poll(() => settled.length).toBe(1);
+    const told: Position[] = [];
+    const mixed = commit.submit(records(3), (positions) => told.push(...positions));
+    expect(await mixed).toEqual([]); // The first append has no answer yet.
+    expect(told).toHaveLength(3);
+    settled[0]?.([1], [undefined as never, { partition: 0, offset: 7 }]);
+    expect(await living).toEqual([]);
+    const away = new LogUnavailableError("a partition is away");
+    settled[0]?.([0], [away]);
+    expect(await held).toEqual([{ from: 0, to: 1, error: away }]);
+    first.reject(new PartialAppendError("some", [away, { partition: 0, offset: 7 }], away));
+    expect(await commit.submit(records(1))).toEqual([]);
+  });
+
+  it("has one append in flight at a time while the log is away, whatever the pace, and not when a part of it is", async () => {
+    const appends: PromiseWithResolvers<void>[] = [];
+    const { commit } = setUp({
+      paceMs: 1,
+      append() {
+        appends.push(Promise.withResolvers<void>());
+        return appends.at(-1)?.promise as Promise<void>;
+      },
+    });
+    const begun = async (n: number) => {
+      await expect.poll(() => appends.length, { interval: 2 }).toBe(n);
+      return appends[n - 1] as PromiseWithResolvers<void>;
+    };
+    void commit.submit(records(1));
+    const first = await begun(1);
+    void commit.submit(records(1));
+    (await begun(2)).resolve(); // Durable since the first began: that one's failure is its own.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    first.reject(new LogUnavailableError("a partition is away"));
+    void commit.submit(records(1));
+    const third = await begun(3);
+    void commit.submit(records(1));
+    await begun(4);
+    third.reject(new LogUnavailableError("away"));
+    appends[3]?.reject(new LogUnavailableError("away"));
+    const late = commit.submit(records(1));
+    const fifth = await begun(5);
+    const waiting = commit.submit(records(1));
+    expect(await waiting).toHaveLength(1); // It waited for the fifth, for a tenth of the time.
+    expect(appends).toHaveLength(5);
+    fifth.resolve();
+    expect(await late).toEqual([]);
   });
 
   it("tells exactly the ranges whose append failed, whatever fails", async () => {

@@ -1,6 +1,7 @@
-// Requests that arrive together share one append. One append is in flight at a time: while the log makes it durable, the
-// next group gathers, so groups grow with load by themselves and an idle gateway waits only `lingerMs`.
-import type { AppendRecord, Position } from "#lib/eventlog/log.ts";
+// Requests that arrive together share one append. While the log makes it durable, the next group gathers, so groups grow
+// with load by themselves and an idle gateway waits only `lingerMs`. A log that takes several appends side by side gets the
+// next one after `paceMs` at the latest: one that is far, or of which a part is away, does not hold up what comes after.
+import type { AppendRecord, OnSettled, Position } from "#lib/eventlog/log.ts";
 import { LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 
@@ -20,7 +21,9 @@ export interface GroupCommitOptions {
   waitMsMax: number;
   /** How long one append may take. What became of its records is then unknown, and the next group has its turn. */
   appendMsMax: number;
-  append(records: AppendRecord[]): Promise<readonly Position[]>;
+  /** How long one append holds up the next. Absent: until it has ended, which it does too while the log is away. */
+  paceMs?: number | undefined;
+  append(records: AppendRecord[], onSettled: OnSettled): Promise<readonly Position[]>;
   onAppend?(records: number, bytes: number, seconds: number, error: Error | undefined): void;
 }
 
@@ -58,6 +61,12 @@ interface Slice {
   to: number;
 }
 
+/** Records of several submissions, by their index in one append. */
+interface Group {
+  slices: readonly Slice[];
+  isSettled: Uint8Array;
+}
+
 /** Key, value, headers and varints of one record in a Kafka batch, beyond its key and value bytes. */
 const RECORD_OVERHEAD_BYTES = 100;
 
@@ -65,6 +74,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   const waiting: Submission[] = [];
   let running = false;
   let away = false;
+  let durableAt = Number.NEGATIVE_INFINITY;
 
   function submit(records: readonly AppendRecord[], onDurable?: OnDurable): Promise<FailedRange[]> {
     if (records.length === 0) return Promise.resolve([]);
@@ -88,9 +98,17 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     while (waiting.length > 0) {
       expireLate();
       const slices = takeGroup();
-      if (slices.length > 0) await appendGroup(slices);
+      if (slices.length > 0) await atPace(appendGroup(slices));
     }
     running = false;
+  }
+
+  async function atPace(append: Promise<void>): Promise<void> {
+    if (options.paceMs === undefined || away) return append;
+    const paced = Promise.withResolvers<void>();
+    const timer = setTimeout(paced.resolve, options.paceMs);
+    await Promise.race([append, paced.promise]);
+    clearTimeout(timer);
   }
 
   function patienceMs(): number {
@@ -103,7 +121,9 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     while (waiting[0] && waiting[0].submittedAt < oldest) {
       const submission = waiting.shift() as Submission;
       const error = new LogUnavailableError(`the event log did not take the event within ${waitMs} ms`);
-      settle({ submission, from: submission.next, to: submission.records.length }, error);
+      submission.failed.push({ from: submission.next, to: submission.records.length, error });
+      submission.unsettled -= submission.records.length - submission.next;
+      if (submission.unsettled === 0) submission.resolve(submission.failed);
     }
   }
 
@@ -139,67 +159,72 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     }
     const begun = performance.now();
     const expiring = setInterval(expireLate, patienceMs() / 10);
+    const group: Group = { slices, isSettled: new Uint8Array(records.length) };
     let error: Error | undefined;
     let positions: readonly Position[] = [];
     try {
-      positions = await within(options.appendMsMax, options.append(records));
+      const onSettled: OnSettled = (indexes, outcomes) => settle(group, indexes, outcomes, undefined);
+      positions = await within(options.appendMsMax, options.append(records, onSettled));
     } catch (cause) {
       error = appendError(cause, records.length);
     } finally {
       clearInterval(expiring);
     }
-    away = error instanceof LogUnavailableError && !(error instanceof PartialAppendError);
+    // What others brought meanwhile may be durable: then a part of the log is away and not the log.
+    const isWhole = error instanceof LogUnavailableError && !(error instanceof PartialAppendError);
+    away = isWhole && durableAt < begun;
     options.onAppend?.(records.length, bytes, (performance.now() - begun) / 1000, error);
-    tellDurable(slices, error instanceof PartialAppendError ? error.outcomes : positions);
-    if (error instanceof PartialAppendError) settlePartly(slices, error);
-    else for (const slice of slices) settle(slice, error);
+    settle(group, records.keys(), error instanceof PartialAppendError ? error.outcomes : positions, error);
   }
 
-  /** `outcomes` are those of all records of the group. */
-  function tellDurable(slices: readonly Slice[], outcomes: readonly (Position | Error)[]): void {
-    let first = 0;
-    for (const { submission, from, to } of slices) {
-      const positions: Position[] = [];
-      const indexes: number[] = [];
-      for (let index = from; submission.onDurable && index < to; index++) {
-        const outcome = outcomes[first + index - from];
-        if (outcome === undefined || outcome instanceof Error) continue;
-        positions.push(outcome);
-        indexes.push(index);
-      }
-      submission.onDurable?.(positions, indexes);
-      first += to - from;
-    }
-  }
-
-  /** Settles each run of records that share their outcome. */
-  function settlePartly(slices: Slice[], failure: PartialAppendError): void {
-    const { outcomes } = failure;
+  /** Of those that are not settled yet. Without an outcome nothing is known of a record, which is no reason to acknowledge it. */
+  function settle(
+    { slices, isSettled }: Group,
+    indexes: Iterable<number>,
+    outcomes: readonly (Position | Error)[],
+    failure: Error | undefined,
+  ): void {
+    const open = [...indexes].filter((index) => isSettled[index] === 0);
     const sharing = new Map<Error, number>();
-    for (const outcome of outcomes) {
-      if (outcome instanceof Error) sharing.set(outcome, (sharing.get(outcome) ?? 0) + 1);
-    }
-    // Without an outcome nothing is known of a record, which is no reason to acknowledge it.
-    const errorAt = (at: number) => {
-      const outcome = outcomes[at] ?? failure;
+    const errorAt = (index: number): Error | undefined => {
+      const outcome = outcomes[index] ?? failure;
       return outcome instanceof Error ? outcome : undefined;
     };
+    for (const index of open) {
+      const error = errorAt(index);
+      if (error) sharing.set(error, (sharing.get(error) ?? 0) + 1);
+    }
+    const told = new Map([...sharing].map(([error, count]) => [error, appendError(error, count)]));
+    const now = performance.now();
     let first = 0; // Index in `outcomes` of the slice's first record.
+    let next = 0;
     for (const { submission, from, to } of slices) {
-      for (let begin = from, end = from; begin < to; begin = end) {
-        const reason = errorAt(first + begin - from);
-        while (end < to && errorAt(first + end - from) === reason) end++;
-        const error = reason && appendError(reason, sharing.get(reason) ?? 1);
-        settle({ submission, from: begin, to: end }, error);
+      const end = first + to - from;
+      const begun = next;
+      const positions: Position[] = [];
+      const durable: number[] = [];
+      for (let index = open[next]; index !== undefined && index < end; index = open[++next]) {
+        isSettled[index] = 1;
+        const at = from + index - first;
+        const error = errorAt(index);
+        if (error) noteFailed(submission, at, told.get(error) as Error);
+        else durableAt = now;
+        if (!error && submission.onDurable && outcomes[index]) {
+          positions.push(outcomes[index] as Position);
+          durable.push(at);
+        }
       }
-      first += to - from;
+      if (positions.length > 0) submission.onDurable?.(positions, durable);
+      submission.unsettled -= next - begun;
+      if (next > begun && submission.unsettled === 0) submission.resolve(submission.failed);
+      first = end;
     }
   }
 
-  function settle({ submission, from, to }: Slice, error: Error | undefined): void {
-    if (error) submission.failed.push({ from, to, error });
-    submission.unsettled -= to - from;
-    if (submission.unsettled === 0) submission.resolve(submission.failed);
+  function noteFailed({ failed }: Submission, at: number, error: Error): void {
+    const last = failed.at(-1);
+    if (last !== undefined && last.to === at && last.error === error) last.to++;
+    else failed.push({ from: at, to: at + 1, error });
   }
 
   return { submit };

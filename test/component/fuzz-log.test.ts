@@ -82,8 +82,8 @@ describe("Kafka's record batches", OPTIONS, () => {
   it.each(names)("with compression %s", async (name) => {
     const [decodeBatch, Decoder] = await kafkajsDecoders();
     const records = RECORDS.slice(0, 5).map((value) => ({ key: Buffer.from("key"), value }));
-    const batches = [{ partition: 0, firstSequence: 0, records }];
-    const produced = { topic: "t", producerId: 1, producerEpoch: 0, timeoutMs: 1, timestampMs: 1 };
+    const batches = [{ partition: 0, producerId: 1, producerEpoch: 0, firstSequence: 0, records }];
+    const produced = { topic: "t", timeoutMs: 1, timestampMs: 1 };
     const body = await encodeProduceBody({ ...produced, batches, compression: compressorOf(name) });
     const batch = body.subarray(body.length - (await batchBytes(body)));
     expect((await decodeBatch(new Decoder(batch))).records).toHaveLength(5);

@@ -1,11 +1,15 @@
 // Three brokers, replicated, behind TLS and logins: a leader dies under load, then a second broker, then both come back.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { partitionOf } from "#lib/eventlog/kafka/partitioner.ts";
+import { PartialAppendError } from "#lib/eventlog/partial-append.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse } from "../kit/clickhouse.ts";
 import { callCommand, mainOf } from "../kit/command.ts";
+import { bytes, record } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { type ClusterBroker, startKafkaCluster, type TestKafkaCluster } from "../kit/kafka-cluster.ts";
+import { openKafkaLog } from "../kit/kafka-log.ts";
 import { patience } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 import { startCallers } from "../kit/steady-callers.ts";
@@ -13,6 +17,7 @@ import { until } from "../kit/until.ts";
 
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 const canRun = kafka.available && kafka.kind === "apache";
+const TOPIC = "cut";
 const DATABASE = "millrace";
 /** What was under way when the second broker died may still be answered. */
 const UNDER_WAY_MS = 500;
@@ -25,7 +30,7 @@ let gateway: Spawned;
 beforeAll(async () => {
   stack = new AsyncDisposableStack();
   if (!canRun) return;
-  const [brokers, server] = await Promise.all([startKafkaCluster({ links: false }), startTestClickHouse()]);
+  const [brokers, server] = await Promise.all([startKafkaCluster(), startTestClickHouse()]);
   cluster = stack.use(brokers);
   stack.use(server);
   clickhouse = { CLICKHOUSE_URL: server.url, CLICKHOUSE_DATABASE: DATABASE };
@@ -74,6 +79,49 @@ describe.skipIf(!canRun)("a cluster of three brokers", () => {
     const rows = await warehouse.query<{ id: string }>("SELECT toString(uuid) AS id FROM events_raw");
     const ids = rows.map(({ id }) => id);
     expect(ids.toSorted()).toEqual([...callers.acked].toSorted());
+  });
+
+  it("a broker that its clients cannot reach holds up its own partitions and no others", async () => {
+    await using log = openKafkaLog(cluster.env("scram-sha-256"));
+    const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`);
+    const append = (key: string) => log.append(TOPIC, [record(key, "value")]);
+    await log.createTopics([{ topic: TOPIC, partitions: 6 }]);
+    await Promise.all(keys.map(append));
+    const states = await cluster.partitions(TOPIC);
+    const cut = cluster.brokers.find(({ id }) => id === states.get(0)?.leader) as ClusterBroker;
+    const isCut = (key: string) => states.get(partitionOf(bytes(key), 6))?.leader === cut.id;
+    expect(new Set(keys.map(isCut)).size).toBe(2);
+    cut.cutFromClients(true);
+    try {
+      const ends: string[] = [];
+      const waiting = keys.filter(isCut).map((key) =>
+        append(key).then(
+          () => ends.push("stored"),
+          (error: Error) => ends.push(error.name),
+        ),
+      );
+      // Later than those that wait, and one after the other.
+      for (const key of keys.filter((each) => !isCut(each))) await append(key);
+      expect(ends).toEqual([]);
+      const mixed = await log
+        .append(
+          TOPIC,
+          keys.map((key) => record(key, "mixed")),
+        )
+        .catch((error: unknown) => error);
+      if (!(mixed instanceof PartialAppendError)) throw new Error("the append was not partial", { cause: mixed });
+      expect(mixed.outcomes.map((outcome) => outcome instanceof Error)).toEqual(keys.map(isCut));
+      await Promise.all(waiting);
+      expect(new Set(ends)).toEqual(new Set(["LogUnavailableError"]));
+    } finally {
+      cut.cutFromClients(false);
+    }
+    const appended = () =>
+      Promise.all(keys.map(append)).then(
+        () => true,
+        () => false,
+      );
+    await expect.poll(appended, { timeout: 20_000 }).toBe(true);
   });
 });
 

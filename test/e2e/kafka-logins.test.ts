@@ -6,14 +6,11 @@ import { join } from "node:path";
 import kafkajs from "kafkajs";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { z } from "zod";
-import { parseConfig } from "#lib/config/parse.ts";
 import { createKafkaClient } from "#lib/eventlog/kafka/client.ts";
-import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
-import { checkLogin, kafkaOptions, kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import type { OpenLog } from "#lib/eventlog/log.ts";
 import { record } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
+import { openKafkaLog } from "../kit/kafka-log.ts";
 import { CLIENT, type LoginBroker, PASSWORDS, startLoginBroker } from "../kit/kafka-logins.ts";
 import { temporaryDirectory } from "../kit/standalone.ts";
 
@@ -38,12 +35,7 @@ afterAll(async () => {
 }, 30_000);
 
 function openLog(env: Env): OpenLog {
-  const outcome = parseConfig(z.object(kafkaSettings).superRefine(checkLogin), {
-    ...{ argv: [], command: "test", summary: "" },
-    env: { ...PREFIXES, ...env },
-  });
-  if (outcome.kind !== "config") throw new Error(outcome.text);
-  return createKafkaLog(kafkaOptions(outcome.config, "logins", logger));
+  return openKafkaLog({ ...PREFIXES, ...env }, "logins");
 }
 
 /** app may do what Millrace does under its prefixes; limited may look. */

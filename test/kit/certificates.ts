@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 
 export interface TestCertificates extends AsyncDisposable {
   /** Makes a certificate with its key under these names and resolves with its PEM text, which is its authority as well. */
-  make(name: string): Promise<string>;
+  make(name: string, commonName?: string): Promise<string>;
   certFile(name: string): string;
   keyFile(name: string): string;
   /** Puts the files of `from` in the place of those of `to`. */
@@ -24,9 +24,9 @@ export async function createTestCertificates(): Promise<TestCertificates> {
   return {
     certFile,
     keyFile,
-    async make(name) {
+    async make(name, commonName = name) {
       const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", keyFile(name)];
-      const subject = ["-subj", `/CN=${name}`, "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-days", "2"];
+      const subject = ["-subj", `/CN=${commonName}`, "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-days", "2"];
       await run("openssl", ["req", "-x509", ...key, "-out", certFile(name), ...subject]);
       return readFile(certFile(name), "utf8");
     },

@@ -34,7 +34,11 @@ export interface KafkaClient {
 const RETRY = { retries: 3, initialRetryTime: 100, maxRetryTime: 1_000 };
 
 /** Opens nothing yet. `requestTimeoutMs` bounds each request and each connection attempt. */
-export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs: number): KafkaClient {
+export function createKafkaClient(
+  connection: KafkaConnection,
+  requestTimeoutMs: number,
+  { retries = RETRY.retries } = {},
+): KafkaClient {
   patchKafkajs();
   registerCodecs();
   const sockets = new Set<Socket>();
@@ -47,7 +51,7 @@ export function createKafkaClient(connection: KafkaConnection, requestTimeoutMs:
     connectionTimeout: Math.min(requestTimeoutMs, 3_000),
     authenticationTimeout: requestTimeoutMs,
     requestTimeout: requestTimeoutMs,
-    retry: RETRY,
+    retry: { ...RETRY, retries },
     logLevel: kafkajs.logLevel.INFO,
     // kafkajs logs as errors what it then retries; what deserves a person's eye is logged by this adapter.
     logCreator: () => (entry) => {

@@ -61,8 +61,10 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
 
   const log: OpenLog = {
     system: "kafka",
-    async append(topic, records, signal) {
-      const positions = await sendTraced("kafka", topic, records, () => producer.append(topic, records, signal));
+    pipelines: true,
+    async append(topic, records, signal, onSettled) {
+      const send = () => producer.append(topic, records, signal, onSettled);
+      const positions = await sendTraced("kafka", topic, records, send);
       appendedTopics.add(topic);
       return positions;
     },

@@ -22,7 +22,7 @@ export function withNames(log: OpenLog, names: KafkaNames): OpenLog {
   const named = (topic: string) => topicName(names, topic);
   return {
     ...log,
-    append: (topic, records, signal) => log.append(named(topic), records, signal),
+    append: (topic, records, signal, onSettled) => log.append(named(topic), records, signal, onSettled),
     consume: ({ topic, group, onAssigned, signal }) =>
       log.consume({
         topic: named(topic),

@@ -3,8 +3,8 @@
 
 import { createRequire } from "node:module";
 import type { Broker, Cluster } from "kafkajs";
-import { encodeProduceBody, type ProduceRequest } from "./record-batch.ts";
 import { readRecordBatches } from "./record-batch-reader.ts";
+import type { BrokerInternals } from "./requests.ts";
 
 /** What one successful join of a consumer group gave this member. */
 export interface Membership {
@@ -85,38 +85,15 @@ export function onGroupJoins(cluster: Cluster, hooks: GroupHooks): void {
   hooksOfCluster.set(cluster, hooks);
 }
 
-interface Protocol {
-  request: object;
-  response: unknown;
-}
-
-interface BrokerInternals {
-  lookupRequest(apiKey: number, versions: unknown): (fields: object) => Protocol;
-  connectionPool: { send<T>(protocol: Protocol): Promise<T> };
+interface GroupBroker extends BrokerInternals {
   leaveGroup(request: { groupId: string; memberId: string }): Promise<void>;
 }
 
-export interface ProduceResponse {
-  topics: { partitions: { partition: number; baseOffset: string }[] }[];
-}
-
-const PRODUCE_API_KEY = 0;
 const JOIN_GROUP_API_KEY = 11;
-
-/** As Broker.produce with acks=all, but with the body that record-batch.ts encodes. */
-export async function produce(broker: Broker, request: ProduceRequest): Promise<ProduceResponse> {
-  const body = await encodeProduceBody(request);
-  const { requests } = require("kafkajs/src/protocol/requests") as { requests: { Produce: unknown } };
-  const internals = broker as unknown as BrokerInternals;
-  const protocol = internals.lookupRequest(PRODUCE_API_KEY, requests.Produce)({ acks: -1 });
-  // All that kafkajs takes from an encoder is its bytes.
-  const encode = async () => ({ buf: body, buffer: body });
-  return internals.connectionPool.send<ProduceResponse>({ ...protocol, request: { ...protocol.request, encode } });
-}
 
 /** Tells the coordinator that this member will not come back, so that its partitions need not wait for its session. */
 export async function leaveGroup(coordinator: Broker, groupId: string, memberId: string): Promise<void> {
-  await (coordinator as unknown as BrokerInternals).leaveGroup({ groupId, memberId });
+  await (coordinator as unknown as GroupBroker).leaveGroup({ groupId, memberId });
 }
 
 function prototypeOf<T>(path: string, method: keyof T & string): T {

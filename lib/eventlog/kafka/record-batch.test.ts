@@ -8,6 +8,7 @@ import { encodeProduceBody, type ProduceRequest } from "./record-batch.ts";
 
 type PlainRequest = (fields: object) => { encode(): Promise<{ buffer: Buffer }> };
 const plainRequest = createRequire(import.meta.url)("kafkajs/src/protocol/requests/produce/v7/request") as PlainRequest;
+const IDENTITY = { producerId: 2 ** 40 + 5, producerEpoch: 3 };
 const NOW = 1_800_000_000_123;
 
 beforeEach(() => vi.useFakeTimers({ now: NOW, toFake: ["Date"] }));
@@ -28,8 +29,7 @@ async function plain(request: ProduceRequest): Promise<Buffer> {
     acks: -1,
     timeout: request.timeoutMs,
     transactionalId: null,
-    producerId: request.producerId,
-    producerEpoch: request.producerEpoch,
+    ...IDENTITY,
     compression: 0,
     topicData: [{ topic: request.topic, partitions }],
   });
@@ -37,11 +37,9 @@ async function plain(request: ProduceRequest): Promise<Buffer> {
 }
 
 function requestOf(batches: ProduceRequest["batches"]): ProduceRequest {
-  const identity = { producerId: 2 ** 40 + 5, producerEpoch: 3 };
   return {
     topic: "millrace.événements",
     batches,
-    ...identity,
     timeoutMs: 5000,
     timestampMs: NOW,
     compression: undefined,
@@ -56,6 +54,8 @@ const record = fc.record({
   }),
 });
 const batch = fc.record({
+  producerId: fc.constant(IDENTITY.producerId),
+  producerEpoch: fc.constant(IDENTITY.producerEpoch),
   partition: fc.nat(0x7fffffff),
   firstSequence: fc.nat(0x7fffffff),
   records: fc.array(record, { minLength: 1, maxLength: 200 }),
@@ -75,15 +75,15 @@ it("writes the bytes that kafkajs writes for large values and many records", asy
   const large: AppendRecord = { key: Buffer.from("k"), value: Buffer.alloc(900_000, 7) };
   const many = Array.from({ length: 20_000 }, (_, i) => ({ key: Buffer.from(`${i}`), value: Buffer.from("v") }));
   const request = requestOf([
-    { partition: 0, firstSequence: 0, records: [large] },
-    { partition: 1, firstSequence: 5, records: many },
+    { ...IDENTITY, partition: 0, firstSequence: 0, records: [large] },
+    { ...IDENTITY, partition: 1, firstSequence: 5, records: many },
   ]);
   expect((await encodeProduceBody(request)).equals(await plain(request))).toBe(true);
 });
 
 it("compresses the records and nothing else of a batch", async () => {
   const records = [{ key: Buffer.from("key"), value: Buffer.alloc(10_000, 1) }];
-  const batches = [{ partition: 0, firstSequence: 0, records }];
+  const batches = [{ ...IDENTITY, partition: 0, firstSequence: 0, records }];
   const uncompressed = await encodeProduceBody(requestOf(batches));
   const compress = promisify(gzip) as (bytes: Buffer) => Promise<Buffer>;
   const compressed = await encodeProduceBody({ ...requestOf(batches), compression: { type: 1, compress } });

@@ -8,7 +8,9 @@ import { crc32c } from "./crc32c.ts";
 
 export interface RecordBatch {
   partition: number;
-  /** Sequence number of the first record under the producer's identity. */
+  producerId: number;
+  producerEpoch: number;
+  /** Sequence number of the first record under that identity. */
   firstSequence: number;
   records: readonly AppendRecord[];
 }
@@ -16,8 +18,6 @@ export interface RecordBatch {
 export interface ProduceRequest {
   topic: string;
   batches: readonly RecordBatch[];
-  producerId: number;
-  producerEpoch: number;
   timeoutMs: number;
   /** Create time of the records, milliseconds; a topic with LogAppendTime replaces it. */
   timestampMs: number;
@@ -79,8 +79,8 @@ function encodeBatch(batch: RecordBatch, request: ProduceRequest): Buffer {
   buffer.writeInt32BE(batch.records.length - 1, 23);
   buffer.writeBigInt64BE(BigInt(request.timestampMs), 27);
   buffer.writeBigInt64BE(BigInt(request.timestampMs), 35);
-  buffer.writeBigInt64BE(BigInt(request.producerId), 43);
-  buffer.writeInt16BE(request.producerEpoch, 51);
+  buffer.writeBigInt64BE(BigInt(batch.producerId), 43);
+  buffer.writeInt16BE(batch.producerEpoch, 51);
   buffer.writeInt32BE(batch.firstSequence, 53);
   buffer.writeInt32BE(batch.records.length, 57);
   const bytes = buffer.subarray(0, at);
