@@ -1,5 +1,6 @@
 // The cases by the name that --only looks at.
 import { measureClient } from "./cases/client.ts";
+import { measureAwayBroker, measureFarBroker } from "./cases/cluster.ts";
 import { measureConsumer } from "./cases/consumer.ts";
 import { FLOOR_KINDS, measureAgainstFloor } from "./cases/floor.ts";
 import { measureGateway } from "./cases/gateway.ts";
@@ -27,6 +28,9 @@ export const CASES: Record<string, Case> = {
       (kind) => [`floor-${kind}`, (setting) => measureAgainstFloor(kind, setting)] satisfies [string, Case],
     ),
   ),
+  "cluster-dead-broker": (setting) => measureAwayBroker("dead", setting),
+  "cluster-cut-broker": (setting) => measureAwayBroker("cut off", setting),
+  "cluster-far-broker": measureFarBroker,
   memory: measureMemory,
   idle: measureIdle,
   overload: measureOverload,

@@ -1,4 +1,4 @@
-// Process under test: a gateway over the log named by its argument, "sqlite:FILE" or "kafka:HOST:PORT"; open, unless a
+// Process under test: a gateway over the log named by its argument, "sqlite:FILE" or "kafka:HOST:PORT,…"; open, unless a
 // second argument is the key it asks for.
 import { pino } from "pino";
 import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
@@ -14,7 +14,7 @@ const [target = "", key] = process.argv.slice(2);
 const address = target.slice(target.indexOf(":") + 1);
 const logger = pino({ level: "silent" });
 const log = target.startsWith("kafka:")
-  ? createKafkaLog({ brokers: [address], clientId: "bench-gateway", logger })
+  ? createKafkaLog({ brokers: address.split(","), clientId: "bench-gateway", logger })
   : await createSqliteLog({ file: address });
 await log.createTopics([{ topic: EVENTS_TOPIC, partitions: target.startsWith("kafka:") ? 12 : 1 }]);
 const publicApiKeys = key === undefined ? [] : [key];
