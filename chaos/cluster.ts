@@ -11,6 +11,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { clockEnvironment } from "../test/kit/clock.ts";
 import { freePort } from "../test/kit/free-port.ts";
 import { kafkaForTests, type TestBroker } from "../test/kit/kafka.ts";
+import { startKafkaCluster, type TestKafkaCluster } from "../test/kit/kafka-cluster.ts";
 import { onlyChildOf } from "../test/kit/os-processes.ts";
 import { spawnMillrace } from "../test/kit/processes.ts";
 import { createService, type Service } from "../test/kit/service.ts";
@@ -20,9 +21,14 @@ import { API_KEYS } from "./event-source.ts";
 import { CONSUMERS, GATEWAYS, TOKENS_REMEMBERED } from "./kinds.ts";
 
 export interface Cluster extends AsyncDisposable {
+  /** Of a run with one broker, and so is the next. */
   broker: TestBroker;
   /** Between the broker and everybody else. */
   brokerLink: TcpProxy;
+  /** Of a run with three; gateways log in with a password, consumers with a certificate. */
+  kafka: TestKafkaCluster | undefined;
+  /** Settings of the gateways' login, at their next start. */
+  brokerLogin: Record<string, string>;
   clickhouse: Service;
   /** The process that owns the tables; the endpoint's child. */
   enginePid(): Promise<number>;
@@ -57,15 +63,19 @@ export const PARTITIONS = 6;
 const SESSION_TIMEOUT = "6s";
 
 /** Resolves when events can be sent and will be stored. */
-export async function startCluster(): Promise<Cluster> {
+export async function startCluster(brokers: 1 | 3 = 1): Promise<Cluster> {
   await using stack = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "millrace-chaos-"));
   stack.defer(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }));
   const endedAlone: string[] = [];
   const onEnded = (account: string) => void endedAlone.push(account);
 
-  const { broker, brokerLink } = await startBroker(stack);
-  const kafkaAddress = `127.0.0.1:${brokerLink.port}`;
+  const kafka = brokers === 3 ? stack.use(await startKafkaCluster({ peerLinks: true })) : undefined;
+  const { broker, brokerLink } = kafka === undefined ? await startBroker(stack) : noBroker();
+  const addresses = kafka === undefined ? [`127.0.0.1:${brokerLink.port}`] : kafka.peers;
+  const kafkaAddress = addresses.join(",");
+  const brokerLogin = kafka?.env("scram-sha-512") ?? {};
+  const certificate = kafka?.env("certificate") ?? {};
   const { clickhouse, enginePid, url } = await startClickHouse(stack, directory, onEnded);
   const clickhouseProxy = stack.use(await startClickHouseProxy({ target: () => url }));
   const clickhouseLink = stack.use(await startTcpProxy({ targetPort: Number(new URL(clickhouseProxy.url).port) }));
@@ -77,7 +87,7 @@ export async function startCluster(): Promise<Cluster> {
     HOST: "127.0.0.1",
   };
   const run = async (args: readonly string[]) => {
-    await using command = spawnMillrace(args, { ...env, CLICKHOUSE_URL: url });
+    await using command = spawnMillrace(args, { ...env, ...certificate, CLICKHOUSE_URL: url });
     const exitCode = await command.exited;
     return { exitCode, output: command.lines.join("\n") };
   };
@@ -94,7 +104,13 @@ export async function startCluster(): Promise<Cluster> {
   const ownEnv = (name: string) => ({ ...env, ...clockEnvironment(clockFile(name)) });
   const consumerLinks: TcpProxy[] = [];
   for (const _ of CONSUMERS) consumerLinks.push(stack.use(await startTcpProxy({ targetPort: clickhouseLink.port })));
-  const services = createServices(stack, ownEnv, [...consumerLinks, clickhouseLink], onEnded);
+  const services = createServices(
+    stack,
+    ownEnv,
+    { brokerLogin, certificate },
+    [...consumerLinks, clickhouseLink],
+    onEnded,
+  );
   const { gateways, consumers, spareConsumer } = services;
   await Promise.all([...gateways, ...consumers].map((service) => service.start()));
   await Promise.all(consumers.map((consumer) => consumer.process.logged("partition assigned")));
@@ -103,13 +119,15 @@ export async function startCluster(): Promise<Cluster> {
     gatewayLinks.push(stack.use(await startTcpProxy({ targetPort: () => Number(gateway.ready.port) })));
   }
 
-  const log = createKafkaLog({ brokers: [kafkaAddress], clientId: "chaos", logger: pino({ level: "silent" }) });
+  const log = createKafkaLog({ brokers: addresses, clientId: "chaos", logger: pino({ level: "silent" }) });
   stack.use(log);
   const all = [clickhouse, ...gateways, ...consumers, spareConsumer];
   const owned = stack.move();
   return {
     broker,
     brokerLink,
+    kafka,
+    brokerLogin,
     clickhouse,
     enginePid,
     clickhouseLink,
@@ -132,18 +150,25 @@ export async function startCluster(): Promise<Cluster> {
 function createServices(
   stack: AsyncDisposableStack,
   ownEnv: (name: string) => Record<string, string>,
+  logins: { brokerLogin: Record<string, string>; certificate: Record<string, string> },
   toClickHouse: readonly TcpProxy[],
   onEnded: (account: string) => void,
 ): Pick<Cluster, "gateways" | "consumers" | "spareConsumer"> {
   const makeGateway = (name: string) => {
     const keys = { PUBLIC_API_KEYS: API_KEYS.public, SECRET_API_KEYS: API_KEYS.secret };
-    const env = { ...ownEnv(name), ...keys, PORT: "0" };
+    const env = () => ({ ...ownEnv(name), ...logins.brokerLogin, ...keys, PORT: "0" });
     return stack.use(createService({ name, command: "gateway", env, readyMessage: "gateway listening", onEnded }));
   };
   const makeConsumer = (name: string, index: number) => {
     const clickhouseUrl = `http://127.0.0.1:${toClickHouse[index]?.port}`;
     // Debug lines name the batches: what a consumer did is to be found out afterwards.
-    const env = { ...ownEnv(name), CONSUMER_PORT: "0", CLICKHOUSE_URL: clickhouseUrl, LOG_LEVEL: "debug" };
+    const env = {
+      ...ownEnv(name),
+      ...logins.certificate,
+      CONSUMER_PORT: "0",
+      CLICKHOUSE_URL: clickhouseUrl,
+      LOG_LEVEL: "debug",
+    };
     const readyMessage = "health and metrics are served";
     return stack.use(createService({ name, command: "consumer", env, readyMessage, onEnded }));
   };
@@ -152,6 +177,15 @@ function createServices(
     consumers: CONSUMERS.map(makeConsumer),
     spareConsumer: makeConsumer(`consumer-${CONSUMERS.length + 1}`, CONSUMERS.length),
   };
+}
+
+/** Faults of one broker are not planned for three. */
+function noBroker(): Pick<Cluster, "broker" | "brokerLink"> {
+  const refuse = () => {
+    throw new Error("a run with three brokers has no single one");
+  };
+  const none = new Proxy({}, { get: refuse });
+  return { broker: none as TestBroker, brokerLink: none as TcpProxy };
 }
 
 /** The proxy first: the broker must tell its clients the proxy's port. */

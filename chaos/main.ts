@@ -1,12 +1,13 @@
 // `npm run chaos`: whatever dies, nothing is lost and nothing doubled. One run, with its verdict.
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { ALL_KINDS, type FaultKind } from "./kinds.ts";
+import { ALL_KINDS, type FaultKind, kindsOf } from "./kinds.ts";
 import { planText, reportText } from "./report.ts";
 import { type ChaosReport, runChaos } from "./run.ts";
 import { type PlannedFault, planFaults } from "./schedule.ts";
 
-const USAGE = `npm run chaos -- [--seed N] [--minutes 5] [--events-per-second 400] [--only KIND,…] [--plan] [--out FILE] [--help]
+const USAGE = `npm run chaos -- [--seed N] [--minutes 5] [--events-per-second 400] [--brokers 3]
+                     [--only KIND,…] [--plan] [--out FILE] [--help]
 
 Real Kafka, ClickHouse, two gateways and three consumers as processes of their own, a steady load, and faults. At the end
 every event that was acknowledged must be stored once, as it was sent, and the people must be those that the events say.
@@ -14,6 +15,7 @@ every event that was acknowledged must be stored once, as it was sent, and the p
   --seed N                 repeats the faults of an earlier run, and what is said about people; default: a new one, printed
   --minutes N              how long faults happen; from 5 minutes on every kind does. Default 5
   --events-per-second N    default 400
+  --brokers 3              three brokers, replicated, with TLS and logins, and what happens to such; default 1
   --only KIND,KIND         only these kinds of fault
   --plan                   prints when which fault will happen, and ends
   --out FILE               writes the report as JSON
@@ -22,6 +24,7 @@ Exits with 0 when nothing is lost, doubled or altered, no person is wrong, \`mil
 fault was seen to have happened.
 
 Kinds: ${ALL_KINDS.join(", ")}
+With three brokers: ${kindsOf(3).join(", ")}
 `;
 
 const EXIT_FAILED = 1;
@@ -34,6 +37,7 @@ interface Order {
   seed: number;
   minutes: number;
   eventsPerSecond: number;
+  brokers: 1 | 3;
   kinds: FaultKind[] | undefined;
   planOnly: boolean;
   out: string | undefined;
@@ -68,6 +72,7 @@ function readOrder(args: string[]): Order | "help" {
       seed: { type: "string" },
       minutes: { type: "string", default: "5" },
       "events-per-second": { type: "string", default: "400" },
+      brokers: { type: "string", default: "1" },
       only: { type: "string" },
       plan: { type: "boolean", default: false },
       out: { type: "string" },
@@ -76,12 +81,16 @@ function readOrder(args: string[]): Order | "help" {
   });
   if (values.help) return "help";
   const seed = values.seed === undefined ? Math.floor(Math.random() * SEED_MAX) : numberOf("--seed", values.seed);
-  const unknown = values.only?.split(",").find((kind) => !ALL_KINDS.includes(kind as FaultKind));
-  if (unknown !== undefined) throw new Error(`--only: no kind of fault is called "${unknown}"`);
+  if (values.brokers !== "1" && values.brokers !== "3") throw new Error(`--brokers: "${values.brokers}" is not 1 or 3`);
+  const brokers = values.brokers === "3" ? 3 : 1;
+  const known = kindsOf(brokers);
+  const unknown = values.only?.split(",").find((kind) => !known.includes(kind as FaultKind));
+  if (unknown !== undefined) throw new Error(`--only: with so many brokers no kind of fault is called "${unknown}"`);
   return {
     seed,
     minutes: numberOf("--minutes", values.minutes, 0.2),
     eventsPerSecond: numberOf("--events-per-second", values["events-per-second"], 1),
+    brokers,
     kinds: values.only?.split(",") as FaultKind[] | undefined,
     planOnly: values.plan,
     out: values.out,
@@ -103,13 +112,14 @@ async function run(order: Order, plan: readonly PlannedFault[]): Promise<number>
   }
   const screen = createScreen();
   screen.progress("starting Kafka, ClickHouse, gateways and consumers");
-  const { seed, minutes, eventsPerSecond } = order;
+  const { seed, minutes, brokers, eventsPerSecond } = order;
   const { signal } = interrupted;
   let report: ChaosReport;
   try {
     report = await runChaos({
       seed,
       minutes,
+      brokers,
       eventsPerSecond,
       plan,
       signal,
@@ -128,9 +138,9 @@ async function run(order: Order, plan: readonly PlannedFault[]): Promise<number>
   return report.failures.length === 0 ? 0 : EXIT_FAILED;
 }
 
-function againText({ seed, minutes, eventsPerSecond, kinds }: Order): string {
+function againText({ seed, minutes, eventsPerSecond, brokers, kinds }: Order): string {
   const only = kinds === undefined ? "" : ` --only ${kinds.join(",")}`;
-  return `npm run chaos -- --seed ${seed} --minutes ${minutes} --events-per-second ${eventsPerSecond}${only}`;
+  return `npm run chaos -- --seed ${seed} --minutes ${minutes} --events-per-second ${eventsPerSecond}${brokers === 3 ? " --brokers 3" : ""}${only}`;
 }
 
 /** On a terminal the last line changes in place; elsewhere it is printed now and then. */

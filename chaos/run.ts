@@ -15,6 +15,8 @@ import { drained, startWatch, type Watch } from "./watch.ts";
 export interface ChaosOptions {
   seed: number;
   minutes: number;
+  /** Default 1. */
+  brokers?: 1 | 3;
   eventsPerSecond: number;
   plan: readonly PlannedFault[];
   /** Ends the run; what it was about is then the report's failure. */
@@ -81,7 +83,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const timer = setTimeout(() => overtime.abort(new Error(`not done after ${limitMs / 60_000} minutes`)), limitMs);
   const signal = AbortSignal.any([options.signal, overtime.signal]);
   try {
-    await using cluster = await startCluster();
+    await using cluster = await startCluster(options.brokers);
     signal.throwIfAborted();
     const ports = cluster.gatewayLinks.map(({ port }) => port);
     const load = startLoad({ ports, seed: options.seed, eventsPerSecond: options.eventsPerSecond });

@@ -1,5 +1,6 @@
 // Runs a plan: each fault at its time, or as soon after it as those it must not overlap with have ended.
 import { setTimeout as sleep } from "node:timers/promises";
+import { askMetadata } from "../test/kit/kafka-metadata.ts";
 import { createRandom } from "../test/kit/random.ts";
 import type { FaultContext } from "./faults/fault.ts";
 import { FAULTS } from "./faults/table.ts";
@@ -85,6 +86,9 @@ async function repair({ kind }: PlannedFault, context: RunnerOptions["context"])
   const { cluster, load, eventsPerSecond, signal } = context;
   const { lane } = KINDS[kind];
   if (signal.aborted || lane === "link" || lane === "aside") return;
+  for (const broker of cluster.kafka?.brokers ?? []) {
+    if (!(await askMetadata(broker.peerPort))) await broker.restart();
+  }
   await cluster.spareConsumer.stop("SIGKILL");
   const { clickhouse, gateways, consumers } = cluster;
   for (const service of [clickhouse, ...gateways, ...consumers]) if (!service.isRunning) await service.start();

@@ -1,7 +1,7 @@
 // Which faults, when, on what: decided by the seed alone, before anything is started.
 
 import { createRandom, type Random } from "../test/kit/random.ts";
-import { ALL_KINDS, type FaultKind, KINDS, type KindSpec, type Lane } from "./kinds.ts";
+import { type FaultKind, KINDS, type KindSpec, kindsOf, type Lane } from "./kinds.ts";
 
 export interface PlannedFault {
   /** Since the load began. */
@@ -15,7 +15,9 @@ export interface PlannedFault {
 export interface PlanOptions {
   seed: number;
   minutes: number;
-  /** Default: every kind; in a run of less than 5 minutes only the quick ones. */
+  /** Default 1. */
+  brokers?: 1 | 3;
+  /** Default: every kind for so many brokers; in a run of less than 5 minutes only the quick ones. */
   kinds?: readonly FaultKind[] | undefined;
 }
 
@@ -47,7 +49,12 @@ interface Interval {
  * Equal options give equal plans, ordered by time. From 5 minutes on every kind is in it; throws RangeError when that is
  * impossible. A shorter run takes what fits.
  */
-export function planFaults({ seed, minutes, kinds = kindsFor(minutes) }: PlanOptions): PlannedFault[] {
+export function planFaults({
+  seed,
+  minutes,
+  brokers = 1,
+  kinds = kindsFor(minutes, brokers),
+}: PlanOptions): PlannedFault[] {
   const random = createRandom(seed);
   const rounds = Math.max(1, Math.floor(minutes / ROUND_MINUTES));
   const roundMs = (minutes * 60_000) / rounds;
@@ -60,17 +67,18 @@ export function planFaults({ seed, minutes, kinds = kindsFor(minutes) }: PlanOpt
   return plan.sort((a, b) => a.atMs - b.atMs || a.kind.localeCompare(b.kind));
 }
 
-function kindsFor(minutes: number): readonly FaultKind[] {
-  if (minutes >= ROUND_MINUTES) return ALL_KINDS;
+function kindsFor(minutes: number, brokers: 1 | 3): readonly FaultKind[] {
+  const kinds = kindsOf(brokers);
+  if (minutes >= ROUND_MINUTES) return kinds;
   const costMsMax = minutes * 60_000 * QUICK_SHARE;
-  return ALL_KINDS.filter((kind) => KINDS[kind].holdMs[1] + KINDS[kind].overheadMs <= costMsMax);
+  return kinds.filter((kind) => KINDS[kind].holdMs[1] + KINDS[kind].overheadMs <= costMsMax);
 }
 
 function planRound(random: Random, kinds: readonly FaultKind[], whole: Interval, isWhole: boolean): PlannedFault[] {
   const drafts = random.shuffle(kinds).map((kind) => draft(random, kind));
   const alone = placeAlone(random, ofLane(drafts, "all"), whole, isWhole);
   const plan = [...alone];
-  for (const lane of ["process", "link", "aside"] as const) {
+  for (const lane of ["process", "link", "broker", "aside"] as const) {
     const own = ofLane(drafts, lane);
     if (own.length === 0) continue;
     // What runs aside is not in the way of what has the cluster to itself.

@@ -113,8 +113,12 @@ async function createTopic(admin: kafkajs.Admin): Promise<boolean> {
   });
 }
 
-async function withAdmin(cluster: Cluster, work: (admin: kafkajs.Admin) => Promise<void>): Promise<void> {
-  const admin = new kafkajs.Kafka({ brokers: [cluster.kafkaAddress], logLevel: kafkajs.logLevel.NOTHING }).admin();
+/** `work` with an admin client, past the proxies if there are three brokers. */
+export async function withAdmin(cluster: Cluster, work: (admin: kafkajs.Admin) => Promise<void>): Promise<void> {
+  const admin = new kafkajs.Kafka({
+    brokers: cluster.kafkaAddress.split(","),
+    logLevel: kafkajs.logLevel.NOTHING,
+  }).admin();
   await admin.connect();
   try {
     await work(admin);

@@ -1,5 +1,18 @@
 // Every kind of fault and the code that causes it.
 import type { FaultKind } from "../kinds.ts";
+import {
+  addPartition,
+  cutClients,
+  cutPeers,
+  freezeLeader,
+  killController,
+  killLeader,
+  movePartitions,
+  replaceCertificate,
+  rollingRestart,
+  rotatePassword,
+  twoAway,
+} from "./brokers.ts";
 import { clockConsumer, clockGateway } from "./clocks.ts";
 import type { Fault } from "./fault.ts";
 import { clickHouseFault, cutConsumer, resetBroker, resetClickHouse, resetGateway, slowBroker } from "./links.ts";
@@ -45,4 +58,15 @@ export const FAULTS: Record<FaultKind, Fault> = {
   expire_offsets: expireOffsets,
   wipe_topic: wipeTopic,
   standalone,
+  kill_leader: killLeader,
+  kill_controller: killController,
+  rolling_restart: rollingRestart,
+  freeze_leader: freezeLeader,
+  two_away: twoAway,
+  move_partitions: movePartitions,
+  add_partition: addPartition,
+  replace_certificate: replaceCertificate,
+  rotate_password: rotatePassword,
+  cut_clients: cutClients,
+  cut_peers: cutPeers,
 };

@@ -26,7 +26,14 @@ export async function createTestCertificates(): Promise<TestCertificates> {
     keyFile,
     async make(name, commonName = name) {
       const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", keyFile(name)];
-      const subject = ["-subj", `/CN=${commonName}`, "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-days", "2"];
+      const subject = [
+        "-subj",
+        `/CN=${commonName}`,
+        "-addext",
+        "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        "-days",
+        "2",
+      ];
       await run("openssl", ["req", "-x509", ...key, "-out", certFile(name), ...subject]);
       return readFile(certFile(name), "utf8");
     },

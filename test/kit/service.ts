@@ -7,7 +7,8 @@ export interface ServiceOptions {
   name: string;
   /** The command of `millrace`. */
   command: string;
-  env: Record<string, string>;
+  /** A function is asked at each start. */
+  env: Record<string, string> | (() => Record<string, string>);
   /** The log line that says it can be used. */
   readyMessage: string;
   /** Called when the process has ended and nobody here has told it to. It is started again, as an orchestrator does. */
@@ -40,7 +41,7 @@ export function createService({ name, command, env, readyMessage, onEnded }: Ser
   async function start(): Promise<void> {
     if (isDisposed) throw new Error(`${name} is not needed any more`);
     if (current) throw new Error(`${name} is running already`);
-    const started = spawnMillrace([command], env);
+    const started = spawnMillrace([command], typeof env === "function" ? env() : env);
     killWithUs(started);
     current = started;
     lives.push(started);
