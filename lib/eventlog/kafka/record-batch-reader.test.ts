@@ -53,7 +53,7 @@ async function batchBytes({
   maxTimestampMs,
 }: typeof batch extends fc.Arbitrary<infer T> ? T : never) {
   const body = await encodeProduceBody({
-    ...{ topic: TOPIC, batches: [{ partition: 0, firstSequence: 0, records }], producerId: 1, producerEpoch: 0 },
+    ...{ topic: TOPIC, batches: [{ partition: 0, producerId: 1, producerEpoch: 0, firstSequence: 0, records }] },
     ...{ timeoutMs: 1000, timestampMs: 1_800_000_000_123 },
     compression: isCompressed
       ? { type: GZIP, compress: promisify(gzip) as (bytes: Buffer) => Promise<Buffer> }
