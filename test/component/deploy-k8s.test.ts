@@ -26,6 +26,7 @@ interface Container {
   image: string;
   args: string[];
   envFrom: ({ configMapRef: { name: string } } | { secretRef: { name: string } })[];
+  env?: { name: string; value: string }[];
   ports?: { name: string; containerPort: number }[];
   startupProbe?: Probe;
   livenessProbe?: Probe;
@@ -54,6 +55,7 @@ interface Manifest {
     ports: { name: string; port: number; targetPort: string }[];
     scaleTargetRef: { kind: string; name: string };
     podSelector: { matchLabels: Labels };
+    egress?: { ports?: { port: number }[] }[];
     minReplicaCount: number;
     maxReplicaCount: number;
     fallback?: { replicas: number };
@@ -291,6 +293,23 @@ describe("k8s/", () => {
     const changed = PLAIN.replace(from, to);
     expect(changed).not.toBe(PLAIN);
     expect(faultsOf(changed).join("\n")).toContain(fault);
+  });
+
+  it("lets stats ask every gateway what it has refused", () => {
+    const manifests = readYaml<Manifest>(PLAIN);
+    const [stats, gateway] = ["stats", "gateway"].map((wanted) =>
+      manifests.find(({ kind, metadata }) => kind === "Deployment" && metadata.name === wanted),
+    );
+    const env = stats?.spec.template.spec.containers[0]?.env ?? [];
+    const from = new URL(env.find(({ name }) => name === "REFUSALS_FROM")?.value ?? "");
+    const service = manifests.find(({ kind, metadata }) => kind === "Service" && metadata.name === from.hostname);
+    expect(service?.spec).toMatchObject({
+      clusterIP: "None",
+      selector: gateway?.spec.selector.matchLabels,
+      ports: [expect.objectContaining({ port: Number(from.port) })],
+    });
+    const rules = manifests.filter(({ kind }) => kind === "NetworkPolicy").flatMap(({ spec }) => spec.egress ?? []);
+    expect(rules.filter(({ ports }) => ports?.some(({ port }) => port === Number(from.port)))).toHaveLength(1);
   });
 
   it("has a secret template whose names are settings, and that kubectl apply passes over", () => {
