@@ -1,6 +1,8 @@
 // The cases by the name that --only looks at.
 import { measureClient } from "./cases/client.ts";
 import { measureAwayBroker, measureFarBroker } from "./cases/cluster.ts";
+import { measureConsole } from "./cases/console.ts";
+import { measureConsolePage } from "./cases/console-page.ts";
 import { measureConsumer } from "./cases/consumer.ts";
 import { FLOOR_KINDS, measureAgainstFloor } from "./cases/floor.ts";
 import { measureGateway } from "./cases/gateway.ts";
@@ -44,6 +46,8 @@ export const CASES: Record<string, Case> = {
   client: (setting) => measureClient("memory", setting),
   "client-spool": (setting) => measureClient("spool", setting),
   stats: measureStats,
+  console: measureConsole,
+  "console-page": measureConsolePage,
 };
 
 function gatewayCases(on: "sqlite" | "kafka"): Record<string, Case> {

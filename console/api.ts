@@ -16,7 +16,11 @@ export interface Config {
   gatewayPort?: number;
   asksForKey: boolean;
   gatewayHasKeys: boolean;
+  /** Whether dead letters can be replayed from here, by whoever has a secret key. */
+  canReplay: boolean;
   version: string;
+  /** By how much the server's clock is ahead of this one, milliseconds. */
+  skewMs: number;
 }
 
 const KEY = "millrace.key";
@@ -24,6 +28,7 @@ const PACKAGE = "millrace.stats.v1.";
 /** Beyond the server's own limit of a query. */
 const CALL_MS_MAX = 20_000;
 const END_OF_STREAM = 2;
+const SKEW_MS_MIN = 5_000;
 const FRAME_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Of this tab alone; gone when it is closed. */
@@ -36,8 +41,7 @@ export function address(path: string): string {
   return new URL(path, document.baseURI.split(/[?#]/, 1)[0]).href;
 }
 
-function headers(type: string): Record<string, string> {
-  const given = key.get();
+function headers(type: string, given = key.get()): Record<string, string> {
   const credential: Record<string, string> = given === "" ? {} : { authorization: `Bearer ${utf8(given)}` };
   return { "content-type": type, "connect-protocol-version": "1", ...credential };
 }
@@ -47,13 +51,21 @@ function utf8(text: string): string {
   return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
 }
 
-/** Unary. `T` is the answer as protobuf's JSON has it. Rejects with CallError, or with the signal's reason. */
-export async function call<T>(method: string, body: object, signal: AbortSignal): Promise<T> {
+/**
+ * Unary. `T` is the answer as protobuf's JSON has it. Rejects with CallError, or with the signal's reason. Another key than
+ * the tab's is used for this call only.
+ */
+export async function call<T>(method: string, body: object, signal: AbortSignal, ownKey?: string): Promise<T> {
   const limited = AbortSignal.any([signal, AbortSignal.timeout(CALL_MS_MAX)]);
   let answer: Response;
   let text: string;
   try {
-    const init = { method: "POST", headers: headers("application/json"), body: JSON.stringify(body), signal: limited };
+    const init = {
+      method: "POST",
+      headers: headers("application/json", ownKey),
+      body: JSON.stringify(body),
+      signal: limited,
+    };
     answer = await fetch(address(PACKAGE + method), init);
     text = await answer.text();
   } catch (error) {
@@ -151,7 +163,10 @@ function frame(body: object): Uint8Array<ArrayBuffer> {
 
 export async function readConfig(): Promise<Config> {
   const answer = await fetch(address("console/config.json"));
-  return (await answer.json()) as Config;
+  const serverMs = Date.parse(answer.headers.get("date") ?? "");
+  // The header has whole seconds, and the answer took a while.
+  const skewMs = Math.abs(serverMs - Date.now()) > SKEW_MS_MIN ? serverMs - Date.now() : 0;
+  return { ...((await answer.json()) as Config), skewMs };
 }
 
 /** Resolves when the server answers again. Rejects with the signal's reason. */

@@ -1,6 +1,7 @@
 // The console: which view is shown, the navigation, and what is said when the server is gone.
 import { html, nothing, render } from "lit-html";
 import { type Config, readConfig, untilBack } from "./api.ts";
+import { setSkew, span, zone } from "./text.ts";
 import type { View } from "./view.ts";
 import { eventsView } from "./views/events.ts";
 import { hostsView } from "./views/hosts.ts";
@@ -12,7 +13,11 @@ import { startView } from "./views/start.ts";
 import { whereView } from "./views/where.ts";
 
 const app = document.getElementById("app") as HTMLElement;
-const config = await readConfig().catch((): Config => ({ asksForKey: false, gatewayHasKeys: false, version: "" }));
+const config = await readConfig().catch(
+  (): Config => ({ asksForKey: false, gatewayHasKeys: false, canReplay: false, version: "", skewMs: 0 }),
+);
+
+setSkew(config.skewMs);
 
 const VIEWS: ReadonlyMap<string, { title: string; view: View }> = new Map([
   ["overview", { title: "Overview", view: overviewView }],
@@ -20,7 +25,7 @@ const VIEWS: ReadonlyMap<string, { title: string; view: View }> = new Map([
   ["events", { title: "Events", view: eventsView }],
   ["people", { title: "People", view: peopleView }],
   ["where", { title: "Where", view: whereView }],
-  ["dead-letters", { title: "Dead letters", view: lettersView }],
+  ["dead-letters", { title: "Dead letters", view: lettersView(config) }],
   ["hosts", { title: "Hosts", view: hostsView }],
   ["start", { title: "Start", view: startView(config) }],
 ]);
@@ -49,7 +54,10 @@ function drawShell(name: string): void {
         ${isGone ? html`<span class="spinner" aria-hidden="true"></span>The server does not answer. What you see may be old; it is asked again every two seconds.` : nothing}
       </div>
       <main id="main" tabindex="-1"><h1>${VIEWS.get(name)?.title}</h1><div id="view"></div></main>
-      <footer>Millrace ${config.version} · times are of this browser's zone</footer>`,
+      <footer>
+        <span>Millrace ${config.version}</span><span>Times are in ${zone()}</span>
+        ${config.skewMs === 0 ? nothing : html`<span class="warn">This browser's clock is ${span(Math.abs(config.skewMs) / 1000)} ${config.skewMs > 0 ? "behind" : "ahead"}; the server's counts</span>`}
+      </footer>`,
     app,
   );
 }

@@ -15,6 +15,8 @@ export interface ChartData {
   times: number[];
   series: ChartSeries[];
   kind: "bars" | "lines";
+  /** What the upright axis counts, such as "events an hour". */
+  unit: string;
   /** For those who cannot see it. */
   summary: string;
 }
@@ -54,6 +56,7 @@ export function createChart(signal: AbortSignal, { isShort = false } = {}): Char
     const next = `${data.kind} ${data.series.length} ${matchMedia("(prefers-color-scheme: dark)").matches}`;
     if (drawn && next === shape) {
       drawn.setData(values);
+      tell(drawn.cursor.idx);
       return;
     }
     shape = next;
@@ -63,12 +66,13 @@ export function createChart(signal: AbortSignal, { isShort = false } = {}): Char
       values,
       plot,
     );
+    tell(undefined);
   }
 
   function tell(place: number | null | undefined): void {
     const at = place === null || place === undefined ? undefined : data?.times[place];
     if (at === undefined || place == null) {
-      readout.textContent = "";
+      readout.textContent = data?.unit ?? "";
       return;
     }
     const sum = data?.series.reduce((total, { values }) => total + (values[place] ?? 0), 0) ?? 0;

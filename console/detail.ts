@@ -1,7 +1,7 @@
 // One event with all that is known of it.
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { EventView, StoredEvent } from "./messages.ts";
-import { foreign, link, type Piece } from "./parts.ts";
+import { copyable, foreign, link, type Piece } from "./parts.ts";
 import { decimal, moment, prettyJson, shownBlock } from "./text.ts";
 
 const JSON_CHARS_MAX = 20_000;
@@ -28,9 +28,9 @@ export function detail(event: Detail): TemplateResult {
       <dt>Event</dt>
       <dd><a href=${link("events", { event: event.event ?? "" })}>${foreign(event.event ?? "")}</a></dd>
       <dt>Id</dt>
-      <dd><a class="mono" href=${link("where", { id })}>${foreign(id)}</a></dd>
+      <dd>${copyable(id, html`<a class="mono" href=${link("where", { id })}>${foreign(id)}</a>`)}</dd>
       <dt>Distinct id</dt>
-      <dd>${distinctId === "" ? html`<span class="dim">none</span>` : html`<a href=${link("people", { id: distinctId })}>${foreign(distinctId)}</a>`}</dd>
+      <dd>${distinctId === "" ? html`<span class="dim">none</span>` : copyable(distinctId, html`<a href=${link("people", { id: distinctId })}>${foreign(distinctId)}</a>`)}</dd>
       ${time === undefined ? nothing : html`<dt>Time</dt><dd>${moment(time, true)}</dd>`}
       ${received === undefined ? nothing : html`<dt>Received</dt><dd>${moment(received, true)}</dd>`}
       ${source === "" ? nothing : html`<dt>Source</dt><dd>${foreign(source)}</dd>`}

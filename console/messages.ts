@@ -110,6 +110,14 @@ export interface Receipt {
   gaps?: string[];
 }
 
+export interface ReplayAnswer {
+  replayed?: number;
+  stored?: number;
+  notReplayable?: number;
+  failed?: number;
+  lines?: string[];
+}
+
 export interface Status {
   time?: string;
   problems?: { name?: string; severity?: string; text?: string; remedy?: string; since?: string }[];

@@ -1,7 +1,7 @@
 // Pieces of page that several views share: states, fields, tables of somebody else's text.
 import { html, nothing, type TemplateResult } from "lit-html";
 import { CallError, key } from "./api.ts";
-import { clock, count, shown } from "./text.ts";
+import { clock, count, nowMs, shown } from "./text.ts";
 
 export type Piece = TemplateResult | typeof nothing | string;
 
@@ -28,7 +28,7 @@ export function failure(error: unknown, retry: () => void): TemplateResult {
   </div>`;
 }
 
-function wordsOf(error: unknown): { title: string; text: string } {
+export function wordsOf(error: unknown): { title: string; text: string } {
   const text = error instanceof Error ? error.message : String(error);
   if (!(error instanceof CallError)) return { title: "The console has a fault", text };
   if (error.kind === "gone") return { title: "No answer", text };
@@ -100,7 +100,7 @@ export function rangeName(text: string | null): RangeName {
 }
 
 export function rangeOf(name: RangeName): { from: string; to: string } {
-  const now = Date.now();
+  const now = nowMs();
   return { from: new Date(now - RANGES[name]).toISOString(), to: new Date(now).toISOString() };
 }
 
@@ -126,7 +126,7 @@ export function copyButton(text: () => string): TemplateResult {
       button.textContent = "Copied";
     } catch {
       // Not allowed, or no secure context: the person copies by hand.
-      const block = button.closest(".snippet")?.querySelector("pre");
+      const block = button.closest(".snippet, .copyable")?.firstElementChild;
       if (block) getSelection()?.selectAllChildren(block);
       button.textContent = "Selected";
     }
@@ -135,4 +135,9 @@ export function copyButton(text: () => string): TemplateResult {
     }, 1_500);
   };
   return html`<button class="button small" @click=${copy}>Copy</button>`;
+}
+
+/** Somebody else's text that is often needed elsewhere, such as an id, with a button that copies it. */
+export function copyable(text: string, shownAs: Piece = foreign(text)): TemplateResult {
+  return html`<span class="copyable">${shownAs}${copyButton(() => text)}</span>`;
 }

@@ -77,14 +77,30 @@ export function seconds(duration: string | undefined): number {
 export function span(secondsLong: number): string {
   if (secondsLong < 1) return `${Math.round(secondsLong * 1000)} ms`;
   if (secondsLong < 60) return `${FINE.format(Math.round(secondsLong * 10) / 10)} s`;
-  if (secondsLong < 3600) return `${Math.floor(secondsLong / 60)} min ${Math.round(secondsLong % 60)} s`;
-  if (secondsLong < 86_400) return `${Math.floor(secondsLong / 3600)} h ${Math.round((secondsLong % 3600) / 60)} min`;
-  return `${Math.floor(secondsLong / 86_400)} d ${Math.round((secondsLong % 86_400) / 3600)} h`;
+  // Rounded first: never 1 min 60 s.
+  const whole = Math.round(secondsLong);
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  const minutes = Math.round(whole / 60);
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const hours = Math.round(minutes / 60);
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-export function ago(time: string | undefined, nowMs = Date.now()): string {
+let skewMs = 0;
+
+/** By how much the server's clock is ahead of the browser's, milliseconds. */
+export function setSkew(ms: number): void {
+  skewMs = ms;
+}
+
+/** Now as the server has it: a browser's clock may be wrong by days. */
+export function nowMs(): number {
+  return Date.now() + skewMs;
+}
+
+export function ago(time: string | undefined): string {
   if (time === undefined) return "never";
-  const past = (nowMs - Date.parse(time)) / 1000;
+  const past = (nowMs() - Date.parse(time)) / 1000;
   if (Number.isNaN(past)) return "";
   if (past < -1) return `in ${span(-past)}`;
   if (past < 2) return "now";
@@ -95,6 +111,14 @@ export function ago(time: string | undefined, nowMs = Date.now()): string {
 }
 
 const two = (value: number) => String(value).padStart(2, "0");
+
+/** Of the browser, such as "Europe/Berlin (UTC+01:00)". */
+export function zone(): string {
+  const minutes = -new Date(nowMs()).getTimezoneOffset();
+  const offset = `${minutes < 0 ? "-" : "+"}${two(Math.floor(Math.abs(minutes) / 60))}:${two(Math.abs(minutes) % 60)}`;
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  return timeZone === "UTC" ? timeZone : `${timeZone} (UTC${offset})`;
+}
 
 /** In the zone of the browser. */
 export function clock(time: string | number, withMs = false): string {
@@ -112,7 +136,7 @@ export function day(time: string | number): string {
 
 /** Date and time; of today the time alone. */
 export function moment(time: string | number, withMs = false): string {
-  const today = day(Date.now());
+  const today = day(nowMs());
   const own = day(time);
   return own === today ? clock(time, withMs) : `${own} ${clock(time, withMs)}`;
 }

@@ -3,13 +3,13 @@ import { html, nothing } from "lit-html";
 import { type Chart, colour } from "./chart.ts";
 import type { Trend } from "./messages.ts";
 import { foreign, type Piece } from "./parts.ts";
-import { count } from "./text.ts";
+import { count, nowMs } from "./text.ts";
 
 export function setTrend(chart: Chart, trend: Trend, what: string): void {
   const times = (trend.times ?? []).map((time) => Date.parse(time));
   const step = (times[1] ?? 0) - (times[0] ?? 0);
   // The window under way would look like a fall.
-  const isOpen = times.length > 2 && (times.at(-1) ?? 0) + step > Date.now();
+  const isOpen = times.length > 2 && (times.at(-1) ?? 0) + step > nowMs();
   const series = (trend.series ?? []).map(({ value = "", isRest, counts = [] }) => {
     const values: (number | null)[] = counts.map(Number);
     if (isOpen && (trend.series ?? []).length > 1) values[values.length - 1] = null;
@@ -21,6 +21,7 @@ export function setTrend(chart: Chart, trend: Trend, what: string): void {
     times,
     series,
     kind,
+    unit: `Events ${{ minute: "a minute", hour: "an hour", day: "a day" }[unitOf(trend)] ?? ""}`,
     summary: `${what}: ${count(total)} in ${times.length} windows of one ${unitOf(trend)}`,
   });
 }

@@ -24,6 +24,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "lib/stats-client": ["lib/config"],
   "lib/points": ["lib/events", "lib/warehouse"],
   "lib/ledger": ["lib/process", "lib/events", "lib/eventlog", "lib/warehouse", "gen"],
+  "lib/letters": ["lib/process", "lib/events", "lib/eventlog", "lib/warehouse", "lib/ledger", "gen"],
   "lib/identity": ["lib/events", "lib/eventlog", "lib/warehouse", "lib/points", "lib/ledger", "gen"],
   "services/cli.ts": ["lib/*", "services/*", "commands/*"],
   "services/commands.ts": ["lib/*", "services/*", "commands/*"],

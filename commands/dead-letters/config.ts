@@ -9,8 +9,8 @@ import { checkLogin, kafkaSettings } from "#lib/eventlog/kafka/settings.ts";
 import type { ReplayChanges } from "#lib/events/replay-record.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
 import { PositionError, parsePosition } from "#lib/ledger/position-name.ts";
+import type { LetterFilter } from "#lib/letters/letters.ts";
 import { clickhouseSettings } from "#lib/warehouse/clickhouse-settings.ts";
-import type { LetterFilter } from "./letters.ts";
 import { parseChanges, SetError } from "./set.ts";
 
 const word = (placeholder: string) => option(placeholder, "text that is not blank", (raw) => raw.trim() || undefined);

@@ -1,11 +1,11 @@
 // `millrace dead-letters ls`: how many of which class, then one line a letter, newest first.
 import type { LogPlace } from "#lib/events/replay-record.ts";
 import type { PositionNames } from "#lib/ledger/position-name.ts";
+import type { ClassSum, Letter, LetterFilter, Letters } from "#lib/letters/letters.ts";
+import { identityKey, storedRows } from "#lib/letters/stored-rows.ts";
 import { printable, printableJson, printableTime, shortened } from "#lib/process/printable.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import type { ClassSum, Letter, LetterFilter, Letters } from "./letters.ts";
 import { type Reading, readLetter } from "./reading.ts";
-import { identityKey, storedRows } from "./stored-rows.ts";
 
 const ERROR_CHARS = 100;
 const NAME_CHARS = 60;

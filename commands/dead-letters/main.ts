@@ -4,6 +4,8 @@
 import { LogUnavailableError, type OpenLog } from "#lib/eventlog/log.ts";
 import { openLogForReading } from "#lib/eventlog/open-for-reading.ts";
 import { createPositionNames, PositionError, type PositionNames } from "#lib/ledger/position-name.ts";
+import { createLetters, type LetterFilter, type Letters } from "#lib/letters/letters.ts";
+import { type ReplayCounts, replayLetters } from "#lib/letters/replay.ts";
 import { printable } from "#lib/process/printable.ts";
 import { type CommandRun, createCommand } from "#lib/process/run-command.ts";
 import { atMostEvery } from "#lib/process/waiting.ts";
@@ -19,9 +21,7 @@ import {
   type ReplayConfig,
   type ShowConfig,
 } from "./config.ts";
-import { createLetters, type LetterFilter, type Letters } from "./letters.ts";
 import { listLetters } from "./list.ts";
-import { type ReplayCounts, replayLetters } from "./replay.ts";
 import { createOriginReader, findReplays } from "./replays.ts";
 import { letterJson, letterText } from "./show.ts";
 import { createTarget, ReplayRefusedError } from "./target.ts";

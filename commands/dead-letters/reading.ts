@@ -1,6 +1,6 @@
 // A letter as what it was to be: an event or a point, by its topic.
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type PointRecord, PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { pointId } from "#lib/events/point-record.ts";
 import {
@@ -13,8 +13,9 @@ import {
   readDeadRecord,
 } from "#lib/events/replay-record.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
+import { readDeadPoint } from "#lib/letters/replay-point.ts";
+import type { Identity } from "#lib/letters/stored-rows.ts";
 import { pointView, recordView } from "./record-view.ts";
-import type { Identity } from "./stored-rows.ts";
 
 export interface Reading {
   what: "event" | "metric";
@@ -64,14 +65,4 @@ function readPoint(letter: DeadRecord): Reading | undefined {
 export function readOrigin(topic: string, value: Uint8Array): LogPlace | null {
   const record = topic === POINTS_TOPIC ? readDeadPoint(value) : readDeadRecord(value);
   return (record && originOf(record)) ?? null;
-}
-
-/** Undefined when the bytes are no PointRecord. */
-export function readDeadPoint(value: Uint8Array): PointRecord | undefined {
-  try {
-    return fromBinary(PointRecordSchema, value);
-  } catch {
-    // The decoder throws errors of several kinds, and all of them say that these bytes are something else.
-    return undefined;
-  }
 }

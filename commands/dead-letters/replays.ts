@@ -3,10 +3,10 @@
 import { type LogReader, LogUnavailableError, OffsetOutOfRangeError } from "#lib/eventlog/log.ts";
 import type { LogPlace } from "#lib/events/replay-record.ts";
 import { currentEpoch } from "#lib/ledger/epochs.ts";
+import type { Letter, Letters } from "#lib/letters/letters.ts";
+import { firstRow, type StoredRow } from "#lib/letters/stored-rows.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import type { Letter, Letters } from "./letters.ts";
 import { readLetter, readOrigin } from "./reading.ts";
-import { firstRow, type StoredRow } from "./stored-rows.ts";
 
 export interface Replay extends StoredRow {
   outcome: "row" | "duplicate" | "dead_letter";

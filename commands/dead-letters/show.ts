@@ -1,8 +1,8 @@
 // `millrace dead-letters show`: everything about one letter.
 
 import type { PositionNames } from "#lib/ledger/position-name.ts";
+import type { Letter } from "#lib/letters/letters.ts";
 import { printable, printableJson, printableTime } from "#lib/process/printable.ts";
-import type { Letter } from "./letters.ts";
 import { readLetter } from "./reading.ts";
 import { hexDump, utf8Text } from "./record-view.ts";
 import type { Replay } from "./replays.ts";

@@ -5,13 +5,9 @@ import { createKafkaLog } from "#lib/eventlog/kafka/log.ts";
 import { kafkaOptions } from "#lib/eventlog/kafka/settings.ts";
 import { type AppendRecord, LogUnavailableError, RecordTooLargeError } from "#lib/eventlog/log.ts";
 import { decodeReplayAnswer, encodeReplayRequest, REPLAY_PATH } from "#lib/events/replay-request.ts";
+import type { ReplayTarget } from "#lib/letters/replay.ts";
 import { createLogger } from "#lib/process/log.ts";
 import type { ReplayConfig } from "./config.ts";
-
-export interface ReplayTarget extends AsyncDisposable {
-  /** As EventLog.append; also rejects with ReplayRefusedError, after which nothing else will be taken either. */
-  append(records: readonly AppendRecord[], topic: string): Promise<{ partition: number; offset: number }[]>;
-}
 
 /** The gateway will not take replays from this caller; the message says what to do. */
 export class ReplayRefusedError extends Error {
@@ -22,7 +18,8 @@ const REQUEST_TIMEOUT_MS = 60_000;
 
 type TargetConfig = Pick<ReplayConfig, "kafkaBrokers" | "millraceUrl" | "millraceApiKey">;
 
-export function createTarget(config: ReplayConfig): ReplayTarget {
+/** Rejects with ReplayRefusedError beside what logs reject with. */
+export function createTarget(config: ReplayConfig): ReplayTarget & AsyncDisposable {
   if (config.kafkaBrokers.length === 0) {
     trustAuthorities(config.tlsCa);
     return createGatewayTarget(config);
@@ -35,7 +32,7 @@ export function createTarget(config: ReplayConfig): ReplayTarget {
   };
 }
 
-function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): ReplayTarget {
+function createGatewayTarget({ millraceUrl, millraceApiKey }: TargetConfig): ReplayTarget & AsyncDisposable {
   const headers = {
     "content-type": "application/json",
     ...(millraceApiKey === undefined ? {} : { authorization: `Bearer ${millraceApiKey}` }),

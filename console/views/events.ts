@@ -60,7 +60,7 @@ export const eventsView: View = (host) => {
     return answer;
   });
   const properties = reading(host, draw, (own) =>
-    call<Properties>("EventQueryService/ListProperties", { event, days: DAYS[range], limit: 200 }, own),
+    call<Properties>("EventQueryService/ListProperties", { event, days: daysOf(range), limit: 200 }, own),
   );
   const newest = reading(host, draw, async (own) => {
     const asked = { range: rangeOf(range), event, pageSize: 200 };
@@ -69,6 +69,10 @@ export const eventsView: View = (host) => {
     return answer;
   });
 
+  /** Properties of all names are those of a day: which names have them is what one asks next. */
+  function daysOf(of: RangeName): number {
+    return event === "" ? 1 : DAYS[of];
+  }
   function remember(): void {
     host.replace({ event, range: range === "24h" ? "" : range, by: breakdown });
   }
@@ -99,7 +103,8 @@ export const eventsView: View = (host) => {
     pause = setTimeout(() => names.read(), SEARCH_PAUSE_MS);
   }
 
-  function nameTable({ names: found = [], totalEvents = "0" }: EventNames): Piece {
+  function nameTable({ names: found = [], totalEvents = "0", totalNames: total = "0" }: EventNames): Piece {
+    const totalNames = Number(total);
     if (found.length === 0) {
       return search === ""
         ? empty("No events in this time", html`Choose a longer time, or <a href="#/start">send the first one</a>.`)
@@ -120,7 +125,8 @@ export const eventsView: View = (host) => {
           </tr>`;
         })}
       </tbody>
-    </table></div>`;
+    </table></div>
+    ${totalNames > found.length ? html`<p class="inset dim">The ${count(found.length)} most frequent of ${count(totalNames)}: find others by a part of their name.</p>` : nothing}`;
   }
 
   function trendCard(): Piece {
@@ -175,7 +181,7 @@ export const eventsView: View = (host) => {
         <div class="w4">${card("Names", loaded(names.state, names.read, nameTable), names.state.value ? count(names.state.value.totalNames ?? 0) : nothing)}</div>
         <div class="w8 stack">
           ${trendCard()}
-          ${card("Properties", loaded(properties.state, properties.read, propertyTable), event === "" ? nothing : html`<a href=${link("live", { event })}>Watch live</a>`)}
+          ${card("Properties", loaded(properties.state, properties.read, propertyTable), event === "" ? "of the last day" : html`<a href=${link("live", { event })}>Watch live</a>`)}
           ${card("Newest", loaded(newest.state, newest.read, newestList))}
         </div>
       </div>`;

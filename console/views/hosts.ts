@@ -15,7 +15,7 @@ import {
   rangeOf,
   rangePicker,
 } from "../parts.ts";
-import { ago, count, decimal, moment, shown } from "../text.ts";
+import { ago, count, decimal, moment, nowMs, shown } from "../text.ts";
 import { drawer, reading, type View } from "../view.ts";
 
 const AGAIN_MS = 15_000;
@@ -60,14 +60,20 @@ export const hostsView: View = (host) => {
 
   function chartOf({ series: found = [] }: SeriesAnswer) {
     const step = STEPS[range] * 1000;
-    const to = Math.floor(Date.now() / step) * step;
+    const to = Math.floor(nowMs() / step) * step;
     const from = to - Math.ceil(RANGES[range] / step) * step;
     const times = Array.from({ length: (to - from) / step + 1 }, (_, i) => from + i * step);
     const lines = found.slice(0, SERIES_MAX).map(({ tags = {}, windows = [] }) => {
       const at = new Map(windows.map(({ time, values = [] }) => [Date.parse(time), Number(values[0] ?? 0)]));
       return { label: hostOf(tags), values: times.map((time) => at.get(time) ?? null) };
     });
-    return { times, series: lines, kind: "lines" as const, summary: `${shown(metric)} of ${found.length} hosts` };
+    return {
+      times,
+      series: lines,
+      kind: "lines" as const,
+      unit: shown(metric, 80),
+      summary: `${shown(metric)} of ${found.length} hosts`,
+    };
   }
   function hostOf(tags: Record<string, string>): string {
     return new Map(Object.entries(tags)).get("host") || "without a host";

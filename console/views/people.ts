@@ -3,7 +3,19 @@ import { html, nothing } from "lit-html";
 import { call } from "../api.ts";
 import { detail, json, ofStored } from "../detail.ts";
 import type { Events, Person, PersonEntry, StoredEvent } from "../messages.ts";
-import { card, empty, foreign, loaded, type Piece, type RangeName, rangeName, rangeOf, rangePicker } from "../parts.ts";
+import {
+  card,
+  copyable,
+  empty,
+  foreign,
+  link,
+  loaded,
+  type Piece,
+  type RangeName,
+  rangeName,
+  rangeOf,
+  rangePicker,
+} from "../parts.ts";
 import { createRows } from "../rows.ts";
 import { ago, count, moment, shown } from "../text.ts";
 import { drawer, reading, type View } from "../view.ts";
@@ -113,6 +125,7 @@ export const peopleView: View = (host) => {
 
   function personCard(): Piece {
     if (!chosen) return card("Person", empty("Choose somebody", "Their ids, properties and events are shown here."));
+    const watched = "distinctId" in chosen ? chosen.distinctId : person.state.value?.distinctIds?.[0];
     return card(
       "Person",
       loaded(
@@ -121,9 +134,9 @@ export const peopleView: View = (host) => {
         ({ personId, distinctIds = [], isIdentified, propertiesJson = "", firstTime }) => {
           const ids = distinctIds.slice(0, IDS_SHOWN);
           return html`<dl class="facts">
-            <dt>Person id</dt><dd class="mono">${foreign(personId)}</dd>
+            <dt>Person id</dt><dd class="mono">${copyable(personId)}</dd>
             <dt>Distinct ids</dt>
-            <dd>${ids.length === 0 ? html`<span class="dim">none that an identity fact names</span>` : ids.map((id) => html`<div>${foreign(id)}</div>`)}
+            <dd>${ids.length === 0 ? html`<span class="dim">none that an identity fact names</span>` : ids.map((id) => html`<div>${copyable(id)}</div>`)}
               ${distinctIds.length > IDS_SHOWN ? html`<div class="dim">and ${count(distinctIds.length - IDS_SHOWN)} more</div>` : nothing}</dd>
             <dt>Identified</dt><dd>${isIdentified ? "yes" : "no"}</dd>
             ${firstTime === undefined ? nothing : html`<dt>First seen</dt><dd>${moment(firstTime)}</dd>`}
@@ -131,6 +144,7 @@ export const peopleView: View = (host) => {
           ${json(propertiesJson)}`;
         },
       ),
+      watched === undefined ? nothing : html`<a href=${link("live", { id: watched })}>Watch live</a>`,
     );
   }
 

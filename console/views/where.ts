@@ -3,7 +3,7 @@ import { html, nothing } from "lit-html";
 import { call } from "../api.ts";
 import { json } from "../detail.ts";
 import type { Receipt, Sighting } from "../messages.ts";
-import { card, copyButton, empty, foreign, link, loaded, type Piece } from "../parts.ts";
+import { card, copyable, copyButton, empty, foreign, link, loaded, type Piece } from "../parts.ts";
 import { moment, seconds, shown, shownBlock, span } from "../text.ts";
 import { drawer, reading, type View } from "../view.ts";
 
@@ -95,7 +95,7 @@ function receipt(found: Receipt): Piece {
     ${sightings.map((each) => sighting(each, sightings.length > 1))}
     ${refusals.map(
       ({ reason = "", field = "", event = "", time }) =>
-        html`<p class="dim">Refused ${time === undefined ? "" : moment(time, true)}: ${foreign(event)} · ${foreign(field)} ${shown(reason)}</p>`,
+        html`<p class="refusal dim">Refused ${time === undefined ? "" : moment(time, true)}: ${foreign(event)} · ${foreign(field)} ${shown(reason)}</p>`,
     )}
     ${gaps.map((gap) => html`<p class="warn">${shown(gap, 400)}</p>`)}
   </article>`;
@@ -111,7 +111,7 @@ function sighting(
   const at = (time: string | undefined) => (time === undefined ? undefined : moment(time, true));
   return html`<dl class="facts">
       ${fact("State", isOneOfMany ? badge(state) : undefined)}
-      ${fact("Position", position?.name === undefined ? undefined : html`<span class="mono">${foreign(position.name)}</span>`)}
+      ${fact("Position", position?.name === undefined ? undefined : html`<span class="mono">${copyable(position.name)}</span>`)}
       ${fact("Received", at(received))} ${fact("On the log", at(appended))} ${fact("Stored", at(stored))}
       ${fact("Took", latency === undefined ? undefined : span(seconds(latency)))}
       ${fact("Event", name === "" ? undefined : html`<a href=${link("events", { event: name })}>${foreign(name)}</a>`)}

@@ -1,5 +1,6 @@
 // What properties events have, from the events themselves: a count of all of them, keys and types of a sample. Of a cluster
 // each shard is asked, and what they say is added up.
+import { type BlockSample, blockSampleOf, IN_SAMPLE, type SampleBounds } from "./block-sample.ts";
 import { dateTimeOf, type PropertyType } from "./promoted-columns.ts";
 import { type QueryOptions, shardsOf, type Warehouse } from "./warehouse.ts";
 
@@ -8,8 +9,8 @@ export interface Scope {
   days: number;
   /** Only events of this name. */
   event: string | undefined;
-  /** Looks at about so many of them; 100,000 when absent. */
-  sample?: number;
+  /** Looks at about so many of them; absent: 100,000 of all blocks. */
+  sample?: SampleBounds;
 }
 
 export type ValueKind = "string" | "integer" | "number" | "boolean" | "object" | "array" | "null";
@@ -41,7 +42,7 @@ export interface ValueCounts {
   booleans: number;
 }
 
-const SAMPLE_EVENTS = 100_000;
+const SAMPLE: SampleBounds = { blocks: Number.POSITIVE_INFINITY, rows: 100_000 };
 const EXAMPLE_CHARS = 200;
 /** Of each shard of several: a key may be frequent although it is not among the first ones anywhere. */
 const KEYS_PER_SHARD = 10_000;
@@ -65,7 +66,7 @@ interface KeyRow {
 
 /** Keys of the first level by frequency. Rejects with WarehouseError. */
 export async function readKeys(warehouse: Warehouse, scope: Scope, limit: number): Promise<KeyStatistics> {
-  const { total, every } = await sampleOf(warehouse, scope);
+  const { total, ...every } = await sampleOf(warehouse, scope);
   if (total === 0) return { total, sampled: 0, keys: [] };
   const shards = shardsOf(warehouse);
   const most = shards.length === 1 ? limit : KEYS_PER_SHARD;
@@ -111,7 +112,7 @@ function addedUp(rows: readonly KeyRow[]): KeyStatistic[] {
 
 /** What the values of the key are. Rejects with WarehouseError. */
 export async function countValues(warehouse: Warehouse, scope: Scope, key: string): Promise<ValueCounts> {
-  const { every } = await sampleOf(warehouse, scope);
+  const { total: _, ...every } = await sampleOf(warehouse, scope);
   const text = "JSONExtractString(properties, {key:String})";
   const sql = `SELECT toString(count()) AS present, toString(countIf(kind = 'string')) AS strings,
        toString(countIf(kind = 'string' AND isDate)) AS dates, toString(countIf(kind = 'integer')) AS integers,
@@ -149,23 +150,26 @@ export function guessType({
   return booleans > 0 && strings + numbers === 0 ? "Bool" : "String";
 }
 
-async function sampleOf(warehouse: Warehouse, scope: Scope): Promise<{ total: number; every: number }> {
-  const sql = `SELECT toString(count()) AS n FROM events_raw WHERE ${within(scope)}`;
-  const params = paramsOf(scope, 1);
+async function sampleOf(warehouse: Warehouse, scope: Scope): Promise<BlockSample & { total: number }> {
+  // The projection by_hour has them counted.
+  const sql = `SELECT toString(count()) AS n FROM events_raw WHERE ${within("toStartOfHour(timestamp)", scope)}`;
+  const params = paramsOf(scope);
   const asked = shardsOf(warehouse).map((shard) => shard.query<{ n: string }>(sql, { params }));
   const total = (await Promise.all(asked)).flat().reduce((sum, { n }) => sum + Number(n), 0);
-  return { total, every: Math.max(1, Math.ceil(total / (scope.sample ?? SAMPLE_EVENTS))) };
+  return { total, ...blockSampleOf(total, scope.sample ?? SAMPLE) };
 }
 
-function within({ event }: Scope): string {
-  return `timestamp >= now() - toIntervalDay({days:UInt32})${event === undefined ? "" : " AND event = {event:String}"}`;
+/** Begins with a whole hour, so that `column` can be the time or its hour: the projection knows the one, the index the other. */
+function within(column: "timestamp" | "toStartOfHour(timestamp)", { event }: Scope): string {
+  const since = `${column} >= toStartOfHour(now() - toIntervalDay({days:UInt32}))`;
+  return event === undefined ? since : `${since} AND event = {event:String}`;
 }
 
-/** One event of `every`, by its id; the others' properties are not read. */
+/** The properties of other events are not read. */
 function sampled(scope: Scope): string {
-  return `PREWHERE cityHash64(uuid) % {every:UInt64} = 0 WHERE ${within(scope)}`;
+  return `PREWHERE ${IN_SAMPLE} AND ${within("timestamp", scope)} WHERE true`;
 }
 
-function paramsOf({ days, event }: Scope, every: number): NonNullable<QueryOptions["params"]> {
-  return { days, every, ...(event === undefined ? {} : { event }) };
+function paramsOf({ days, event }: Scope, every?: BlockSample): NonNullable<QueryOptions["params"]> {
+  return { days, ...every, ...(event === undefined ? {} : { event }) };
 }

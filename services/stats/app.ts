@@ -100,7 +100,8 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
   const live = stack.use(createLive({ log, maxWatchers: config.statsMaxWatchers, registry, logger }));
   const stopping = new AbortController();
   const eventAccess = eventAccessOf(config);
-  const events = stack.use(createEventViews(config, parts, { access: eventAccess, shutdownSignal: stopping.signal }));
+  const viewing = { access: eventAccess, runner, shutdownSignal: stopping.signal };
+  const events = stack.use(createEventViews(config, parts, viewing));
   const rpc = createStatsRpc({
     ...{
       queries,
@@ -172,6 +173,7 @@ function consoleOf({ statsToken, publicApiKeys, secretApiKeys, gatewayPublicUrl:
     gatewayUrl,
     asksForKey: statsToken !== undefined || secretApiKeys.length > 0,
     gatewayHasKeys: publicApiKeys.length + secretApiKeys.length > 0,
+    canReplay: secretApiKeys.some((key) => !publicApiKeys.includes(key)),
   };
 }
 

@@ -25,6 +25,8 @@ export interface EventRefusal {
 export interface EventAccess {
   /** Undefined: it may. */
   refusalOf(request: HttpRequest): EventRefusal | undefined;
+  /** Why it may not put records on the log again; undefined: it may. */
+  replayRefusalOf(request: HttpRequest): EventRefusal | undefined;
 }
 
 /** With a token or secret keys, one of them is asked for; without any, the caller must be on this machine or be our own page. */
@@ -32,12 +34,12 @@ export function createEventAccess(options: EventAccessOptions): EventAccess {
   const { token, publicKeys, secretKeys, host, corsAllow } = options;
   // Whoever put a key among the public ones as well has given it away.
   const secrets = secretKeys.filter((key) => !publicKeys.includes(key));
-  const checks = [...(token === undefined ? [] : [token]), ...secrets].map(createTokenCheck);
+  const secretChecks = secrets.map(createTokenCheck);
+  const checks = [...(token === undefined ? [] : [createTokenCheck(token)]), ...secretChecks];
 
   function isKnown(request: HttpRequest): boolean {
     const sent = credentialsOf(request);
-    const given = sent.length > 0 ? sent : [queryOf(request).get(TOKEN_FIELD) ?? ""];
-    return given.some((each) => checks.reduce((found, isKey) => isKey(each) || found, false));
+    return hasOneOf(checks, sent.length > 0 ? sent : [queryOf(request).get(TOKEN_FIELD) ?? ""]);
   }
 
   function isForeign({ headers }: HttpRequest): boolean {
@@ -57,7 +59,19 @@ export function createEventAccess(options: EventAccessOptions): EventAccess {
       const message = "other web pages need STATS_TOKEN to be set and sent, or CORS_ALLOW to name them, to see events";
       return { why: "foreign", message };
     },
+    replayRefusalOf(request) {
+      if (secretChecks.length === 0) {
+        return { why: "foreign", message: "dead letters are replayed by secret key only: set SECRET_API_KEYS" };
+      }
+      if (hasOneOf(secretChecks, credentialsOf(request))) return undefined;
+      return { why: "unknown", message: "the key is missing or no secret one: send one of SECRET_API_KEYS" };
+    },
   };
+}
+
+/** Looks at all of them, so that the time taken does not say which one it is. */
+function hasOneOf(checks: readonly ((given: string) => boolean)[], given: readonly string[]): boolean {
+  return given.some((each) => checks.reduce((found, isKey) => isKey(each) || found, false));
 }
 
 function isOwnPage(origin: string, host: string | undefined): boolean {

@@ -1,5 +1,6 @@
-// What of the stats port shows events: receipts, status and tails, each as RPC and below /v1.
+// What of the stats port shows events: receipts, status and tails, each as RPC and below /v1; and replays of dead letters.
 import type { ConnectRouter } from "@connectrpc/connect";
+import { DeadLetterService } from "#gen/millrace/stats/v1/dead_letters_pb.ts";
 import { ReceiptService } from "#gen/millrace/stats/v1/receipts_pb.ts";
 import { StatusService } from "#gen/millrace/stats/v1/status_pb.ts";
 import { TailService } from "#gen/millrace/stats/v1/tail_pb.ts";
@@ -8,7 +9,9 @@ import { currentEpoch } from "#lib/ledger/epochs.ts";
 import type { StatsParts } from "./app.ts";
 import type { StatsConfig } from "./config.ts";
 import type { EventAccess } from "./event-access.ts";
+import { deadLetterService } from "./letters/dead-letter-service.ts";
 import type { Mounted } from "./mount.ts";
+import type { Runner } from "./queries/run.ts";
 import { createWhere, receiptService } from "./receipts/receipt-service.ts";
 import { createReceipts } from "./receipts/receipts.ts";
 import { gatewayRefusals } from "./receipts/refusals.ts";
@@ -28,13 +31,14 @@ export interface EventViews extends AsyncDisposable {
 
 export interface EventViewsOptions {
   access: EventAccess;
+  runner: Runner;
   shutdownSignal: AbortSignal;
 }
 
 export function createEventViews(
   config: StatsConfig,
   parts: StatsParts,
-  { access, shutdownSignal }: EventViewsOptions,
+  { access, runner, shutdownSignal }: EventViewsOptions,
 ): EventViews {
   const { log, warehouse, logger, registry, consumerChecks = [], logDirectory } = parts;
   const { corsAllow, secretApiKeys, refusalsFrom } = config;
@@ -48,6 +52,7 @@ export function createEventViews(
   return {
     tails,
     register(router, hangUp) {
+      router.service(DeadLetterService, deadLetterService({ log, warehouse, runner }));
       router.service(ReceiptService, receiptService(where));
       router.service(StatusService, statusService(monitor));
       router.service(TailService, tailService(tail, hangUp));

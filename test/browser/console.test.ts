@@ -2,11 +2,13 @@
 // when something is missing.
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { createServer, request as httpRequest } from "node:http";
+import { request as httpRequest } from "node:http";
+import { createServer } from "node:https";
 import { createRequire } from "node:module";
 import type { AddressInfo } from "node:net";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { createTestCertificates } from "../kit/certificates.ts";
 import { insert, publish, seedConsole } from "../kit/console-scene.ts";
 import { type RunningStandalone, run, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 import { chromiumForTests } from "./support/chromium.ts";
@@ -19,6 +21,8 @@ const HTML = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script
 const RTL = "\u202egnp.exe \u2067back";
 const PROTO = "__proto__";
 const NUL = "nul\0end";
+/** What means something in an address, in SQL or in a pattern. */
+const SIGNS = "/../%2F?a=b&c#d+e%\\';--";
 
 let standalone: RunningStandalone;
 let browser: Browser;
@@ -246,7 +250,7 @@ describe.skipIf(!chromium.available)("views", () => {
   });
 
   it("hostile text is text, in every view", async () => {
-    const names = [HTML, RTL, PROTO, "x".repeat(200)];
+    const names = [HTML, RTL, PROTO, SIGNS, "x".repeat(200)];
     const long = "x".repeat(800_000);
     await publish(
       standalone.url,
@@ -287,7 +291,7 @@ describe.skipIf(!chromium.available)("views", () => {
       await page.goto(`${standalone.statsUrl}/#/${view}?${new URLSearchParams(query)}`);
       await settled(page, view);
       const place = `${view} ${JSON.stringify(query).slice(0, 60)}`;
-      const row = page.locator("main .row", { hasText: /img|gnp|__proto|xxx|<script|<b>/ }).first();
+      const row = page.locator("main .row", { hasText: /img|gnp|__proto|%2F|xxx|<script|<b>/ }).first();
       if (["live", "events", "people", "dead-letters", "hosts"].includes(view)) await row.click();
       const seen = await page.evaluate(() => {
         const text = document.body.textContent;
@@ -299,22 +303,83 @@ describe.skipIf(!chromium.available)("views", () => {
         };
       });
       expect(seen, place).toEqual({ isHacked: false, elements: 0, hidden: 0, isShort: true });
+      // The address that the view made of its state brings it back.
+      if (query.event === SIGNS) await page.getByRole("heading", { name: SIGNS }).waitFor();
+      if (query.id === SIGNS) await card(page, "Person").getByText(SIGNS).first().waitFor();
     }
     // What is not an id is refused in words.
     expect(complaints.filter((text) => !text.includes("400"))).toEqual([]);
   });
 });
 
+describe.skipIf(!chromium.available)("too much and too little", () => {
+  it("ten thousand names are counted, and the most frequent are shown", async () => {
+    await insert(
+      standalone,
+      `INSERT INTO millrace.events_raw (uuid, event, distinct_id, timestamp, inserted_at, properties, log_epoch, log_topic, log_partition, log_offset, log_time)
+       SELECT generateUUIDv4(), concat('name_', toString(number)), 'many', now64(6), now64(6), '{}', 'scene', 'millrace.events', 9, 100 + number, now64(3) - INTERVAL 1 HOUR FROM numbers(10000)`,
+    );
+    await using opened = await open("events");
+    const { page, complaints } = opened;
+    await page.getByText(/^The 500 most frequent of 10,0\d\d/).waitFor();
+    expect(await card(page, "Names").locator("tbody tr").count()).toBe(501);
+    await page.getByRole("searchbox").fill("name_9999");
+    await card(page, "Names").getByRole("button", { name: "name_9999" }).click();
+    await page.getByRole("heading", { name: "name_9999" }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("a time without events says so, in each card", async () => {
+    await using opened = await open("start");
+    const { page, complaints } = opened;
+    await page.goto(`${standalone.statsUrl}/#/events?event=nobody_sends_this&range=1h`);
+    await page.getByText("Nothing came in this time").waitFor();
+    await card(page, "Properties").getByText("No properties").waitFor();
+    await card(page, "Newest").getByText("No events in this time").waitFor();
+    await page.goto(`${standalone.statsUrl}/#/people?id=nobody_has_this`);
+    await page.getByText("Nobody found").waitFor();
+    await card(page, "Timeline").getByText("No events in this time").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it.each([-40, 40])("a browser's clock that is %i days off changes nothing but what it is told", async (days) => {
+    await using opened = await open("start");
+    const { page } = opened;
+    await page.clock.setSystemTime(Date.now() + days * 86_400_000);
+    await page.goto(`${standalone.statsUrl}/#/events?event=page_view`);
+    await page.reload();
+    await page.getByText(`This browser's clock is 40 d 0 h ${days < 0 ? "behind" : "ahead"}`).waitFor();
+    await card(page, "Newest").locator(".row").first().waitFor();
+    await page.goto(`${standalone.statsUrl}/#/overview`);
+    await card(page, "What is in them?").getByText("page_view").waitFor();
+    await card(page, "Are they stored?")
+      .getByText(/ago|now/)
+      .first()
+      .waitFor();
+  });
+});
+
 describe.skipIf(!chromium.available)("what is missing", () => {
-  it("the server: said at once, and over when it is back", async () => {
+  it("the server: said at once in every view, and over when it is back", async () => {
     await using opened = await open("overview");
     const { page } = opened;
+    const isOld = page.getByText("The server does not answer. What you see may be old");
     await card(page, "What is in them?").getByText("page_view").waitFor();
     await page.route("**/*", (route) => route.abort());
-    await page.getByText("The server does not answer. What you see may be old").waitFor();
+    await isOld.waitFor();
+    // What was known is shown still.
     await card(page, "What is in them?").getByText("page_view").waitFor();
+    for (const view of VIEWS.slice(1)) {
+      await page.goto(`${standalone.statsUrl}/#/${view}${parameters[view] ?? ""}`);
+      await page.locator("main").getByText("The server does not answer.").first().waitFor();
+      await isOld.waitFor();
+    }
     await page.unroute("**/*");
-    await page.getByText("What you see may be old").waitFor({ state: "hidden" });
+    for (const view of VIEWS.toReversed()) {
+      await page.goto(`${standalone.statsUrl}/#/${view}${parameters[view] ?? ""}`);
+      await isOld.waitFor({ state: "hidden" });
+      await settled(page, view);
+    }
   });
 
   it("an answer: an error with a way on", async () => {
@@ -329,12 +394,13 @@ describe.skipIf(!chromium.available)("what is missing", () => {
     await page.getByRole("button", { name: "ram_used" }).waitFor();
   });
 
-  it("the key: asked for, kept in the tab alone", async () => {
+  it("the key: asked for, kept in the tab alone, and asked for again when it is revoked", async () => {
     await using opened = await open("start");
     const { page } = opened;
-    await page.route("**/millrace.stats.v1.*/*", async (route) => {
+    let accepted = "right";
+    await page.context().route("**/millrace.stats.v1.*/*", async (route) => {
       const given = await route.request().headerValue("authorization");
-      if (given === "Bearer right") await route.continue();
+      if (given === `Bearer ${accepted}`) await route.continue();
       else
         await route.fulfill({ status: 401, json: { code: "unauthenticated", message: "the key is missing or wrong" } });
     });
@@ -352,11 +418,22 @@ describe.skipIf(!chromium.available)("what is missing", () => {
       location.href.includes("right"),
     ]);
     expect(kept).toEqual([1, 0, "", false]);
+    const other = await page.context().newPage();
+    await other.goto(`${standalone.statsUrl}/#/overview`);
+    await other.getByText("This server asks for a key").first().waitFor();
+    await page.goto(`${standalone.statsUrl}/#/overview`);
+    await card(page, "What is in them?").getByText("page_view").waitFor();
+    accepted = "another";
+    await page.getByText("This key is not accepted").first().waitFor();
   });
 
-  it("the front: all works below a proxy's prefix", async () => {
+  it("the front: all works below a proxy's prefix, over HTTPS", async () => {
     const { port } = new URL(standalone.statsUrl);
-    const proxy = createServer((request, response) => {
+    await using stopping = new AsyncDisposableStack();
+    const certificates = stopping.use(await createTestCertificates());
+    const cert = await certificates.make("proxy");
+    const key = readFileSync(certificates.keyFile("proxy"));
+    const proxy = createServer({ cert, key }, (request, response) => {
       const path = (request.url ?? "").replace(/^\/ops\/millrace/, "");
       const { method, headers } = request;
       const passed = httpRequest({ port, host: "127.0.0.1", path, method, headers }, (answer) => {
@@ -368,13 +445,12 @@ describe.skipIf(!chromium.available)("what is missing", () => {
     });
     proxy.listen(0, "127.0.0.1");
     await once(proxy, "listening");
-    await using stopping = new AsyncDisposableStack();
     stopping.defer(() => {
       proxy.closeAllConnections();
       proxy.close();
     });
-    const base = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}/ops/millrace`;
-    await using opened = await open("events", {}, base);
+    const base = `https://127.0.0.1:${(proxy.address() as AddressInfo).port}/ops/millrace`;
+    await using opened = await open("events", { ignoreHTTPSErrors: true }, base);
     await opened.page.locator(".legend").getByText("pro").waitFor();
     await opened.page.goto(`${base}/#/live`);
     await opened.page.locator(".row").first().waitFor();

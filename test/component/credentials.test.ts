@@ -57,7 +57,7 @@ beforeAll(async () => {
   const isEither = (request: HttpRequest) => accesses.some((access) => access.isAllowed(request));
   const stats = createStatsRpc({
     ...{ queries: nothing, live: nothing, registry: new Registry(), logger, nowMs: Date.now, shutdownSignal },
-    eventAccess: { refusalOf: () => undefined },
+    eventAccess: { refusalOf: () => undefined, replayRefusalOf: () => undefined },
     access: { isAllowed: isEither, isForeign: () => false, corsAllow: "*" },
   });
   const persons = createPersonsRpc({

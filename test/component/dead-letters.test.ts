@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeReplayRequest, REPLAY_PATH } from "#lib/events/replay-request.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/ledger/outcome-rows.ts";
-import { createLetters } from "../../commands/dead-letters/letters.ts";
+import { createLetters } from "#lib/letters/letters.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { eventRecord, idOf, poisonRecord } from "../kit/consumer.ts";
 import { startDeadLetterStage, valuelessRecord } from "../kit/dead-letters.ts";

@@ -9,7 +9,8 @@ import { personIdOf } from "#lib/events/ids.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createEventAccess } from "../../services/stats/event-access.ts";
 import { registerEventQueries } from "../../services/stats/event-queries/service.ts";
-import { createRunner } from "../../services/stats/queries/run.ts";
+import { readNames, readTrend } from "../../services/stats/event-queries/trends.ts";
+import { createRunner, type Runner } from "../../services/stats/queries/run.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { callH1 } from "../kit/http-calls.ts";
 import { memoryLog, startTestStats, type TestStats, TOKEN } from "../kit/stats-live.ts";
@@ -166,6 +167,90 @@ describe("trend", () => {
     await expect(asked().queryTrend({ range: { from: range.to, to: range.from } })).rejects.toMatchObject(
       invalid(/range\.from: is not before/),
     );
+  });
+});
+
+describe("counts", () => {
+  /** Statements as they are sent, with their parameters. */
+  function recording() {
+    const asked: { sql: string; params: Record<string, unknown> }[] = [];
+    const query: Warehouse["query"] = (sql, options) => {
+      asked.push({ sql, params: options?.params ?? {} });
+      return warehouse.query(sql, options);
+    };
+    return { asked, runner: createRunner({ warehouse: { query }, maxConcurrent: 4 }) };
+  }
+
+  it.each([
+    ["whole hours", 0, 2 * HOUR_MS],
+    ["parts of hours at both ends", 5 * 60_000 + 1, HOUR_MS + 30 * 60_000],
+    ["less than an hour", 60_000, 9 * 60_000 + 1],
+    ["an end within the first hour", -3 * HOUR_MS - 7, 4 * 60_000],
+    ["a begin within the last one", 3 * 60_000, HOUR_MS],
+  ])("of %s are those of the events themselves", async (_, fromMs, toMs) => {
+    const of = { fromMs: BEGIN_MS + fromMs, toMs: BEGIN_MS + toMs };
+    const { runner } = recording();
+    const where = `timestamp >= fromUnixTimestamp64Milli(${of.fromMs}) AND timestamp < fromUnixTimestamp64Milli(${of.toMs})`;
+    const [{ n, names, last } = { n: "", names: "", last: "" }] = await warehouse.query<Record<string, string>>(
+      `SELECT toString(count()) AS n, toString(uniqExact(event)) AS names, toString(toUnixTimestamp64Milli(max(timestamp))) AS last
+       FROM events_raw WHERE ${where}`,
+    );
+    const found = await readNames(runner, { range: of, contains: "", limit: 100 });
+    expect([found.totalEvents, found.totalNames]).toEqual([Number(n), Number(names)]);
+    expect(Math.max(...found.names.map(({ lastMs }) => lastMs))).toBe(Number(last));
+    const trend = await readTrend(runner, { range: of, event: "", stepMs: HOUR_MS, breakdown: "" });
+    const whole = await readNames(runner, {
+      range: { ...of, fromMs: trend.timesMs[0] ?? 0 },
+      contains: "",
+      limit: 100,
+    });
+    expect(trend.series[0]?.total).toBe(whole.totalEvents);
+  });
+
+  it("of whole hours are read from the projection, by hour, by day and by name", async () => {
+    const { asked, runner } = recording();
+    const of = { fromMs: BEGIN_MS - 48 * HOUR_MS, toMs: BEGIN_MS + HOUR_MS };
+    await readNames(runner, { range: of, contains: "vis", limit: 100 });
+    for (const stepMs of [HOUR_MS, 24 * HOUR_MS]) {
+      for (const event of ["", "visit"]) await readTrend(runner, { range: of, event, stepMs, breakdown: "" });
+    }
+    expect(asked).toHaveLength(5);
+    for (const { sql, params } of asked) {
+      const plan = await warehouse.query<{ explain: string }>(`EXPLAIN ${sql}`, { params });
+      expect(plan.map(({ explain }) => explain.trim()).join("\n"), sql).toContain("ReadFromMergeTree (by_hour)");
+    }
+  });
+
+  it("by a property, from a sample, are shares of what came in each window", async () => {
+    const rows = 4_000;
+    const fromMs = BEGIN_MS - 30 * 24 * HOUR_MS;
+    await warehouse.command(
+      `INSERT INTO events_raw (uuid, event, timestamp, inserted_at, properties, log_epoch, log_topic, log_partition, log_offset, log_time)
+       SELECT generateUUIDv4(), 'many', fromUnixTimestamp64Milli(toInt64(${fromMs} + intDiv(number * ${2 * HOUR_MS}, ${rows}))), now64(6),
+         if(number % 4 = 0, '{"plan":"pro"}', '{"plan":"free"}'), 'e', 'millrace.events', 0, 1000 + number, now64(3) FROM numbers(${rows})`,
+    );
+    const { runner } = recording();
+    const of = { fromMs, toMs: fromMs + 2 * HOUR_MS };
+    const asked = { range: of, event: "many", stepMs: HOUR_MS, breakdown: "plan" };
+    const exact = await readTrend(runner, asked);
+    expect(exact.series.map(({ value, counts }) => [value, counts])).toEqual([
+      ["free", [1500, 1500]],
+      ["pro", [500, 500]],
+    ]);
+    const { series, every } = await readTrend(runner, { ...asked, sample: { blocks: 10, rows: 400 } });
+    expect(every).toBe(10);
+    for (const window of [0, 1]) expect(series.reduce((sum, { counts }) => sum + (counts[window] ?? 0), 0)).toBe(2_000);
+    // A quarter of 400: five standard deviations are 0.11.
+    expect(Math.abs((series[0]?.total ?? 0) / rows - 0.75)).toBeLessThan(0.11);
+  });
+
+  it("by a property, of too many events of all names, say what to ask instead", async () => {
+    const runner: Runner = {
+      turn: (_name, _signal, work) => work(),
+      query: async <Row>() => [{ w: "0", count: "400001" }] as Row[],
+    };
+    const asked = { range: { fromMs: 0, toMs: HOUR_MS }, event: "", stepMs: HOUR_MS, breakdown: "plan" };
+    await expect(readTrend(runner, asked)).rejects.toThrow(/400001 events .* name an event/);
   });
 });
 

@@ -1,9 +1,9 @@
 // Ids looked up among all rows: by the projection, whose cost is in proportion to the ids and not to the rows.
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+import { identityKey, storedRows } from "#lib/letters/stored-rows.ts";
 import { createIdLookup, type IdLookup } from "#lib/warehouse/id-lookup.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { identityKey, storedRows } from "../../commands/dead-letters/stored-rows.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 
 const TABLE = { name: "events_raw", apiKey: "api_key", hasIdProjection: true };

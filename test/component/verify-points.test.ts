@@ -3,10 +3,10 @@
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { STORED_EVENTS, STORED_POINTS } from "#lib/ledger/stored-topics.ts";
+import { makePointReplay } from "#lib/letters/replay-point.ts";
 import { SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import { applyRetentions } from "#lib/warehouse/retention.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { makePointReplay } from "../../commands/dead-letters/replay-point.ts";
 import { findingsText } from "../../commands/verify/report.ts";
 import { type Finding, isSound, verifyTopic } from "../../commands/verify/verify.ts";
 import { EVENTS, POINTS, type TopicKind } from "../../services/consumer/kinds.ts";

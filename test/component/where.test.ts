@@ -1,4 +1,5 @@
-// Where an event is: each answer produced for real, and told alike by the command, GET /v1/receipts and ReceiptService.
+// Where an event is, told alike by the command, GET /v1/receipts and ReceiptService; the other states, and the page:
+// test/browser/console-where.test.ts.
 import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,7 +7,6 @@ import { toJson } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Receipt, ReceiptSchema, ReceiptService, ReceiptState } from "#gen/millrace/stats/v1/receipts_pb.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { OUTCOME_COLUMNS, outcomeRow } from "#lib/ledger/outcome-rows.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { eventRecord, idOf, poisonRecord } from "../kit/consumer.ts";
 import { type DeadLetterStage, startDeadLetterStage, valuelessRecord } from "../kit/dead-letters.ts";
@@ -44,18 +44,6 @@ async function toldAlike(id: string): Promise<Receipt> {
   const { STORED, DUPLICATE, ERASED } = ReceiptState;
   expect(code).toBe(([STORED, DUPLICATE, ERASED] as number[]).includes(receipt.state) ? 0 : 3);
   return receipt;
-}
-
-/** Adds an outcome as the consumer, an erasure or an accepted loss writes it. */
-async function addOutcome(offset: number, outcome: string, detail: string): Promise<void> {
-  const origin = { epoch: stage.epoch, topic: EVENTS_TOPIC, partition: 0 };
-  const rows = outcomeRow(origin, { offset, appendTimeMs: Date.now() }, outcome, detail);
-  await stage.warehouse.insert({
-    table: "log_outcomes",
-    columns: OUTCOME_COLUMNS,
-    rows: Buffer.from(rows),
-    token: randomUUID(),
-  });
 }
 
 describe("an event", () => {
@@ -103,16 +91,6 @@ describe("an event", () => {
     const duplicate = await toldAlike(stage.nameOf(again));
     expect(duplicate).toMatchObject({ state: ReceiptState.DUPLICATE });
     expect(duplicate.sightings[0]?.first?.name).toBe(stage.nameOf(1));
-  });
-
-  it("whose id came again with other contents is a conflict at that position", async () => {
-    const at = await stage.end();
-    await stage.append(eventRecord({ id: idOf(2), event: "filler" }));
-    await addOutcome(at + 1_000, "conflict", "0:1");
-    const conflict = await toldAlike(stage.nameOf(at + 1_000));
-    expect(conflict.state).toBe(ReceiptState.CONFLICT);
-    expect(conflict.sightings[0]?.first?.name).toBe(stage.nameOf(1));
-    expect((await toldAlike(idOf(1))).text).toContain("with other contents, which were not stored");
   });
 
   it("that cannot be stored is a dead letter with the command that replays it", async () => {
@@ -189,23 +167,11 @@ describe("an event", () => {
     const [receipt] = await where(idOf(n));
     expect(receipt?.refusals.map((each) => [each.reason, each.field])).toEqual([[reason, field]]);
   });
-
-  it("that was erased, or given up, is told so by its position, and its id is not called never seen", async () => {
-    const at = 5_000;
-    await addOutcome(at, "erased", "0b0c5f0a-0000-4000-8000-000000000000");
-    await addOutcome(at + 1, "lost", "");
-    const erased = await toldAlike(stage.nameOf(at));
-    expect(erased).toMatchObject({ state: ReceiptState.ERASED });
-    expect(erased.sightings[0]?.erasureId).toBe("0b0c5f0a-0000-4000-8000-000000000000");
-    expect((await toldAlike(stage.nameOf(at + 1))).state).toBe(ReceiptState.LOST);
-    const unknown = await toldAlike(idOf(998));
-    expect(unknown.state).toBe(ReceiptState.UNKNOWN);
-    expect(unknown.text).toContain("were erased or given up");
-  });
 });
 
 describe("many at once", () => {
   it("are read from a file, and answered in its order", async () => {
+    await stage.append(eventRecord({ id: idOf(2), event: "filler" }));
     const file = join(stage.env.DATA_DIR ?? "", "ids.txt");
     await writeFile(
       file,

@@ -10,9 +10,9 @@ import { makeReplay, originOf, type ReplayRecord, readDeadRecord } from "#lib/ev
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { DEAD_LETTER_COLUMNS, deadLetterRow } from "#lib/ledger/outcome-rows.ts";
 import { createPositionNames } from "#lib/ledger/position-name.ts";
+import { createLetters } from "#lib/letters/letters.ts";
+import { type ReplayCounts, replayLetters } from "#lib/letters/replay.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { createLetters } from "../../commands/dead-letters/letters.ts";
-import { type ReplayCounts, replayLetters } from "../../commands/dead-letters/replay.ts";
 import { parseChanges } from "../../commands/dead-letters/set.ts";
 import { POINTS } from "../../services/consumer/kinds.ts";
 import { exactlyOnce } from "../kit/audit.ts";

@@ -1,5 +1,5 @@
-// What the stats service shows of events, on a real port over any log and tables; and the commands that ask it.
-
+// What the stats service shows of events, console included, on a real port over any log and tables; and the commands that
+// ask it.
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
@@ -31,7 +31,8 @@ export async function startEventViews(
   if (outcome.kind !== "config") throw new Error(outcome.text);
   const registry = new Registry();
   const config = { ...outcome.config, host: "127.0.0.1", statsPort: 0, stopTimeout: 1_000, ...settings };
-  const stats = await startStats(config, { log, warehouse, registry, logger: pino({ level: "silent" }) });
+  const logger = pino({ level: "silent" });
+  const stats = await startStats(config, { log, warehouse, registry, logger, console: {} });
   const url = `http://127.0.0.1:${stats.port}`;
   const token = settings.statsToken;
   return {

@@ -20,6 +20,8 @@ export interface ConsoleOptions extends ConsoleParts {
   asksForKey: boolean;
   /** Whether the gateway asks its callers for a key. */
   gatewayHasKeys: boolean;
+  /** Whether whoever has a secret key may replay dead letters. */
+  canReplay: boolean;
   logger: Logger;
 }
 
@@ -85,12 +87,10 @@ export function createConsole({ logger, ...options }: ConsoleOptions): Mounted {
     if (!isPage && !path.startsWith(FOLDER)) return false;
     const name = isPage ? INDEX : path.slice(FOLDER.length);
     if (name === CONFIG) {
-      const { gatewayUrl, gatewayPort, asksForKey, gatewayHasKeys } = options;
+      const { gatewayPort, ...told } = options;
       const config = {
-        gatewayUrl,
+        ...told,
         gatewayPort: gatewayPort?.(),
-        asksForKey,
-        gatewayHasKeys,
         version: packageVersion(),
       };
       sendJson(response, 200, config, { ...HEADERS, "cache-control": "no-store" });

@@ -45,7 +45,7 @@ const STEPS: Partial<Record<TrendInterval, number>> = {
   [TrendInterval.DAY]: DAY_MS,
 };
 const INTERVALS = new Map(Object.entries(STEPS).map(([interval, ms]) => [ms, Number(interval) as TrendInterval]));
-const SAMPLE_EVENTS = 20_000;
+const SAMPLE = { blocks: 20, rows: 10_000 };
 const NOT_PRINTABLE = /[^\x20-\x7e\u00a1-\uffff]/g;
 
 export function registerEventQueries(router: ConnectRouter, { warehouse, runner, nowMs }: EventQueryOptions): void {
@@ -89,7 +89,7 @@ export function registerEventQueries(router: ConnectRouter, { warehouse, runner,
       answered(context, async (signal) => {
         const days = readLimit("days", givenDays, { preset: 7, max: 365 });
         const limit = readLimit("limit", givenLimit, { preset: 100, max: 1_000 });
-        const scope = { days, event: event === "" ? undefined : event, sample: SAMPLE_EVENTS };
+        const scope = { days, event: event === "" ? undefined : event, sample: SAMPLE };
         const { total, sampled, keys } = await runner.turn("properties", signal, () =>
           readKeys(warehouse, scope, limit),
         );

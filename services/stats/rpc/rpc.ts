@@ -3,6 +3,7 @@ import { Code, ConnectError, type ConnectRouter, cors, type HandlerContext } fro
 import { Counter, type Registry } from "prom-client";
 import { PersonService } from "#gen/millrace/identity/v1/persons_pb.ts";
 import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
+import { DeadLetterService } from "#gen/millrace/stats/v1/dead_letters_pb.ts";
 import { EventQueryService } from "#gen/millrace/stats/v1/event_queries_pb.ts";
 import { ReceiptService } from "#gen/millrace/stats/v1/receipts_pb.ts";
 import { StatusService } from "#gen/millrace/stats/v1/status_pb.ts";
@@ -45,7 +46,7 @@ interface StatsCall {
 const MESSAGE_BYTES_MAX = 1024 * 1024;
 const ALERTS = `/${AlertService.typeName}/`;
 /** Those that show events. */
-const OF_EVENTS = [EventQueryService, ReceiptService, StatusService, TailService].map(
+const OF_EVENTS = [DeadLetterService, EventQueryService, ReceiptService, StatusService, TailService].map(
   ({ typeName }) => `/${typeName}/`,
 );
 const PREFLIGHT_SECONDS = 7200;
@@ -77,7 +78,8 @@ export function createStatsRpc(options: StatsRpcOptions): StatsRpc {
 
   function refusalOf(request: HttpRequest, path: string): ConnectError | undefined {
     if (OF_EVENTS.some((service) => path.startsWith(service))) {
-      const refusal = options.eventAccess.refusalOf(request);
+      const { eventAccess } = options;
+      const refusal = handler.changes(path) ? eventAccess.replayRefusalOf(request) : eventAccess.refusalOf(request);
       const code = refusal?.why === "unknown" ? Code.Unauthenticated : Code.PermissionDenied;
       return refusal && new ConnectError(refusal.message, code);
     }

@@ -81,7 +81,8 @@ export function startMonitor(options: MonitorOptions): Monitor {
       }),
       faultOf(options.consumerChecks),
     ]);
-    facts = { nowMs: nowMs(), flows, newestRowMs: newest, logAway, clickhouseAway, consumerFault, disks: [] };
+    const base = { nowMs: nowMs(), flows, logSystem: log.system, newestRowMs: newest, disks: [] };
+    facts = { ...base, logAway, clickhouseAway, consumerFault };
     return facts;
   }
 

@@ -15,6 +15,8 @@ export interface Problem {
 export interface Facts {
   nowMs: number;
   flows: readonly TopicFlow[];
+  /** What the log is on: "kafka" or "sqlite". */
+  logSystem: string;
   /** When the log took the newest row, by topic. */
   newestRowMs: ReadonlyMap<string, number>;
   /** Why a part does not answer, and since when; absent: it does. */
@@ -33,8 +35,11 @@ export interface Away {
   why: string;
 }
 
-/** A consumer that has not moved for so long, and for its batches' wait, while records wait, has stopped. */
-const STUCK_MS = 8_000;
+/**
+ * A consumer that has not moved for so long, and for its batches' wait, while records wait, has stopped. Short enough for
+ * whoever looks every two seconds to be told within ten.
+ */
+const STUCK_MS = 6_000;
 /** Fresh enough: beyond it somebody is told. */
 const BEHIND_MS = 60_000;
 const DISK_FREE_SHARE_MIN = 0.05;
@@ -74,12 +79,15 @@ export function whyWaiting(facts: Facts | undefined, topic: string, partition: n
   return "It goes into the consumer's next batch, which takes a second or two.";
 }
 
-function logAway({ logAway: away }: Facts): Problem | undefined {
+function logAway({ logAway: away, logSystem }: Facts): Problem | undefined {
   if (!away) return undefined;
   const text = `No events are taken: the event log has not answered since ${timeText(away.sinceMs)} (${away.why}). Callers get 503 and keep their events.`;
   return {
     ...{ name: "log_away", severity: "loss", text, sinceMs: away.sinceMs },
-    remedy: "See that the brokers run and can be reached (`millrace doctor`), and that their disks have room.",
+    remedy:
+      logSystem === "kafka"
+        ? "See that the brokers run and can be reached (`millrace doctor`), and that their disks have room."
+        : "See that the disk of DATA_DIR has room and can be written; events are taken again by themselves.",
   };
 }
 

@@ -156,7 +156,8 @@ export type QueryTrendRequest = Message<"millrace.stats.v1.QueryTrendRequest"> &
   interval: TrendInterval;
 
   /**
-   * Name of a property of the first level: the ten most frequent values have a series each. Empty: one series.
+   * Name of a property of the first level: the ten most frequent values have a series each. Empty: one series. Refused for
+   * more than 400,000 events of all names: name an event, or ask for a shorter time.
    *
    * @generated from field: string breakdown = 4;
    */
@@ -196,7 +197,8 @@ export type QueryTrendResponse = Message<"millrace.stats.v1.QueryTrendResponse">
   series: TrendSeries[];
 
   /**
-   * More than 1: counts are estimates from one event of so many, since a breakdown reads properties.
+   * More than 1: counts are estimates from one event of so many, since a breakdown reads properties. They are shares of what
+   * came in each window, and add up to it.
    *
    * @generated from field: uint32 sampled_one_in = 4;
    */
@@ -890,7 +892,7 @@ export const EventQueryService: GenService<{
   },
   /**
    * Properties of the first level with types, frequency and an example, the most frequent first. From a sample of at most
-   * about 20,000 events.
+   * about 10,000 events.
    *
    * @generated from rpc millrace.stats.v1.EventQueryService.ListProperties
    */

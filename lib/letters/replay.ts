@@ -1,4 +1,4 @@
-// `millrace dead-letters replay`: letter by letter, oldest first, onto the log again. It keeps no state of its own. What
+// Replays of dead letters: letter by letter, oldest first, onto the log again. It keeps no state of its own. What
 // is a row already is skipped here; what is still on its way, because another replay runs or one was killed, the
 // consumer recognises: a replay has the letter's own id and key, so it comes to the same partition, is looked up there
 // among all rows, and is a duplicate of the first. Rows of points stay for POINTS_RETENTION only, so that a letter of a
@@ -14,7 +14,12 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type Letter, type LetterFilter, type Letters, partitionKey } from "./letters.ts";
 import { makePointReplay } from "./replay-point.ts";
 import { type Identity, identityKey, storedRows } from "./stored-rows.ts";
-import type { ReplayTarget } from "./target.ts";
+
+/** Where replays are appended. */
+export interface ReplayTarget {
+  /** As EventLog.append; may reject with an error of its own, after which nothing else will be taken either. */
+  append(records: readonly AppendRecord[], topic: string): Promise<{ partition: number; offset: number }[]>;
+}
 
 export interface ReplayDeps {
   warehouse: Warehouse;
@@ -60,7 +65,7 @@ const ATTEMPTS_MAX = 5;
 const RETRY_BASE_MS = 300;
 const RETRY_CAP_MS = 4000;
 
-/** Ends early when the log does not take appends. Rejects with WarehouseError or ReplayRefusedError. */
+/** Ends early when the log does not take appends. Rejects with WarehouseError, or with what the target rejects with. */
 export async function replayLetters(deps: ReplayDeps, options: ReplayOptions): Promise<ReplayCounts> {
   const { letters, names, warehouse } = deps;
   const pointsKeptMs = (await keptSince(warehouse, ["points"])) ?? 0;

@@ -1,11 +1,10 @@
 // A point's record made anew. It keeps its id and is flagged, so that the consumer looks it up among all rows.
-import { toBinary } from "@bufbuild/protobuf";
-import { PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type PointRecord, PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { decodePoint, pointId } from "#lib/events/point-record.ts";
 import { PoisonRecordError } from "#lib/events/record.ts";
 import { type DeadRecord, originMessage, type ReplayChanges } from "#lib/events/replay-record.ts";
-import { readDeadPoint } from "./reading.ts";
 
 export interface PointReplay {
   value: Uint8Array;
@@ -40,4 +39,14 @@ export function makePointReplay(dead: DeadRecord, changes: ReplayChanges): Point
     throw error;
   }
   return { value, id: formatUuid(pointId(point)), metric: point.metric };
+}
+
+/** Undefined when the bytes are no PointRecord. */
+export function readDeadPoint(value: Uint8Array): PointRecord | undefined {
+  try {
+    return fromBinary(PointRecordSchema, value);
+  } catch {
+    // The decoder throws errors of several kinds, and all of them say that these bytes are something else.
+    return undefined;
+  }
 }
