@@ -1,8 +1,9 @@
 // Properties that a wire makes of what stands beside a caller's own, put behind them without reading those once more.
 import { type JsonCursor, type JsonText, textOf } from "./json-cursor.ts";
+import { hashOf } from "./json-keys.ts";
 import { appendedTo, hasNoneOf, type JsonMember, withMembers } from "./json-members.ts";
 import type { EventLimits } from "./limits.ts";
-import { type ADDED_NAMES, CheckedProperties, EMPTY, type Lifted, type PropertiesInput } from "./properties.ts";
+import { CheckedProperties, EMPTY, type Lifted, type PropertiesInput } from "./properties.ts";
 
 /** Those that are lifted as well, and where to. */
 const LIFTED_BY = {
@@ -14,7 +15,48 @@ const LIFTED_BY = {
   $device_id: "deviceId",
 } as const satisfies Record<string, keyof Lifted>;
 
-export type AddedName = (typeof ADDED_NAMES)[number] | keyof typeof LIFTED_BY | "$ignore_sent_at";
+/** What wires make of what a caller says elsewhere, beside what is lifted. */
+type MadeName =
+  | "$lib"
+  | "$lib_version"
+  | "$pathname"
+  | "$referrer"
+  | "$title"
+  | "$app_name"
+  | "$app_version"
+  | "$app_build"
+  | "$os"
+  | "$os_version"
+  | "$device_type"
+  | "$device_manufacturer"
+  | "$device_model"
+  | "$screen_width"
+  | "$screen_height"
+  | "$ip"
+  | "$locale"
+  | "$timezone"
+  | "$raw_user_agent"
+  | "$screen_name"
+  | "utm_source"
+  | "utm_medium"
+  | "utm_campaign"
+  | "utm_term"
+  | "utm_content"
+  | "$set"
+  | "$group_type"
+  | "$group_key"
+  | "$group_set"
+  | "$groups"
+  | "alias"
+  | "category"
+  | "context"
+  | "messageId"
+  | "name"
+  | "$cookieless_mode"
+  | "$process_person_profile"
+  | "$product_tour_id";
+
+export type AddedName = MadeName | keyof typeof LIFTED_BY | "$ignore_sent_at";
 
 /** JSON that was read already, at most a level less deep than properties may be. Of two by one name the first counts. */
 export interface Added {
@@ -26,7 +68,13 @@ export interface Added {
 const MEMBER_BYTES_MIN = 5;
 const [QUOTE_BYTES, END, COMMA, SPACE] = [2, 0x7d, 0x2c, 0x20];
 const [OPEN_BRACE, OPEN_BRACKET] = [0x7b, 0x5b];
-const KEYS = new Map<string, Buffer>();
+const KEYS = new Map<string, AddedKey>();
+
+interface AddedKey {
+  /** With quotes and colon. */
+  bytes: Buffer;
+  hash: number;
+}
 
 /** Said in both places, properties of a person are all of them said. */
 const MERGED: ReadonlySet<string> = new Set(["$set"]);
@@ -39,12 +87,17 @@ export function withAdded(
   limits: EventLimits,
 ): PropertiesInput {
   if (added.length === 0) return own;
-  const unique = added.filter(({ name }, at) => added.findIndex((other) => other.name === name) === at);
+  const unique = isUnique(added)
+    ? added
+    : added.filter(({ name }, at) => added.findIndex((other) => other.name === name) === at);
   const keys = unique.map(({ name }) => keyOf(name));
   let length = own.json.to - own.json.from;
-  for (const [at, { value }] of unique.entries()) length += (keys[at] as Buffer).length + value.to - value.from + 1;
-  const members = () => unique.map(({ value }, at) => ({ key: quotedOf(keys[at] as Buffer), value }));
-  const isNew = own.hasNoAdded || hasNoneOf(own.json, members());
+  for (let at = 0; at < unique.length; at++) {
+    const { value } = unique[at] as Added;
+    length += (keys[at] as AddedKey).bytes.length + value.to - value.from + 1;
+  }
+  const members = () => unique.map(({ value }, at) => ({ key: quotedOf(keys[at] as AddedKey), value }));
+  const isNew = own.lacks(keys.map(({ hash }) => hash)) || hasNoneOf(own.json, members());
   // What could have too many keys in all is counted by reading it again.
   if (!isNew || length > MEMBER_BYTES_MIN * limits.propertyKeys) {
     return withMembers(own.json, members(), cursor, MERGED);
@@ -52,18 +105,45 @@ export function withAdded(
   return new CheckedProperties(joined(own.json, unique, keys, length), liftedFrom(own.lifted, unique));
 }
 
-/** The same for members by names that are never lifted, which only the caller's own text can say whether it has. */
+function isUnique(added: readonly Added[]): boolean {
+  for (let at = 1; at < added.length; at++) {
+    for (let before = 0; before < at; before++) if (added[before]?.name === added[at]?.name) return false;
+  }
+  return true;
+}
+
+export interface HashedMember extends JsonMember {
+  /** `hashOf` the key; undefined where it is spelled with escapes. */
+  hash: number | undefined;
+}
+
+/** The same for members by names that are never lifted. */
 export function withNeverLifted(
   own: CheckedProperties,
-  members: readonly JsonMember[],
+  members: readonly HashedMember[],
   cursor: JsonCursor,
   limits: EventLimits,
 ): PropertiesInput {
   let length = own.json.to - own.json.from;
   for (const { key, value } of members) length += key.to - key.from + value.to - value.from + 2;
   const isSmall = length <= MEMBER_BYTES_MIN * limits.propertyKeys && members.every(isScalar);
-  if (!isSmall || !hasNoneOf(own.json, members)) return withMembers(own.json, members, cursor);
+  if (!isSmall || !(hasNoneByHash(own, members) || hasNoneOf(own.json, members)))
+    return withMembers(own.json, members, cursor);
   return new CheckedProperties(appendedTo(own.json, members), own.lifted);
+}
+
+/** More are looked for in the text. */
+const HASHES_MAX = 16;
+
+/** Neither the object nor the members before have a key of the same hash. */
+function hasNoneByHash(own: CheckedProperties, members: readonly HashedMember[]): boolean {
+  if (members.length > HASHES_MAX) return false;
+  const hashes: number[] = [];
+  for (const { hash } of members) {
+    if (hash === undefined || hashes.includes(hash)) return false;
+    hashes.push(hash);
+  }
+  return own.lacks(hashes);
 }
 
 /** What is neither can be too deep. */
@@ -71,20 +151,19 @@ function isScalar({ value: { bytes, from } }: JsonMember): boolean {
   return bytes[from] !== OPEN_BRACE && bytes[from] !== OPEN_BRACKET;
 }
 
-/** The name with quotes and colon. */
-function keyOf(name: AddedName): Buffer {
+function keyOf(name: AddedName): AddedKey {
   const known = KEYS.get(name);
   if (known) return known;
-  const key = Buffer.from(`${JSON.stringify(name)}:`);
+  const key = { bytes: Buffer.from(`${JSON.stringify(name)}:`), hash: hashOf(Buffer.from(name)) };
   KEYS.set(name, key);
   return key;
 }
 
-function quotedOf(key: Buffer): JsonText {
-  return { bytes: key, from: 0, to: key.length - 1 };
+function quotedOf({ bytes }: AddedKey): JsonText {
+  return { bytes, from: 0, to: bytes.length - 1 };
 }
 
-function joined(own: JsonText, added: readonly Added[], keys: readonly Buffer[], length: number): JsonText {
+function joined(own: JsonText, added: readonly Added[], keys: readonly AddedKey[], length: number): JsonText {
   const bytes = Buffer.allocUnsafe(length);
   let at = own.bytes.copy(bytes, 0, own.from, own.to - 1);
   let isFirst = isEmpty(own);
@@ -92,7 +171,9 @@ function joined(own: JsonText, added: readonly Added[], keys: readonly Buffer[],
     const { value } = added[i] as Added;
     if (!isFirst) bytes[at++] = COMMA;
     isFirst = false;
-    at += (keys[i] as Buffer).copy(bytes, at);
+    const key = (keys[i] as AddedKey).bytes;
+    bytes.set(key, at);
+    at += key.length;
     at += value.bytes.copy(bytes, at, value.from, value.to);
   }
   bytes[at++] = END;
@@ -107,11 +188,12 @@ function isEmpty({ bytes, from, to }: JsonText): boolean {
 function liftedFrom(own: Lifted, added: readonly Added[]): Lifted {
   let lifted = own;
   for (const { name, value } of added) {
-    if (!(name in LIFTED_BY) || value.to - value.from === QUOTE_BYTES) continue;
+    const place = LIFTED_BY[name as keyof typeof LIFTED_BY] as keyof Lifted | undefined;
+    if (place === undefined || value.to - value.from === QUOTE_BYTES) continue;
     const text = JSON.parse(textOf(value)) as string;
     if (text.trim() === "") continue;
     if (lifted === own) lifted = { ...own };
-    Object.assign(lifted, { [LIFTED_BY[name as keyof typeof LIFTED_BY]]: text });
+    (lifted as Record<keyof Lifted, unknown>)[place] = text;
   }
   return lifted;
 }

@@ -36,6 +36,8 @@ export interface JsonCursor {
   nextMember(names: JsonNames): boolean;
   /** Which of the names the member has; -1: none of them. */
   readonly name: number;
+  /** `hashOf` the member's key, however it is spelled. */
+  readonly keyHash: number;
   /** The member's key. Ask before its value is passed. */
   key(): string;
   /** The member's key as it was sent, quotes included. Ask before its value is passed. */

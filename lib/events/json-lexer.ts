@@ -27,8 +27,9 @@ export const HAS_HALF_PAIR = 4;
 export class JsonLexer {
   protected bytes: Buffer = Buffer.alloc(0);
   protected end = 0;
-  /** All bytes, each as one character: pieces of ASCII are cut from it at a fifth of what decoding each would cost. */
-  protected latin1: string | undefined;
+  private start = 0;
+  /** All bytes from the start, each as one character: pieces of ASCII are cut from it at a fifth of what decoding each costs. */
+  private latin1: string | undefined;
   /** Of the string that was passed last. */
   protected flags = 0;
   /** The place behind the escape that was passed last. */
@@ -42,6 +43,7 @@ export class JsonLexer {
 
   protected begin(bytes: Uint8Array, from: number, to: number): void {
     this.bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.start = from;
     this.end = to;
     this.broken = undefined;
     this.latin1 = undefined;
@@ -182,8 +184,9 @@ export class JsonLexer {
   /** Characters [from, to) of a string with these flags. */
   protected decode(from: number, to: number, flags: number): string {
     if (flags === 0) {
-      this.latin1 ??= this.bytes.toString("latin1");
-      return this.latin1.substring(from, to);
+      const { start } = this;
+      this.latin1 ??= this.bytes.toString("latin1", start, this.end);
+      return this.latin1.substring(from - start, to - start);
     }
     if (flags === HAS_NON_ASCII) return this.bytes.toString("utf8", from, to);
     return JSON.parse(this.bytes.toString("utf8", from - 1, to + 1)) as string;

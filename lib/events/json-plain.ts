@@ -4,7 +4,7 @@ import { isUtf8 } from "node:buffer";
 import { firstNotUtf8, withoutHalfPairs } from "./json-bytes.ts";
 import type { JsonBounds, JsonCursor, JsonKind, JsonText } from "./json-cursor.ts";
 import { JsonFault, shownKey } from "./json-fault.ts";
-import type { JsonNames } from "./json-keys.ts";
+import { hashOf, type JsonNames } from "./json-keys.ts";
 import { fault, type RuleFault } from "./rule-fault.ts";
 
 // V8's source access, which TypeScript's library does not list yet.
@@ -65,6 +65,10 @@ class PlainCursor implements JsonCursor {
     this.#look(0, 1);
     this.name = names.indexOf(this.key().toWellFormed());
     return true;
+  }
+
+  get keyHash(): number {
+    return hashOf(Buffer.from(this.key()));
   }
 
   key(): string {

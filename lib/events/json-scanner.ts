@@ -47,6 +47,7 @@ export function createJsonScanner(): JsonCursor {
 
 class Scanner extends JsonLexer implements JsonCursor {
   name = -1;
+  keyHash = 0;
   #at = 0;
   /** Of each level: how many keys #keys had when the object began, or ARRAY. */
   #levels = new Int32Array(LEVELS_KEPT);
@@ -280,6 +281,7 @@ class Scanner extends JsonLexer implements JsonCursor {
     // Spelled with escapes it is the same key.
     const decoded = (this.#keyFlags & HAS_ESCAPE) === 0 ? undefined : Buffer.from(this.key());
     const hash = decoded ? hashOf(decoded) : rawHash;
+    this.keyHash = hash;
     if (names)
       this.name = decoded ? names.find(decoded, 0, decoded.length, hash) : names.find(this.bytes, from, to, hash);
     // The first fault is the one that is told: there is nothing to find beside it.

@@ -27,13 +27,21 @@ export interface Lifted {
 export class CheckedProperties {
   readonly json: JsonText;
   readonly lifted: Lifted;
-  /** None of its keys is a name that wires add (`ADDED_NAMES`, or one that is lifted). */
-  readonly hasNoAdded: boolean;
+  /** `hashOf` each of its keys; undefined when nobody asked for them. */
+  readonly #keyHashes: readonly number[] | undefined;
 
-  constructor(json: JsonText, lifted: Lifted, hasNoAdded = false) {
+  constructor(json: JsonText, lifted: Lifted, keyHashes?: readonly number[]) {
     this.json = json;
     this.lifted = lifted;
-    this.hasNoAdded = hasNoAdded;
+    this.#keyHashes = keyHashes;
+  }
+
+  /** True only if none of its keys has one of these hashes. */
+  lacks(hashes: readonly number[]): boolean {
+    const own = this.#keyHashes;
+    if (!own) return false;
+    for (const hash of hashes) if (own.includes(hash)) return false;
+    return true;
   }
 
   text(): string {
@@ -45,8 +53,8 @@ export class CheckedProperties {
 export type PropertiesInput = string | JsonText | PropertyObject | CheckedProperties | undefined;
 
 export interface PropertiesReader {
-  /** Of the object at the cursor. What breaks the rules is left for its `takeFault`. */
-  atCursor(cursor: JsonCursor, limits: EventLimits): CheckedProperties;
+  /** Of the object at the cursor. What breaks the rules is left for its `takeFault`. `keepsKeys`: they know what they lack. */
+  atCursor(cursor: JsonCursor, limits: EventLimits, keepsKeys?: boolean): CheckedProperties;
   check(input: PropertiesInput, field: string, limits: EventLimits): CheckedProperties | RuleFault;
 }
 
@@ -57,25 +65,16 @@ const LIFTED = [
   ...["distinct_id", "$distinct_id", "$device_id"],
 ];
 const IGNORE_SENT_AT = LIFTED.push("$ignore_sent_at") - 1;
-/** Properties that wires make of what a caller says elsewhere, beside those that are lifted. */
-export const ADDED_NAMES = [
-  ...["$lib", "$lib_version", "$pathname", "$referrer", "$title", "$app_name", "$app_version", "$app_build"],
-  ...["$os", "$os_version", "$device_type", "$device_manufacturer", "$device_model", "$screen_width"],
-  ...["$screen_height", "$ip", "$locale", "$timezone", "$raw_user_agent", "$screen_name"],
-  ...["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"],
-  ...["$set", "$group_type", "$group_key", "$group_set", "$groups"],
-  ...["alias", "category", "context", "messageId", "name"],
-  ...["$cookieless_mode", "$process_person_profile", "$product_tour_id"],
-] as const;
-const ADDED_FROM = LIFTED.length;
-const NAMES = new JsonNames([...LIFTED, ...ADDED_NAMES]);
+const NAMES = new JsonNames(LIFTED);
+/** More keys are not remembered. */
+const KEYS_KEPT = 64;
 /** As PostHog's clients write their switches. */
 const IS_TRUE = new Set(["true", "1", '"true"', '"1"']);
 const NOTHING: Readonly<Lifted> = {
   ...{ sessionId: "", windowId: "", elementsChain: "", currentUrl: "", host: "" },
   ...{ anonDistinctId: "", deviceId: "", distinctId: "", ignoresSentAt: false },
 };
-export const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }, NOTHING, true);
+export const EMPTY = new CheckedProperties({ bytes: Buffer.from("{}"), from: 0, to: 2 }, NOTHING, []);
 
 /**
  * Reads properties once: a JSON object within the limits. Its text is stored as it was sent, but for half a surrogate
@@ -85,16 +84,16 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
   /** By the name's index. */
   const found: string[] = [];
 
-  function atCursor(at: JsonCursor, limits: EventLimits): CheckedProperties {
+  function atCursor(at: JsonCursor, limits: EventLimits, keepsKeys = false): CheckedProperties {
     let isAny = false;
-    let hasAdded = false;
+    const hashes: number[] | undefined = keepsKeys ? [] : undefined;
     at.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth });
     at.enter();
     while (at.nextMember(NAMES)) {
       const { name } = at;
       const isSwitch = name === IGNORE_SENT_AT;
-      if (name >= 0) hasAdded = true;
-      if (name < 0 || name >= ADDED_FROM || (!isSwitch && at.kind() !== "string")) {
+      if (hashes && hashes.length <= KEYS_KEPT) hashes.push(at.keyHash);
+      if (name < 0 || (!isSwitch && at.kind() !== "string")) {
         at.skip();
         continue;
       }
@@ -102,7 +101,8 @@ export function createPropertiesReader(cursor: JsonCursor = createJsonScanner())
       isAny = true;
       found[name] = isSwitch ? textOf(at.slice()) : at.text();
     }
-    return new CheckedProperties(at.endBounds(), isAny ? liftedOf(found) : NOTHING, !hasAdded);
+    const known = hashes && hashes.length <= KEYS_KEPT ? hashes : undefined;
+    return new CheckedProperties(at.endBounds(), isAny ? liftedOf(found) : NOTHING, known);
   }
 
   function ofText({ bytes, from, to }: JsonText, field: string, limits: EventLimits): CheckedProperties | RuleFault {

@@ -1,10 +1,10 @@
 // One CloudEvent 1.0 to an event: structured (an object of JSON) or binary (attributes in headers, data as the body).
 import { isUtf8 } from "node:buffer";
-import { withNeverLifted } from "#lib/events/added-properties.ts";
+import { type HashedMember, withNeverLifted } from "#lib/events/added-properties.ts";
 import { parseUuid, uuidV5 } from "#lib/events/ids.ts";
 import type { JsonCursor, JsonKind, JsonText } from "#lib/events/json-cursor.ts";
-import { JsonNames } from "#lib/events/json-keys.ts";
-import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { hashOf, JsonNames } from "#lib/events/json-keys.ts";
+import { withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
@@ -28,15 +28,20 @@ const ATTRIBUTES = ["specversion", "id", "source", "type", "subject", "time"] as
 type Attribute = (typeof ATTRIBUTES)[number];
 const NAMES = new JsonNames([...ATTRIBUTES, "data"]);
 const DATA = ATTRIBUTES.length;
-const DATA_KEY = textJson("data");
-const ID_KEY = prefixed("id");
+const DATA_KEY = keyOf("data");
+/** As CloudEvents knows them, with PREFIX; those that were met first. */
+const KEYS = new Map<string, MemberKey>();
+const KEYS_MAX = 1000;
+const NAME_CHARS_MAX = 64;
+
+type MemberKey = Pick<HashedMember, "key" | "hash">;
 
 interface Members {
   attributes: Partial<Record<Attribute, string>>;
   /** An object. */
   data: CheckedProperties | undefined;
   /** Extensions, and what the data is said to be. */
-  more: JsonMember[];
+  more: HashedMember[];
   fault: RuleFault | undefined;
 }
 
@@ -65,7 +70,7 @@ export function readStructured(json: JsonReading): EventInput | RuleFault {
 function readAttribute(cursor: JsonCursor, members: Members, name: number, kind: JsonKind): void {
   // As if it were not there: CloudEvents' JSON format says so.
   if (kind === "null") cursor.skip();
-  else if (name < 0) members.more.push({ key: prefixed(cursor.key()), value: cursor.slice() });
+  else if (name < 0) members.more.push({ ...prefixed(cursor.key()), value: cursor.slice() });
   else if (kind === "string") members.attributes[ATTRIBUTES[name] as Attribute] = cursor.text();
   else {
     members.fault ??= fault("invalid", NAMES.at(name), `must be a string, not ${articled(kind)}`);
@@ -84,7 +89,7 @@ export function readBinary(
   const members: Members = { attributes: {}, data: undefined, more: [], fault: undefined };
   for (const [name, text] of attributes) {
     if (isAttribute(name)) members.attributes[name] = text;
-    else members.more.push({ key: prefixed(name), value: textJson(text) });
+    else members.more.push({ ...prefixed(name), value: textJson(text) });
   }
   if (body.length === 0) return eventOf(members, json);
   if (isJsonType(type)) {
@@ -94,20 +99,20 @@ export function readBinary(
       members.fault = cursor.takeFault(root);
     });
   } else if (type.startsWith("text/") && isUtf8(body)) {
-    members.more.push({ key: DATA_KEY, value: textJson(body.toString()) });
+    members.more.push({ ...DATA_KEY, value: textJson(body.toString()) });
   } else {
-    members.more.push({ key: textJson("data_base64"), value: textJson(body.toString("base64")) });
+    members.more.push({ ...keyOf("data_base64"), value: textJson(body.toString("base64")) });
   }
-  if (!isJsonType(type)) members.more.push({ key: prefixed("datacontenttype"), value: textJson(type) });
+  if (!isJsonType(type)) members.more.push({ ...prefixed("datacontenttype"), value: textJson(type) });
   return members.fault ?? eventOf(members, json);
 }
 
 /** Of the value at the cursor: an object is the properties, anything but null is one of them. */
 function readData({ cursor, properties, limits }: JsonReading, members: Members): void {
   const kind = cursor.kind();
-  if (kind === "object") members.data = properties.atCursor(cursor, limits);
+  if (kind === "object") members.data = properties.atCursor(cursor, limits, true);
   else if (kind === "null") cursor.skip();
-  else members.more.push({ key: DATA_KEY, value: cursor.slice() });
+  else members.more.push({ ...DATA_KEY, value: cursor.slice() });
 }
 
 function isAttribute(name: string): name is Attribute {
@@ -132,7 +137,7 @@ function eventOf({ attributes, data, more }: Members, { inner, limits }: JsonRea
     const shown = JSON.stringify(time.slice(0, 40));
     return fault("invalid", "time", `${shown} is not an RFC 3339 date-time like 2026-03-27T12:00:00Z`);
   }
-  more.push({ key: ID_KEY, value: textJson(id) });
+  more.push({ ...prefixed("id"), value: textJson(id) });
   return {
     ...{ event: type, distinctId: subject, source, value: undefined },
     id: uuidV5(NAMESPACE, `${source} ${id}`),
@@ -142,8 +147,18 @@ function eventOf({ attributes, data, more }: Members, { inner, limits }: JsonRea
 }
 
 /** JSON's format has the bytes of other data in `data_base64`, which keeps its name. */
-function prefixed(name: string): JsonText {
-  return textJson(name === "data_base64" ? name : `${PREFIX}${name}`);
+function prefixed(name: string): MemberKey {
+  const known = KEYS.get(name);
+  if (known) return known;
+  const key = keyOf(name === "data_base64" ? name : `${PREFIX}${name}`);
+  // A copy: a slice would keep the request's whole text alive.
+  if (KEYS.size < KEYS_MAX && name.length <= NAME_CHARS_MAX) KEYS.set(Buffer.from(name).toString(), key);
+  return key;
+}
+
+function keyOf(name: string): MemberKey {
+  const key = textJson(name);
+  return { key, hash: key.bytes.includes("\\") ? undefined : hashOf(Buffer.from(name)) };
 }
 
 function textJson(text: string): JsonText {

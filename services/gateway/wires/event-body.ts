@@ -19,7 +19,7 @@ export interface BodyEvent {
 }
 
 const TEXTS = ["event", "distinct_id", "api_key", "timestamp"];
-const [DISTINCT_ID, API_KEY] = [1, 2];
+const [EVENT, DISTINCT_ID, API_KEY, TIMESTAMP] = [0, 1, 2, 3];
 /** What clients say about people and groups, beside the properties or among them: it belongs there. */
 const ABOUT_PEOPLE = ["$set", "$set_once", "$unset", "$anon_distinct_id", "alias", "$groups"];
 const CONTRACT = [...TEXTS, "properties", "uuid", ...ABOUT_PEOPLE];
@@ -53,6 +53,8 @@ export interface EventForm {
   readonly names: JsonNames;
   /** null is as if the member were not there, and a number is a distinct id. */
   readonly isLenient: boolean;
+  /** Properties are made of other members of most events. */
+  readonly adds?: boolean;
 }
 
 export const CONTRACT_EVENT: EventForm = { names: new JsonNames(CONTRACT), isLenient: false };
@@ -60,6 +62,7 @@ export const POSTHOG_EVENT: EventForm = { names: new JsonNames([...CONTRACT, ...
 export const V1_EVENT: EventForm = {
   names: new JsonNames([...CONTRACT, ...POSTHOG, ...V1.keys(), "options"]),
   isLenient: true,
+  adds: true,
 };
 
 interface EventMembers {
@@ -108,7 +111,7 @@ export class EventReader {
     this.uuid = read.uuid;
     this.sentAt = read.texts[SENT_AT as number] ?? "";
     const found = read.fault ?? broken ?? this.#joined(read);
-    return "fault" in found ? { ...found, of: { id: read.uuid, event: read.texts[0] ?? "" } } : found;
+    return "fault" in found ? { ...found, of: { id: read.uuid, event: read.texts[EVENT] ?? "" } } : found;
   }
 
   #member(read: EventMembers, name: number, kind: JsonKind): void {
@@ -121,7 +124,7 @@ export class EventReader {
       else if (isLenient && name === DISTINCT_ID && kind === "number") read.texts[name] = textOf(cursor.slice());
       else this.#refuse(read, "a string", kind);
     } else if (name === PROPERTIES) {
-      if (kind === "object") read.properties = properties.atCursor(cursor, limits);
+      if (kind === "object") read.properties = properties.atCursor(cursor, limits, this.#form.adds);
       else this.#refuse(read, "an object", kind);
     } else if (name === UUID) {
       if (kind === "string") read.uuid = cursor.text();
@@ -165,7 +168,6 @@ export class EventReader {
 
   /** What is said about people is put where the rules of all dialects look for it. */
   #joined({ texts, uuid, properties, people, added }: EventMembers): BodyEvent | RuleFault {
-    const [event = "", distinctId = "", , timestamp = ""] = texts;
     const { inner, limits, properties: reader } = this.#json;
     let checked: CheckedProperties | RuleFault | undefined = properties;
     if (people.length > 0) {
@@ -176,16 +178,22 @@ export class EventReader {
       checked = reader.check(withAdded(checked, [...added, ...this.#added], inner, limits), "properties", limits);
       if ("fault" in checked) return within("", checked);
     }
-    const ids = [distinctId, texts[OTHER_DISTINCT_ID as number] ?? "", checked?.lifted.distinctId ?? ""];
     return {
-      event,
-      distinctId: ids.find((id) => id.trim() !== "") ?? "",
-      timestamp,
+      event: texts[EVENT] ?? "",
+      distinctId:
+        unlessBlank(texts[DISTINCT_ID]) ||
+        unlessBlank(texts[OTHER_DISTINCT_ID as number]) ||
+        unlessBlank(checked?.lifted.distinctId),
+      timestamp: texts[TIMESTAMP] ?? "",
       uuid,
       properties: checked,
-      ignoresSentAt: (checked?.lifted.ignoresSentAt ?? false) || added.some(saysToIgnoreSentAt),
+      ignoresSentAt: checked?.lifted.ignoresSentAt === true || (added.length > 0 && added.some(saysToIgnoreSentAt)),
     };
   }
+}
+
+function unlessBlank(text = ""): string {
+  return text.trim() === "" ? "" : text;
 }
 
 function saysToIgnoreSentAt({ name, value }: Added): boolean {

@@ -69,8 +69,8 @@ export function readMessage(json: JsonReading, pathType: MessageType | undefined
   while (cursor.nextMember(NAMES)) readMember(json, members, cursor.name, cursor.kind());
   cursor.endBounds();
   const broken = cursor.takeFault(root);
-  const message = members.fault ?? broken ?? messageOf(members, pathType);
-  return { message: "fault" in message ? message : joined(json, message), writeKey: members.texts.writeKey ?? "" };
+  const message = members.fault ?? broken ?? messageOf(json, members, pathType);
+  return { message, writeKey: members.texts.writeKey ?? "" };
 }
 
 function readMember(json: JsonReading, members: Members, name: number, kind: JsonKind): void {
@@ -87,7 +87,7 @@ function readMember(json: JsonReading, members: Members, name: number, kind: Jso
   } else if (name === CONTEXT) {
     members.context = contextAt(json);
   } else {
-    if (name === PROPERTIES) members.properties = properties.atCursor(cursor, limits);
+    if (name === PROPERTIES) members.properties = properties.atCursor(cursor, limits, true);
     // They are to be a level deeper.
     else members.traits = properties.atCursor(cursor, { ...limits, propertyDepth: limits.propertyDepth - 1 }).json;
   }
@@ -98,12 +98,11 @@ function refuse(members: Members, name: number, wanted: string, kind: JsonKind, 
   pass();
 }
 
-interface Unjoined extends Omit<Message, "properties"> {
-  own: CheckedProperties | undefined;
-  said: Added[];
-}
-
-function messageOf(members: Members, pathType: MessageType | undefined): Unjoined | RuleFault {
+function messageOf(
+  { inner, limits }: JsonReading,
+  members: Members,
+  pathType: MessageType | undefined,
+): Message | RuleFault {
   const { texts } = members;
   const type = pathType ?? texts.type ?? "";
   if (!isMessageType(type)) {
@@ -130,8 +129,8 @@ function messageOf(members: Members, pathType: MessageType | undefined): Unjoine
   if (ids.length > 1) said.push(saidText("$device_id", anonymousId as string));
   if (groupId !== "" && type !== "group") said.push(inGroup(groupId));
   if (messageId !== "") said.push(saidText("messageId", messageId));
-  const { event, own } = mapped;
-  return { event, distinctId, messageId, timestamp, sentAt, isFinal, own, said };
+  const properties = withAdded(mapped.own, said, inner, limits);
+  return { event: mapped.event, distinctId, messageId, timestamp, sentAt, isFinal, properties };
 }
 
 interface Mapped {
@@ -186,8 +185,4 @@ function texted(texts: Members["texts"], names: { name: "name" | "$screen_name" 
   if (texts.name !== undefined) said.push(saidText(names.name, texts.name));
   if (texts.category !== undefined) said.push(saidText("category", texts.category));
   return said;
-}
-
-function joined({ inner, limits }: JsonReading, { own, said, ...message }: Unjoined): Message {
-  return { ...message, properties: withAdded(own, said, inner, limits) };
 }
