@@ -29,7 +29,7 @@ export function deadLetterService(options: DeadLetterServiceOptions): ServiceImp
     const filter = { places };
     const found = (await letters.classes(filter)).reduce((sum, { count }) => sum + count, 0);
     if (found < new Set(places.map((place) => names.nameOf(place))).size) {
-      throw new ConnectError("there is no dead letter at one of these positions", Code.NotFound);
+      throw noLetter();
     }
     const lines: string[] = [];
     const say = (line: string) => void lines.push(line.slice(0, LINE_CHARS_MAX).toWellFormed());
@@ -61,5 +61,9 @@ function placeOf(names: PositionNames, position: string) {
     if (error instanceof PositionError) throw invalid(`positions: ${error.message}`);
     throw error;
   }
-  throw new ConnectError("there is no dead letter at one of these positions", Code.NotFound);
+  throw noLetter();
+}
+
+function noLetter(): ConnectError {
+  return new ConnectError("there is no dead letter at one of these positions", Code.NotFound);
 }
