@@ -17,7 +17,7 @@ import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 import { type Callers, startCallers } from "../kit/steady-callers.ts";
 
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
-const AWAY_MS = 1_000 * Number(process.env.BROKER_AWAY_SECONDS ?? 12);
+const AWAY_MS = 1_000 * Number(process.env.BROKER_AWAY_SECONDS ?? 18);
 const CALLERS = 300;
 /** What is said of the gateway: events wait 10 s for their append to begin, looked at once a second, and 15 s for it to end. */
 const ANSWER_MS_MAX = 26_000;

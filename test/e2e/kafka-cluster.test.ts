@@ -19,8 +19,6 @@ const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 const canRun = kafka.available && kafka.kind === "apache";
 const TOPIC = "cut";
 const DATABASE = "millrace";
-/** What was under way when the second broker died may still be answered. */
-const UNDER_WAY_MS = 500;
 
 let stack: AsyncDisposableStack;
 let cluster: TestKafkaCluster;
@@ -46,30 +44,35 @@ afterAll(() => stack.disposeAsync(), patience(60_000));
 describe.skipIf(!canRun)("a cluster of three brokers", () => {
   it("a leader's death, two of three away and their return: what was acknowledged is stored once, and nothing was without a second replica", async () => {
     const port = (await gateway.logged("gateway listening")).port as number;
-    using callers = startCallers({ port, eventsPerSecond: 1_000, callers: 60, eventsPerRequest: 20 });
+    using callers = startCallers({ port, eventsPerSecond: 400, callers: 60, eventsPerRequest: 20 });
     const more = async (events: number) => {
       const before = callers.acked.size;
       await until(() => callers.acked.size > before + events, `${events} more are acknowledged`, patience(40_000));
     };
-    await more(1_000);
-    expect([...(await cluster.partitions(EVENTS_TOPIC)).values()].map(({ inSync }) => inSync.length)).toEqual(
-      Array(6).fill(3),
-    );
+    await more(400);
+    const replicated = async () =>
+      [...(await cluster.partitions(EVENTS_TOPIC)).values()].every(({ inSync }) => inSync.length === 3);
+    await until(replicated, "all replicas are in sync", patience(40_000));
 
     const first = await leaderOf(0);
     await first.kill9();
-    await until(async () => (await leadersNow()).every((leader) => leader !== first.id), "leadership has moved");
-    await more(1_000);
+    await until(
+      async () => (await leadersNow()).every((leader) => leader !== first.id),
+      "leadership has moved",
+      patience(40_000),
+    );
+    await more(400);
 
     const second = cluster.brokers.find(({ id }) => id !== first.id) as ClusterBroker;
     await second.kill9();
-    const alone = performance.now() + UNDER_WAY_MS;
-    const answered = () => callers.answers.filter(({ at, ms }) => at > alone && at - ms > alone);
+    // What was under way when the second broker died may still be acknowledged.
+    const alone = performance.now();
+    const answered = () => callers.answers.filter(({ at, ms }) => at - ms > alone);
     await until(() => answered().length > 30, "callers are answered while one broker is alone", patience(40_000));
-    const wrong = callers.answers.filter(({ at, code }) => at > alone && code === "ok");
+    const wrong = answered().filter(({ code }) => code === "ok");
     await Promise.all([first.restart(), second.restart()]);
     expect(wrong).toEqual([]);
-    await more(1_000);
+    await more(400);
     await callers.finish();
     expect(callers.acked.size).toBe(callers.sent.size);
 
@@ -100,9 +103,10 @@ describe.skipIf(!canRun)("a cluster of three brokers", () => {
           (error: Error) => ends.push(error.name),
         ),
       );
-      // Later than those that wait, and one after the other.
-      for (const key of keys.filter((each) => !isCut(each))) await append(key);
+      const [later, ...rest] = keys.filter((key) => !isCut(key));
+      await append(later as string);
       expect(ends).toEqual([]);
+      for (const key of rest) await append(key);
       const mixed = await log
         .append(
           TOPIC,
@@ -121,7 +125,7 @@ describe.skipIf(!canRun)("a cluster of three brokers", () => {
         () => true,
         () => false,
       );
-    await expect.poll(appended, { timeout: 20_000 }).toBe(true);
+    await expect.poll(appended, { timeout: patience(20_000) }).toBe(true);
   });
 });
 

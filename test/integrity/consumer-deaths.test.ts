@@ -197,5 +197,5 @@ it("a commit names the range in flight while it is", async () => {
     }),
   });
   await stage.drained();
-  expect(seen).toEqual(['0 {"epoch":"marker","to":2,"wait":100,"why":"idle"}']);
+  expect(seen).toEqual(['0 {"epoch":"marker","to":2,"wait":10,"why":"idle"}']);
 });
