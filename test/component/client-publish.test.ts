@@ -88,8 +88,9 @@ it("a log that is away for a moment is retried under the same ids", async () => 
   gateway.appendBy(async (_records, real) => {
     failures -= 1;
     // Stored all the same: the caller cannot know.
-    await real();
+    const positions = await real();
     if (failures >= 0) throw new LogUnavailableError("away");
+    return positions;
   });
   const { accepted, ids } = await client.publish([{ event: "a" }, { event: "b" }]);
   expect(accepted).toBe(2);

@@ -108,7 +108,7 @@ it("finds rows that were stored before there was a projection, before and after 
   expect((await lookUp(both)).map(({ epoch }) => epoch).sort()).toEqual(["after", "before"]);
   await warehouse.command("ALTER TABLE events_raw MATERIALIZE PROJECTION by_id SETTINGS mutations_sync = 2");
   const [filled] = await warehouse.query<{ n: string }>(
-    "SELECT sum(rows) AS n FROM system.projection_parts WHERE database = currentDatabase() AND active",
+    "SELECT sum(rows) AS n FROM system.projection_parts WHERE database = currentDatabase() AND active AND name = 'by_id'",
   );
   expect(Number(filled?.n)).toBe(40_000);
   expect((await lookUp(both)).map(({ epoch }) => epoch).sort()).toEqual(["after", "before"]);

@@ -858,3 +858,16 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/events/everywhere/millrace/veri
 ORDER BY ended_at
 TTL toDateTime(ended_at) + INTERVAL 400 DAY
 SETTINGS replicated_deduplication_window = 0;
+
+-- once
+-- How many events of a name came in each hour, as a part of the part whose rows it counts: it comes, merges and goes with
+-- them, so that it cannot differ from them (docs/decisions/counts-by-projection.md).
+ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' ADD PROJECTION IF NOT EXISTS by_hour
+(
+    SELECT toStartOfHour(timestamp), event, is_deleted, count(), max(timestamp)
+    GROUP BY toStartOfHour(timestamp), event, is_deleted
+);
+
+-- once
+-- Rows that are stored already are counted in the background. Until then their parts are read whole.
+ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' MATERIALIZE PROJECTION by_hour;
