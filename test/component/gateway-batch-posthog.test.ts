@@ -50,8 +50,9 @@ it("sends its events again, with the same ids, when the log was away", async () 
   const appendsBefore = gateway.appends.length;
   // The first append lands and its answer is lost, which is when a second id would be a second event.
   gateway.appendBy(async (_records, real) => {
-    await real();
+    const positions = await real();
     if (gateway.appends.length === appendsBefore + 1) throw new Error("answer lost");
+    return positions;
   });
   await posthog.flush();
   gateway.appendBy(undefined);
