@@ -95,6 +95,9 @@ async function shownAt(id: string) {
 const nameOf = (state: ReceiptState) =>
   enumToJson(ReceiptStateSchema, state)?.replace("RECEIPT_STATE_", "").toLowerCase().replaceAll("_", " ");
 
+/** Each of the four is a question or two, and the page is loaded anew. */
+const TOLD_WITHIN = { timeout: 20_000, interval: 200 };
+
 /** Asks all four, which have to say the same; once more if the event has moved on in between. */
 function toldAlike(id: string): Promise<Receipt> {
   return vi.waitFor(async () => {
@@ -119,7 +122,7 @@ function toldAlike(id: string): Promise<Receipt> {
       receipt.sightings.map(({ position }) => position?.name),
     );
     return receipt;
-  });
+  }, TOLD_WITHIN);
 }
 
 const statesOf = ({ sightings }: Receipt) => sightings.map(({ state }) => nameOf(state));

@@ -94,7 +94,13 @@ export async function startDeadLetterStage(
       if (consumer) await drained();
     },
     startConsumer() {
-      consumer = startConsumer(BATCHES, { kinds: [EVENTS, POINTS], log, warehouse, registry: new Registry(), logger });
+      consumer ??= startConsumer(BATCHES, {
+        kinds: [EVENTS, POINTS],
+        log,
+        warehouse,
+        registry: new Registry(),
+        logger,
+      });
     },
     async recordAt(offset) {
       const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: 1000 };
