@@ -116,11 +116,12 @@ export function hasNumbers({ sequence }: Lane): boolean {
 }
 
 /** Puts a batch that was refused for its size back, to be sent append by append; false: it is of one. */
-export function takeApart(lane: Lane, { parts, bytes }: Batch): boolean {
+export function takeApart(lane: Lane, { parts }: Batch): boolean {
   if (parts.length < 2) return false;
-  lane.queue.unshift(...parts.flatMap(({ call, ...chunk }) => (call ? [{ ...chunk, call }] : [])));
-  lane.queuedBytes += bytes;
-  lane.singly += parts.length;
+  const awaited = parts.flatMap(({ call, ...chunk }) => (call ? [{ ...chunk, call }] : []));
+  lane.queue.unshift(...awaited);
+  for (const { bytes } of awaited) lane.queuedBytes += bytes;
+  lane.singly += awaited.length;
   lane.batch = undefined;
   return true;
 }

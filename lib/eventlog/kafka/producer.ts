@@ -242,11 +242,15 @@ class PipelinedProducer implements KafkaProducer {
     if (this.#busy.size > 0) this.#watching ??= setInterval(() => this.#watch(), WATCH_MS);
   }
 
-  /** Makes the lane's next batch; false: there is nothing to send, or no identity to send it under yet. */
-  #fill(lane: Lane, now: number): boolean {
+  #dropLate(lane: Lane, now: number): void {
     dropLate(lane, now, ({ call, indexes, records }) => {
       call.settle(indexes, this.#unavailable(lane.topic, records.length, lane.trouble));
     });
+  }
+
+  /** Makes the lane's next batch; false: there is nothing to send, or no identity to send it under yet. */
+  #fill(lane: Lane, now: number): boolean {
+    this.#dropLate(lane, now);
     if (lane.queue.length === 0) {
       this.#busy.delete(lane);
       return false;
@@ -378,9 +382,7 @@ class PipelinedProducer implements KafkaProducer {
   #watch(): void {
     const now = performance.now();
     for (const lane of this.#busy) {
-      dropLate(lane, now, ({ call, indexes, records }) => {
-        call.settle(indexes, this.#unavailable(lane.topic, records.length, lane.trouble));
-      });
+      this.#dropLate(lane, now);
       const { batch, troubledAt } = lane;
       if (batch !== undefined) {
         const reason = this.#unavailable(lane.topic, batch.records.length, lane.trouble);
