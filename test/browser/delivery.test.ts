@@ -138,7 +138,7 @@ describe.skipIf(!chromium.available)("a server", () => {
 
   it("that splits, refuses, limits and loses answers gets each event, with one id", async () => {
     const context = await suite.newVisitor();
-    const url = suite.url({ options: { ...QUIET, apiHost: scripted.url, flushAt: 1000, requestTimeoutMs: 1000 } });
+    const url = suite.url({ options: { ...QUIET, apiHost: scripted.url, flushAt: 1000 } });
     const page = await suite.visit(await context.newPage(), url);
     // A half of a 413 meets a 503, the one after it a lost answer, then a 429 that asks for time.
     const answers = [413, 503, "lost", 429, 400] as const;
