@@ -1,5 +1,6 @@
 // `npm run bench`: what the parts cost and how fast they are, with every row counted. Results go to bench/results/.
 import { parseArgs } from "node:util";
+import { exitWith } from "#lib/process/lifecycle.ts";
 import { CASES } from "./cases.ts";
 import { describeEnvironment, keepReport, reportText } from "./report.ts";
 import { runCases } from "./runner.ts";
@@ -22,7 +23,7 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 const EXIT_INTERRUPTED = 130;
 
-process.exitCode = await main();
+exitWith(await main());
 
 async function main(): Promise<number> {
   let values: { only: string; minutes: string; quick: boolean; help: boolean };

@@ -1,6 +1,7 @@
 // `npm run chaos`: whatever dies, nothing is lost and nothing doubled. One run, with its verdict.
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { exitWith } from "#lib/process/lifecycle.ts";
 import { ALL_KINDS, type FaultKind, kindsOf } from "./kinds.ts";
 import { planText, reportText } from "./report.ts";
 import { type ChaosReport, runChaos } from "./run.ts";
@@ -43,7 +44,7 @@ interface Order {
   out: string | undefined;
 }
 
-process.exitCode = await main(process.argv.slice(2));
+exitWith(await main(process.argv.slice(2)));
 
 async function main(args: string[]): Promise<number> {
   let order: Order | "help";

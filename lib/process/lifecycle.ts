@@ -91,5 +91,7 @@ async function runUntilStopped({ start, stopTimeoutMs, logger }: RunOptions, sto
 /** Ends the process with `code` as soon as nothing is open any more, or a second later whatever is. */
 export function exitWith(code: number): void {
   process.exitCode = code;
+  // Node 24 can spin for ever in closing what is left of its handles (FreeEnvironment), which exit does not do.
+  process.once("beforeExit", () => process.exit(code));
   setTimeout(() => process.exit(code), LINGER_MS).unref();
 }

@@ -6,10 +6,12 @@ import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse } from "../kit/clickhouse.ts";
 import { callCommand, mainOf } from "../kit/command.ts";
-import { bytes, record } from "../kit/eventlog-reading.ts";
+import { assigned, consuming } from "../kit/consuming.ts";
+import { bytes, record, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
-import { type ClusterBroker, startKafkaCluster, type TestKafkaCluster } from "../kit/kafka-cluster.ts";
+import { type ClusterBroker, rackOf, startKafkaCluster, type TestKafkaCluster } from "../kit/kafka-cluster.ts";
 import { openKafkaLog } from "../kit/kafka-log.ts";
+import type { PartitionState } from "../kit/kafka-metadata.ts";
 import { patience } from "../kit/patience.ts";
 import { type Spawned, spawnMillrace } from "../kit/processes.ts";
 import { startCallers } from "../kit/steady-callers.ts";
@@ -18,6 +20,7 @@ import { until } from "../kit/until.ts";
 const kafka = kafkaForTests({ ...process.env, KAFKA_BROKERS: "" });
 const canRun = kafka.available && kafka.kind === "apache";
 const TOPIC = "cut";
+const RACKS = "racks";
 const DATABASE = "millrace";
 
 let stack: AsyncDisposableStack;
@@ -127,7 +130,54 @@ describe.skipIf(!canRun)("a cluster of three brokers", () => {
       );
     await expect.poll(appended, { timeout: patience(20_000) }).toBe(true);
   });
+
+  it("a consumer reads from the replica in its rack, also while the leader is out of its reach", async () => {
+    await using writing = openKafkaLog({ KAFKA_BROKERS: cluster.peers.join(",") });
+    await writing.createTopics([{ topic: RACKS, partitions: 6 }]);
+    const group = "racks";
+    const coordinator = await coordinatorOf(group);
+    const states = await cluster.partitions(RACKS);
+    const [partition, { leader, inSync }] = [...states].find(([, state]) => state.leader !== coordinator) as [
+      number,
+      PartitionState,
+    ];
+    const key = Array.from({ length: 100 }, (_, i) => `key-${i}`).find(
+      (one) => partitionOf(bytes(one), 6) === partition,
+    );
+    const append = (value: string) => writing.append(RACKS, [record(key as string, value)]);
+    let first: number | undefined;
+    const begun = async () => {
+      first ??= (await append("first").catch(() => undefined))?.[0]?.offset;
+      return first !== undefined;
+    };
+    await until(begun, "the topic can be written to", patience(20_000));
+    const rack = rackOf(inSync.find((id) => id !== leader) as number);
+    await using reading = openKafkaLog({ ...cluster.env("scram-sha-256"), KAFKA_RACK: rack });
+    await using consumer = consuming(reading, RACKS, group);
+    const assignment = await assigned(consumer, partition);
+    const read = async (from: number) =>
+      (await assignment.read({ from, maxRecords: 1, maxBytes: 1e6, maxWaitMs: patience(20_000) })).map(({ value }) =>
+        text(value),
+      );
+    expect(await read(first as unknown as number)).toEqual(["first"]);
+    const cut = cluster.brokers.find(({ id }) => id === leader) as ClusterBroker;
+    cut.cutFromClients(true);
+    try {
+      const { offset } = (await append("second"))[0] as { offset: number };
+      expect(await read(offset)).toEqual(["second"]);
+    } finally {
+      cut.cutFromClients(false);
+    }
+    expect(assignment.lost.aborted).toBe(false);
+  });
 });
+
+/** Kafka's own rule: the leader of one partition of its topic of offsets, by Java's hash of the group's name. */
+async function coordinatorOf(group: string): Promise<number | undefined> {
+  const offsets = await cluster.partitions("__consumer_offsets");
+  const hash = [...group].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) | 0, 0);
+  return offsets.get((hash & 0x7fffffff) % offsets.size)?.leader;
+}
 
 async function leadersNow(): Promise<number[]> {
   return [...(await cluster.partitions(EVENTS_TOPIC)).values()].map(({ leader }) => leader);

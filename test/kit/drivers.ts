@@ -62,7 +62,8 @@ export const DRIVERS: Readonly<
   segmentPython: pythonProgram("python-segment", EVENT_CLIENTS, "segment_clients.py"),
 };
 
-async function goProgram(name: string): Promise<string> {
+/** The path of test/drivers/NAME, built. */
+export async function goProgram(name: string): Promise<string> {
   const source = `${SOURCES}/${name}`;
   const files = ["main.go", "go.mod", "go.sum"].map((file) => `${source}/${file}`);
   const directory = await prepared(`${name}-${hashOfFiles(files)}`, (place) =>

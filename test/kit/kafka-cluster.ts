@@ -210,6 +210,9 @@ export async function startKafkaCluster({ peerLinks = false, links = true } = {}
   };
 }
 
+/** Each is alone in its rack. */
+export const rackOf = (brokerId: number) => `rack-${brokerId}`;
+
 /** Key and certificate in one file, as Kafka reads PEM. */
 async function writeKeyStore(files: TestCertificates, name: string): Promise<string> {
   const place = `${files.keyFile(name)}.pem`;
@@ -235,6 +238,8 @@ function clusterProperties(
       .map(([name, port]) => `${name}://127.0.0.1:${port}`)
       .join(",");
   return `node.id=${of.id}
+broker.rack=${rackOf(of.id)}
+replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector
 controller.quorum.voters=${of.voters}
 listeners=${addresses(listening)}
 advertised.listeners=${addresses(of.advertised)}

@@ -15,6 +15,8 @@ export interface KafkaConnection extends KafkaNames {
   /** `host:port` of some brokers; the others are found through them. */
   brokers: string[];
   clientId: string;
+  /** Where this process runs, as `broker.rack` names it: replicas there are read, when the brokers allow it. Default: leaders. */
+  rack?: string | undefined;
   /** A function is asked for each connection: certificates are replaced. */
   ssl?: boolean | (() => ConnectionOptions) | undefined;
   sasl?: KafkaSasl | undefined;

@@ -127,13 +127,12 @@ class Session {
     this.#client = createKafkaClient(connection, REQUEST_TIMEOUT_MS);
     const { consumer, cluster } = createMember(this.#client, identity, options.group, sessionTimeoutMs);
     this.#consumer = consumer;
-    this.#fetcher = createFetcher(cluster, {
-      onFailure: (error, sinceMs) => {
-        this.#logger.debug({ err: error }, "a fetch failed");
-        if (sinceMs > STALLED_MS) this.#abandon(new Error("fetching has stopped", { cause: error }));
-        if (mayHideAnotherLog(error)) this.#abandon(new Error("the topic was away for a moment", { cause: error }));
-      },
-    });
+    const onFailure = (error: unknown, sinceMs: number) => {
+      this.#logger.debug({ err: error }, "a fetch failed");
+      if (sinceMs > STALLED_MS) this.#abandon(new Error("fetching has stopped", { cause: error }));
+      if (mayHideAnotherLog(error)) this.#abandon(new Error("the topic was away for a moment", { cause: error }));
+    };
+    this.#fetcher = createFetcher(cluster, { onFailure, rack: connection.rack });
     onGroupJoins(cluster, {
       identity,
       beforeJoin: () => {

@@ -18,8 +18,8 @@ import {
 } from "./inbox.ts";
 import { protocolErrorOf } from "./refusals.ts";
 
-/** How long a broker may hold a fetch open for a first record. A partition that joins in waits that long at most. */
 const READ_COMMITTED = 1;
+/** How long a broker may hold a fetch open for a first record. A partition that joins in waits that long at most. */
 const FETCH_WAIT_MS = 250;
 const PARTITION_BYTES_MAX = 4 * 1024 * 1024;
 const FETCH_BYTES_MAX = 32 * 1024 * 1024;
@@ -27,8 +27,12 @@ const FETCH_BYTES_MAX = 32 * 1024 * 1024;
 const CRUMB_BYTES = 64 * 1024;
 const CRUMB_REST_MS = 10;
 const RETRY_AFTER_MS = 250;
+/** Then the leader is asked for a replica again: one that lost touch with it would have nothing new for so long. */
+const REPLICA_MS = 30_000;
 
-export interface FetcherHooks {
+export interface FetcherOptions {
+  /** Replicas in this rack are read rather than leaders elsewhere, when the brokers name them (KIP-392). */
+  rack?: string | undefined;
   /** A fetch failed and will be tried again; `sinceMs` is how long none has succeeded. */
   onFailure(error: unknown, sinceMs: number): void;
 }
@@ -47,22 +51,22 @@ export interface Fetcher {
 }
 
 /** Reads through `cluster`, which must be connected and stays the caller's to close. */
-export function createFetcher(cluster: Cluster, hooks: FetcherHooks): Fetcher {
-  return new FetchLoop(cluster, hooks);
+export function createFetcher(cluster: Cluster, options: FetcherOptions): Fetcher {
+  return new FetchLoop(cluster, options);
 }
 
 class FetchLoop implements Fetcher {
   readonly #cluster: Cluster;
-  readonly #hooks: FetcherHooks;
+  readonly #options: FetcherOptions;
   readonly #inboxes = new Set<Inbox>();
   readonly #busyNodes = new Set<string>();
   #closed = false;
   #failingSince: number | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
 
-  constructor(cluster: Cluster, hooks: FetcherHooks) {
+  constructor(cluster: Cluster, options: FetcherOptions) {
     this.#cluster = cluster;
-    this.#hooks = hooks;
+    this.#options = options;
   }
 
   #kick(): void {
@@ -71,7 +75,7 @@ class FetchLoop implements Fetcher {
     if (wanting.length === 0) return;
     let byNode: Map<string, Inbox[]>;
     try {
-      byNode = groupByLeader(this.#cluster, wanting);
+      byNode = groupByNode(this.#cluster, wanting);
     } catch (error) {
       this.#failed(error);
       return;
@@ -90,7 +94,7 @@ class FetchLoop implements Fetcher {
     const wanted = new Map(group.map((inbox) => [inbox, inbox.next]));
     try {
       const broker = await this.#cluster.findBroker({ nodeId });
-      const response = await fetchFromBroker(broker, group);
+      const response = await fetchFromBroker(broker, group, this.#options.rack);
       this.#failingSince = undefined;
       let bytes = 0;
       for (const { topicName, partitions } of response) {
@@ -98,12 +102,18 @@ class FetchLoop implements Fetcher {
           const inbox = group.find((one) => one.topic === topicName && one.partition === fetched.partition);
           // A reader that moved on while the fetch was under way has no use for what it brought.
           if (inbox === undefined || inbox.next !== wanted.get(inbox)) continue;
+          const { preferredReadReplica = -1 } = fetched;
+          if (preferredReadReplica >= 0) {
+            inbox.replica = { nodeId: String(preferredReadReplica), untilMs: performance.now() + REPLICA_MS };
+            continue; // Nothing else is in the answer.
+          }
           bytes += deliver(inbox, fetched);
           this.#noteProgress(inbox);
         }
       }
       if (bytes < CRUMB_BYTES) await new Promise((resolve) => setTimeout(resolve, CRUMB_REST_MS));
     } catch (error) {
+      for (const one of group) one.replica = undefined;
       const inbox = outOfRange(error, group);
       if (inbox !== undefined && inbox.next === wanted.get(inbox)) await this.#settleOutOfRange(inbox, inbox.next);
       else if (inbox === undefined) this.#failed(error);
@@ -134,7 +144,7 @@ class FetchLoop implements Fetcher {
     }
     inbox.emptySince ??= performance.now();
     const what = `${inbox.topic}[${inbox.partition}] has ${inbox.end - inbox.next} records from ${inbox.next} and sends none`;
-    this.#hooks.onFailure(new Error(what), performance.now() - inbox.emptySince);
+    this.#options.onFailure(new Error(what), performance.now() - inbox.emptySince);
   }
 
   /** Fetching rests for a moment and goes on with fresh metadata: leaders move and brokers restart. */
@@ -142,13 +152,13 @@ class FetchLoop implements Fetcher {
     if (this.#closed || this.#retryTimer !== undefined) return;
     this.#failingSince ??= performance.now();
     const since = this.#failingSince;
-    this.#hooks.onFailure(error, performance.now() - since);
+    this.#options.onFailure(error, performance.now() - since);
     for (const { waiter } of this.#inboxes) if (waiter?.overdue) waiter.resolve();
     this.#retryTimer = setTimeout(() => {
       const topics = [...new Set([...this.#inboxes].map((inbox) => inbox.topic))];
       void Promise.all(topics.map((topic) => this.#cluster.addTargetTopic(topic)))
         .then(() => this.#cluster.refreshMetadata())
-        .catch((cause: unknown) => this.#hooks.onFailure(cause, performance.now() - since))
+        .catch((cause: unknown) => this.#options.onFailure(cause, performance.now() - since))
         .finally(() => {
           this.#retryTimer = undefined;
           this.#kick();
@@ -202,11 +212,14 @@ export async function fetchBounds(cluster: Cluster, topic: string, partition: nu
   return { partition, start, end: await ask(false) };
 }
 
-function groupByLeader(cluster: Cluster, inboxes: Inbox[]): Map<string, Inbox[]> {
+function groupByNode(cluster: Cluster, inboxes: Inbox[]): Map<string, Inbox[]> {
   const byNode = new Map<string, Inbox[]>();
+  const now = performance.now();
   for (const inbox of inboxes) {
-    const [nodeId] = Object.keys(cluster.findLeaderForPartitions(inbox.topic, [inbox.partition]));
-    if (nodeId === undefined) throw new Error(`no leader is known for ${inbox.topic}[${inbox.partition}]`);
+    const { topic, partition, replica } = inbox;
+    const [leader] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
+    const nodeId = replica && replica.untilMs > now ? replica.nodeId : leader;
+    if (nodeId === undefined) throw new Error(`no leader is known for ${topic}[${partition}]`);
     const group = byNode.get(nodeId);
     if (group === undefined) byNode.set(nodeId, [inbox]);
     else group.push(inbox);
@@ -217,8 +230,10 @@ function groupByLeader(cluster: Cluster, inboxes: Inbox[]): Map<string, Inbox[]>
 async function fetchFromBroker(
   broker: Broker,
   group: Inbox[],
+  rackId = "",
 ): Promise<{ topicName: string; partitions: FetchedPartition[] }[]> {
   const { responses } = await broker.fetch({
+    rackId,
     // Up to the first transaction that is open, as the bounds are told.
     isolationLevel: READ_COMMITTED,
     maxWaitTime: FETCH_WAIT_MS,

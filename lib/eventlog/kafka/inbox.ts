@@ -24,6 +24,8 @@ export interface Inbox {
   emptySince: number | undefined;
   /** Whether a fetch has said what is at `next`, be it nothing. */
   answered: boolean;
+  /** The broker to fetch from instead of the leader, as the leader said. */
+  replica: { nodeId: string; untilMs: number } | undefined;
   waiter: { resolve(): void; reject(error: Error): void; overdue: boolean } | undefined;
 }
 
@@ -33,6 +35,8 @@ export interface FetchedPartition {
   /** Where what may be read ends: below it no transaction is open. "-1" of brokers that do not say. */
   lastStableOffset?: string;
   abortedTransactions?: { producerId: string; firstOffset: string }[] | null;
+  /** The broker to ask from now on; -1 or left out: this one. */
+  preferredReadReplica?: number;
   messages: FetchedRecord[];
 }
 
@@ -47,6 +51,7 @@ export function createInbox(topic: string, partition: number): Inbox {
     lastReadAt: Number.NEGATIVE_INFINITY,
     emptySince: undefined,
     answered: false,
+    replica: undefined,
     waiter: undefined,
   };
 }

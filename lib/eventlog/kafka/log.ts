@@ -273,7 +273,12 @@ async function topicBounds(admin: Admin, topic: string): Promise<PartitionBounds
 
 async function topicCommits(admin: Admin, topic: string, group: string): Promise<Map<number, Commit>> {
   const commits = new Map<number, Commit>();
-  for (const { partitions } of await admin.fetchOffsets({ groupId: group, topics: [topic] })) {
+  const answer = await admin.fetchOffsets({ groupId: group, topics: [topic] }).catch((error: unknown) => {
+    // Some brokers say so of a group that never was; Kafka answers that it has no commits.
+    if (protocolErrorOf(error) === "GROUP_ID_NOT_FOUND") return [];
+    throw error;
+  });
+  for (const { partitions } of answer) {
     for (const { partition, offset, metadata } of partitions) {
       if (Number(offset) >= 0) commits.set(partition, { offset: Number(offset), metadata: metadata ?? "" });
     }

@@ -50,6 +50,9 @@ export const kafkaSettings = {
   kafkaAwsRegion: text().describe("Region of the cluster for aws-msk-iam; unset: from the name of the first broker."),
   kafkaTopicPrefix: prefix().describe("What the names of all topics begin with, for clusters that are shared."),
   kafkaGroupPrefix: prefix().describe("What the names of all consumer groups begin with."),
+  kafkaRack: text().describe(
+    "Rack or zone of this process, as broker.rack says it: records are read from replicas there if brokers allow it.",
+  ),
   kafkaCompression: oneOf(["none", "gzip", "snappy", "lz4", "zstd"], "none").describe(
     "Compression of what is appended.",
   ),
@@ -77,6 +80,7 @@ export function kafkaOptions(config: KafkaConfig, clientId: string, logger: Logg
     compression: config.kafkaCompression,
     topicPrefix: config.kafkaTopicPrefix,
     groupPrefix: config.kafkaGroupPrefix,
+    rack: config.kafkaRack,
     ssl: hasFiles
       ? clientTls({ ca, cert, key }, logger)
       : config.kafkaSsl || config.kafkaSaslMechanism === "aws-msk-iam",
