@@ -233,9 +233,19 @@ async function storedRows(standalone: StandaloneProcess): Promise<StoredRow[]> {
 
 async function query<Row>({ clickhouseUrl }: StandaloneProcess, sql: string): Promise<Row[]> {
   const url = `${clickhouseUrl}/?database=millrace&default_format=JSONEachRow`;
-  const answer = await fetch(url, { method: "POST", body: sql });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(`ClickHouse answered with ${answer.status}: ${text}`);
+  const ask = async () => {
+    const answer = await fetch(url, { method: "POST", body: sql });
+    return { ok: answer.ok, status: answer.status, text: await answer.text() };
+  };
+  let answer: Awaited<ReturnType<typeof ask>> | undefined;
+  // The engine may be on its way back from the last fault: then there is no answer at all, not one that says no.
+  const answered = async () => {
+    answer = await ask().catch(() => undefined);
+    return answer !== undefined;
+  };
+  await until(answered, `ClickHouse answers at ${clickhouseUrl}`, patience(RECOVERED_MS_MAX));
+  const { ok, status, text } = answer as NonNullable<typeof answer>;
+  if (!ok) throw new Error(`ClickHouse answered with ${status}: ${text}`);
   return text.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line) as Row]));
 }
 
