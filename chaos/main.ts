@@ -2,6 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { exitWith } from "#lib/process/lifecycle.ts";
+import { measureSlowness } from "../test/kit/patience.ts";
 import { ALL_KINDS, type FaultKind, kindsOf } from "./kinds.ts";
 import { planText, reportText } from "./report.ts";
 import { type ChaosReport, runChaos } from "./run.ts";
@@ -58,6 +59,7 @@ async function main(args: string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
+  measureSlowness();
   const plan = planFaults(order);
   process.stdout.write(`seed ${order.seed}\n`);
   if (!order.planOnly) return run(order, plan);

@@ -4,6 +4,7 @@ import { personIdOf } from "#lib/events/ids.ts";
 import { compareTexts, factsOf, type IdentityFacts, readProperties } from "#lib/identity/facts.ts";
 import { type Person, peopleOf } from "#lib/identity/people.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { patience } from "../test/kit/patience.ts";
 import { API_KEYS, type LoadEvent } from "./event-source.ts";
 
 export interface Testimony {
@@ -135,7 +136,7 @@ const POLL_MS = 250;
  * behind, when that takes longer than 30 seconds; WarehouseError is passed on.
  */
 export async function settled(warehouse: Warehouse, signal: AbortSignal): Promise<void> {
-  const deadline = performance.now() + SETTLED_MS_MAX;
+  const deadline = performance.now() + patience(SETTLED_MS_MAX);
   for (;;) {
     signal.throwIfAborted();
     const behind = await warehouse.query<{ epoch: string; partition: number; last: string; next: string }>(
@@ -147,7 +148,7 @@ export async function settled(warehouse: Warehouse, signal: AbortSignal): Promis
     if (behind.length === 0) return;
     if (performance.now() > deadline) {
       const list = behind.map(({ epoch, partition, last, next }) => `${epoch}/${partition}: ${next} of ${last}`);
-      throw new Error(`people not resolved in ${SETTLED_MS_MAX / 1000} s; watermarks: ${list.join(", ")}`);
+      throw new Error(`people not resolved in ${patience(SETTLED_MS_MAX) / 1000} s; watermarks: ${list.join(", ")}`);
     }
     await sleep(POLL_MS, undefined, { signal });
   }

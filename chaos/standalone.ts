@@ -15,7 +15,11 @@ export interface StandaloneChaosOptions {
   signal: AbortSignal;
   eventsPerSecond: number;
   report(line: string): void;
+  /** Called after each fault, with what has happened so far. */
+  onFault?(seen: Readonly<Seen>): void;
 }
+
+type Seen = Pick<StandaloneReport, "kills" | "fullDisks" | "freezes">;
 
 export interface StandaloneReport {
   /** Processes killed with -9: standalones and ClickHouse children. */
@@ -39,7 +43,7 @@ interface Context extends StandaloneChaosOptions {
   disk: Disk;
   standalone: StandaloneProcess;
   client: StandaloneClient;
-  seen: { kills: number; fullDisks: number; freezes: number };
+  seen: Seen;
 }
 
 interface EventRow {
@@ -137,6 +141,7 @@ async function injectFaults(context: Context): Promise<void> {
     const atSeconds = (performance.now() - begun) / 1000;
     const outcome = await fault(context);
     report(`${atSeconds.toFixed(1)} s: ${name}: ${outcome}`);
+    context.onFault?.(context.seen);
   }
 }
 

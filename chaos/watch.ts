@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
+import { patience } from "../test/kit/patience.ts";
 import { countRows } from "./audit.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Load } from "./load.ts";
@@ -83,7 +84,7 @@ const DRAIN_MS_MAX = 120_000;
  * when that takes longer than two minutes.
  */
 export async function drained({ log }: Cluster, signal: AbortSignal): Promise<void> {
-  const deadline = performance.now() + DRAIN_MS_MAX;
+  const deadline = performance.now() + patience(DRAIN_MS_MAX);
   for (;;) {
     signal.throwIfAborted();
     const committed = await log.committed(EVENTS_TOPIC, CONSUMER_GROUP);
@@ -94,7 +95,7 @@ export async function drained({ log }: Cluster, signal: AbortSignal): Promise<vo
     });
     if (open.length === 0) return;
     if (performance.now() > deadline) {
-      throw new Error(`not drained in ${DRAIN_MS_MAX / 1000} s; committed by partition: ${open.join(", ")}`);
+      throw new Error(`not drained in ${patience(DRAIN_MS_MAX) / 1000} s; committed by partition: ${open.join(", ")}`);
     }
     await sleep(500, undefined, { signal });
   }
