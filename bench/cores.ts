@@ -5,9 +5,9 @@ import { readdirSync, readFileSync } from "node:fs";
 const PARTS: readonly (readonly [string, RegExp])[] = [
   ["broker", /\bkafka\.Kafka\b|redpanda/],
   ["engine", /services\/clickhouse\//],
-  ["gateway", /gateway-process/],
-  ["consumer", /consumer-process/],
-  ["standalone", /services\/cli\.ts start/],
+  ["gateway", /gateway-process|cli\.js gateway/],
+  ["consumer", /consumer-process|cli\.js consumer/],
+  ["standalone", /cli\.[jt]s start/],
   ["load generator", /bench\/load\.ts/],
 ];
 const CLOCK_TICKS_PER_SECOND = 100;

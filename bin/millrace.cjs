@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=8
-// Starts services/cli.ts (installed: dist/services/cli.js), which needs a recent Node: with the running one, or with the one
+// Starts services/cli.ts (installed: dist/bundle/cli.js), which needs a recent Node: with the running one, or with the one
 // that npm installed, or not at all and with a sentence that helps. CommonJS without types, so that Node 16 and newer get
 // as far as that sentence.
 "use strict";
@@ -15,7 +15,7 @@ const MINIMUM = [24, 12];
 const YOUNG_HEAP = "--max-semi-space-size=8";
 const root = join(__dirname, "..");
 const sources = join(root, "services", "cli.ts");
-const cli = existsSync(sources) ? sources : join(root, "dist", "services", "cli.js");
+const cli = existsSync(sources) ? sources : join(root, "dist", "bundle", "cli.js");
 
 const [major, minor] = process.versions.node.split(".").map(Number);
 if (major > MINIMUM[0] || (major === MINIMUM[0] && minor >= MINIMUM[1])) {

@@ -1,11 +1,13 @@
 // Builds the installable `millrace` into dist/: `npm pack` runs it, and removes dist/ afterwards (prepack, postpack).
 //
 // Node runs TypeScript as it is, but refuses to below node_modules. So each file that the commands reach is written as
-// JavaScript under its own path, types replaced by blanks: line numbers in a stack trace stay those of the sources.
+// JavaScript under its own path, types replaced by blanks. That is what threads and child processes run; the commands
+// themselves run from a bundle of these files, which starts sooner and takes less memory.
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bundleCommands } from "./bundle-commands.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** `millrace <command>` loads all else from here, processes and threads of its own included. */
@@ -16,7 +18,7 @@ const SOURCE_NAME = /(?<=")(?:\.{1,2}|#lib|#gen)\/[^"\n]+\.ts(?=")/g;
 const DATA_NAME = /(?<=new URL\(")\.{1,2}\/[^"\n]+(?=", import\.meta\.url\))/g;
 
 /** Returns how many files were written. Empties the directory first; throws for a source file that is not there. */
-export function buildPackage(directory: string = join(ROOT, "dist")): number {
+export async function buildPackage(directory: string = join(ROOT, "dist")): Promise<number> {
   rmSync(directory, { recursive: true, force: true });
   const files = reachable(join(ROOT, ENTRY));
   for (const file of files) {
@@ -29,6 +31,11 @@ export function buildPackage(directory: string = join(ROOT, "dist")): number {
   // A scope of its own: #lib and #gen mean the files beside it.
   const { version, type, imports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   writeFileSync(join(directory, "package.json"), `${JSON.stringify({ private: true, version, type, imports })}\n`);
+  await bundleCommands(join(directory, "bundle"), {
+    root: directory,
+    entry: scriptName(ENTRY),
+    placeOf: (file) => `new URL(${JSON.stringify(`../${relative(directory, file)}`)}, import.meta.url).href`,
+  });
   return files.size;
 }
 
@@ -57,4 +64,4 @@ function reachable(entry: string): Set<string> {
 }
 
 // Not to stdout, which `npm pack --json` has for itself.
-if (import.meta.main) console.error(`dist: ${buildPackage()} files`);
+if (import.meta.main) console.error(`dist: ${await buildPackage()} files`);

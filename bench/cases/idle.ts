@@ -1,13 +1,18 @@
-// What processes that do nothing take of memory: gateway and consumer on Kafka, and the standalone with its engine.
+// What processes that do nothing take of memory, as the package runs them: gateway and consumer on Kafka, and the standalone
+// with its engine.
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { FREE_PORTS, spawnMillrace } from "../../test/kit/processes.ts";
+import { fileURLToPath } from "node:url";
+import { buildPackage } from "../../scripts/build-package.ts";
+import { FREE_PORTS, type Spawned, spawnMillrace } from "../../test/kit/processes.ts";
 import { readTaken } from "../cores.ts";
-import { startMeasured } from "../meter.ts";
 import type { Result, Setting } from "../result.ts";
 import { makeScratch, startPathTarget } from "../stores.ts";
 
 const SERVICE_MB_LIMIT = 90;
 const STANDALONE_MB_LIMIT = 400;
+/** Below node_modules, where the package's dependencies are. */
+const PACKAGE = fileURLToPath(new URL("../../node_modules/.cache/millrace-package", import.meta.url));
 
 export async function measureIdle(setting: Setting): Promise<Result> {
   const begun = performance.now();
@@ -18,19 +23,24 @@ export async function measureIdle(setting: Setting): Promise<Result> {
     if (!taken) throw new Error("there is no /proc to read memory from");
     return parts.reduce((sum, part) => sum + (taken.get(part)?.residentMb ?? Number.NaN), 0);
   };
+  setting.progress("building the package");
+  await buildPackage(PACKAGE);
+  const millrace = [process.execPath, "--max-semi-space-size=8", join(PACKAGE, "bundle/cli.js")];
+  const start = (args: string[], env: Record<string, string>): Spawned => spawnMillrace(args, env, millrace);
   let [gatewayMb, consumerMb] = [0, 0];
   {
     setting.progress("gateway and consumer");
     await using target = await startPathTarget();
-    await using _gateway = await startMeasured("gateway-process.ts", [target.address]);
-    await using _consumer = await startMeasured("consumer-process.ts", [target.broker, target.clickhouseUrl]);
+    await using gateway = start(["gateway"], { ...target.env, HOST: "127.0.0.1", PORT: "0" });
+    await using consumer = start(["consumer"], { ...target.env, CONSUMER_PORT: "0" });
+    await Promise.all([gateway.logged("gateway listening"), consumer.logged("partitions assigned")]);
     await rest();
     [gatewayMb, consumerMb] = [residentMb("gateway"), residentMb("consumer")];
   }
   setting.progress("standalone");
   await using stack = new AsyncDisposableStack();
   const dataDir = await makeScratch(stack);
-  const standalone = stack.use(spawnMillrace(["start", "--data-dir", dataDir], FREE_PORTS));
+  const standalone = stack.use(start(["start", "--data-dir", dataDir], FREE_PORTS));
   await standalone.logged("partition assigned");
   await rest();
   const standaloneMb = residentMb("standalone", "engine");

@@ -5,12 +5,15 @@ import { connect as connectTls } from "node:tls";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { ClusterBroker, TestKafkaCluster } from "../../test/kit/kafka-cluster.ts";
 import { askMetadata } from "../../test/kit/kafka-metadata.ts";
+import { PARTITIONS } from "../cluster.ts";
 import { type Fault, type FaultContext, hold, until } from "./fault.ts";
 import { withAdmin } from "./log.ts";
 
 const AGAIN_MS_MAX = 90_000;
-/** An answer that was on its way when the second broker died. */
-const UNDER_WAY_MS = 2_000;
+/** An event stored before the second broker died is acknowledged with those of its request that never are. */
+const UNDER_WAY_MS = 6_000;
+/** Gateways look at a topic again after 30 s. */
+const METADATA_MS_MAX = 32_000;
 
 export const killLeader: Fault = async (context) => killOne(context, await someLeader(context));
 
@@ -103,20 +106,24 @@ export const movePartitions: Fault = async (context) => {
   return { proof: `${before.size} partitions with two replicas, then with three again` };
 };
 
+/** Ids that come again while it happens must meet those that were stored before. */
 export const addPartition: Fault = async (context) => {
   const kafka = kafkaOf(context);
   const { size } = await kafka.partitions(EVENTS_TOPIC);
+  const { load } = context;
   await withAdmin(context.cluster, async (admin) => {
     await admin.createPartitions({ topicPartitions: [{ topic: EVENTS_TOPIC, count: size + 1 }] });
   });
   const isThere = async () => (await kafka.partitions(EVENTS_TOPIC)).size === size + 1;
   await until(context, "the partition is there", AGAIN_MS_MAX, isThere);
-  // Found by the gateways' next look at the topic.
-  await until(context, "the partition has records", AGAIN_MS_MAX, async () => {
-    const bounds = await context.cluster.log.bounds(EVENTS_TOPIC);
-    return (bounds.find(({ partition }) => partition === size)?.end ?? 0) > 0;
-  });
-  return { proof: `${size + 1} partitions instead of ${size}, and records in the new one` };
+  // Gateways look at the topic again by then.
+  const before = load.acked.size;
+  await hold(context, METADATA_MS_MAX);
+  await until(context, "events are acknowledged", AGAIN_MS_MAX, () => load.acked.size > before);
+  const bounds = await context.cluster.log.bounds(EVENTS_TOPIC);
+  const end = bounds.find(({ partition }) => partition === size)?.end;
+  if (end !== 0) throw new Error(`the partition that was added has ${end} records: KAFKA_PARTITIONS is ${PARTITIONS}`);
+  return { proof: `${size + 1} partitions instead of ${size}, of which events go to ${PARTITIONS}` };
 };
 
 export const replaceCertificate: Fault = async (context) => {

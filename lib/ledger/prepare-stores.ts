@@ -13,6 +13,9 @@ import { STORED_TOPICS } from "./stored-topics.ts";
 
 const MIGRATIONS = fileURLToPath(new URL("../../migrations", import.meta.url));
 
+/** Of a topic that is created, unless KAFKA_PARTITIONS says otherwise. */
+const PARTITIONS = 12;
+
 export interface PrepareOptions {
   config: ClickHouseConfig & { kafkaPartitions: number };
   log: LogReader & LogAdmin;
@@ -35,7 +38,7 @@ export async function prepareStores({ config, log, warehouse, logger, newEpochs 
   await applyPromoted(warehouse);
   const epochs = (await log.epoch()) === undefined ? await epochsOf(warehouse) : undefined;
   for (const topic of newEpochs) await refuseSameLog(log, warehouse, topic, epochs?.get(topic));
-  const partitions = config.kafkaPartitions;
+  const partitions = config.kafkaPartitions || PARTITIONS;
   const created = await log.createTopics([
     ...STORED_TOPICS.map(({ topic }) => ({ topic, partitions })),
     // Its one partition is a lease.

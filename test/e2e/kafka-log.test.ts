@@ -26,6 +26,7 @@ import { kafkaForTests } from "../kit/kafka.ts";
 import { runKafkaTool } from "../kit/kafka-java.ts";
 import { atMost, patience } from "../kit/patience.ts";
 import { startTcpProxy } from "../kit/tcp-proxy.ts";
+import { until } from "../kit/until.ts";
 
 const kafka = kafkaForTests();
 const skip = kafka.available ? undefined : kafka.reason;
@@ -85,6 +86,20 @@ async function joinAs(identity: MemberIdentity, topic: string) {
   return { client, membership: await promise };
 }
 
+/** Resolves when the topic has `count` of them, all with leaders. */
+async function addPartitions(topic: string, count: number): Promise<void> {
+  const { kafka } = createKafkaClient({ brokers: broker.brokers, clientId: "admin", logger }, 5_000);
+  const admin = kafka.admin();
+  await admin.connect();
+  await admin.createPartitions({ topicPartitions: [{ topic, count }] });
+  const isThere = async () => {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
+    return topics[0]?.partitions.filter(({ leader }) => leader >= 0).length === count;
+  };
+  await until(isThere, `${count} partitions`, patience(20_000));
+  await admin.disconnect();
+}
+
 /** For an assignment that only commits. */
 function unfed(group: string) {
   return {
@@ -118,6 +133,22 @@ describeEventLog(
 );
 
 describe.skipIf(skip !== undefined)("Kafka: appending", () => {
+  it("a record sent again after partitions were added comes to the partition it had before", async () => {
+    await using log = openLog({ partitions: 3 });
+    const topic = await freshTopic(log, 3);
+    const before = await log.append(topic, keyed(40));
+    await addPartitions(topic, 5);
+    await using again = openLog({ partitions: 3 });
+    const after = await again.append(topic, keyed(40));
+    expect(after.map(({ partition }) => partition)).toEqual(before.map(({ partition }) => partition));
+    const ends = (await log.bounds(topic)).map(({ end }) => end);
+    expect(ends).toHaveLength(5);
+    expect(ends.slice(3)).toEqual([0, 0]);
+    await using all = openLog();
+    const spread = await all.append(topic, keyed(40));
+    expect(new Set(spread.map(({ partition }) => partition)).size).toBe(5);
+  });
+
   it.each(["none", "gzip", "snappy", "lz4", "zstd"] as const)("what is appended with %s can be read", async (name) => {
     await using log = openLog({ compression: name });
     const topic = await freshTopic(log);

@@ -35,6 +35,11 @@ export interface KafkaLogOptions extends KafkaConnection {
   appendTimeoutMs?: number | undefined;
   /** Replicas of created topics. Default: three, or all brokers if there are fewer. */
   replicationFactor?: number | undefined;
+  /**
+   * Over how many of a topic's partitions records are spread, by their keys. All that append must agree, and a topic can have
+   * more: a record that is sent again while partitions are added then comes to the partition that has it. Default: all.
+   */
+  partitions?: number | undefined;
   /** Of appended batches; every compression can be read. Default none. */
   compression?: Compression | undefined;
 }
@@ -53,7 +58,9 @@ const SETTLING_SHARE = 0.9;
 export function createKafkaLog(options: KafkaLogOptions): OpenLog {
   const connection: KafkaConnection = options;
   const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
-  const producer = createKafkaProducer(connection, { appendTimeoutMs, compression: options.compression ?? "none" });
+  const producer = createKafkaProducer(connection, {
+    ...{ appendTimeoutMs, compression: options.compression ?? "none", partitions: options.partitions },
+  });
   const adminConnection = createAdminConnection(connection);
   const closing = new AbortController();
   const consumers = new Set<Promise<void>>();

@@ -60,6 +60,13 @@ const NOT_TAKEN = new Set([
   "TOPIC_AUTHORIZATION_FAILED",
 ]);
 
+export interface ProducerOptions {
+  appendTimeoutMs: number;
+  compression: Compression;
+  /** As KafkaLogOptions has it. */
+  partitions: number | undefined;
+}
+
 export interface KafkaProducer {
   /**
    * As EventLog.append, bounded by `appendTimeoutMs` from the call on. Rejects with PartialAppendError when some of the
@@ -75,15 +82,13 @@ export interface KafkaProducer {
 }
 
 /** Connects at the first append. */
-export function createKafkaProducer(
-  connection: KafkaConnection,
-  options: { appendTimeoutMs: number; compression: Compression },
-): KafkaProducer {
+export function createKafkaProducer(connection: KafkaConnection, options: ProducerOptions): KafkaProducer {
   return new PipelinedProducer(connection, options);
 }
 
 class PipelinedProducer implements KafkaProducer {
   readonly #connection: KafkaConnection;
+  readonly #partitions: number;
   readonly #appendTimeoutMs: number;
   readonly #requestTimeoutMs: number;
   readonly #compression: Compression;
@@ -91,6 +96,8 @@ class PipelinedProducer implements KafkaProducer {
   readonly #lanes = new Map<string, Lane>();
   /** Those with anything queued or on its way. */
   readonly #busy = new Set<Lane>();
+  /** Partitions of topics that have more than are used, once told. */
+  readonly #unused = new Map<string, number>();
   readonly #preparing = new Map<string, Promise<void>>();
   /** There was an identity once; from then on who needs another one waits for it alone. */
   #isPrepared = false;
@@ -104,8 +111,9 @@ class PipelinedProducer implements KafkaProducer {
   #watching: NodeJS.Timeout | undefined;
   #closed = false;
 
-  constructor(connection: KafkaConnection, options: { appendTimeoutMs: number; compression: Compression }) {
+  constructor(connection: KafkaConnection, options: ProducerOptions) {
     this.#connection = connection;
+    this.#partitions = options.partitions ?? Number.POSITIVE_INFINITY;
     this.#appendTimeoutMs = options.appendTimeoutMs;
     this.#requestTimeoutMs = Math.min(5_000, Math.max(500, Math.floor(options.appendTimeoutMs / 3)));
     this.#compression = options.compression;
@@ -192,7 +200,8 @@ class PipelinedProducer implements KafkaProducer {
   #enqueue(topic: string, records: readonly AppendRecord[], call: Call): void {
     const { leaders = [], ageMs = 0 } = this.#routes.of(topic) ?? {};
     if (ageMs > METADATA_AGE_MS_MAX) this.#refresh(topic);
-    for (const chunk of planChunks(records, leaders.length)) {
+    if (leaders.length > this.#partitions) this.#noteUnused(topic, leaders.length);
+    for (const chunk of planChunks(records, Math.min(leaders.length, this.#partitions))) {
       const name = `${topic}/${chunk.partition}`;
       const lane = this.#lanes.get(name) ?? createLane(topic, chunk.partition);
       this.#lanes.set(name, lane);
@@ -204,6 +213,13 @@ class PipelinedProducer implements KafkaProducer {
       this.#busy.add(lane);
     }
     this.#pumpSoon();
+  }
+
+  #noteUnused(topic: string, partitions: number): void {
+    if (this.#unused.get(topic) === partitions) return;
+    this.#unused.set(topic, partitions);
+    const message = "the topic has partitions that nothing goes to; docs/kafka.md says how to use them";
+    this.#connection.logger.warn({ topic, partitions, kafkaPartitions: this.#partitions }, message);
   }
 
   /** Once for all appends of one moment. */

@@ -56,7 +56,9 @@ export const kafkaSettings = {
   kafkaCompression: oneOf(["none", "gzip", "snappy", "lz4", "zstd"], "none").describe(
     "Compression of what is appended.",
   ),
-  kafkaPartitions: count(12, { min: 1, max: 10_000 }).describe("Partitions of a topic when it is created."),
+  kafkaPartitions: count(0, { min: 0, max: 10_000 }).describe(
+    "Partitions of a topic when it is created, and those of a topic that events go to; 0: 12 are created, and all are used.",
+  ),
   kafkaReplicationFactor: count(0, { min: 0, max: 10 }).describe(
     "Replicas of a created topic; 0: three, or all brokers if fewer.",
   ),
@@ -81,6 +83,7 @@ export function kafkaOptions(config: KafkaConfig, clientId: string, logger: Logg
     topicPrefix: config.kafkaTopicPrefix,
     groupPrefix: config.kafkaGroupPrefix,
     rack: config.kafkaRack,
+    partitions: config.kafkaPartitions || undefined,
     ssl: hasFiles
       ? clientTls({ ca, cert, key }, logger)
       : config.kafkaSsl || config.kafkaSaslMechanism === "aws-msk-iam",
