@@ -78,6 +78,7 @@ export function patchKafkajs(): void {
   hookJoins(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "joinAndSync"));
   keepIdentity(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "leave"));
   readFetchedRecords();
+  writeHeadsInPlace(prototypeOf<Encoder>("protocol/encoder.js", "writeEncoder"));
 }
 
 /** Watches the joins of the one consumer that runs on `cluster`. */
@@ -213,6 +214,34 @@ async function askMemberId(group: ConsumerGroup): Promise<string> {
     if (name !== "KafkaJSMemberIdRequired" || memberId === undefined) throw error;
     return memberId;
   }
+}
+
+interface Encoder {
+  buf: Buffer;
+  offset: number;
+  readonly buffer: Buffer;
+  /** Bytes before `buf` in its memory that nobody else has. */
+  room?: number;
+  writeEncoder(value: Encoder): Encoder;
+}
+
+/**
+ * kafkajs puts a request's head before its body by copying both, and then its length before both by copying them again,
+ * each time into zeroed memory of up to twice the size. Where there is room before the body, it stays where it is.
+ */
+function writeHeadsInPlace(encoder: Encoder): void {
+  const original = encoder.writeEncoder;
+  encoder.writeEncoder = function (this: Encoder, value: Encoder): Encoder {
+    const { room } = value;
+    if (room === undefined || room < this.offset) return original.call(this, value);
+    const { buffer, byteOffset, length } = value.buffer;
+    const whole = Buffer.from(buffer, byteOffset - this.offset, this.offset + length);
+    this.buf.copy(whole, 0, 0, this.offset);
+    this.room = room - this.offset;
+    this.offset = whole.length;
+    this.buf = whole;
+    return this;
+  };
 }
 
 interface Decoder {

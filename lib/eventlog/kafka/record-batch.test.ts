@@ -4,10 +4,14 @@ import { gunzip, gzip } from "node:zlib";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { AppendRecord } from "../log.ts";
-import { encodeProduceBody, type ProduceRequest } from "./record-batch.ts";
+import { patchKafkajs } from "./patches.ts";
+import { encodeProduceBody, HEAD_ROOM_BYTES, type ProduceRequest } from "./record-batch.ts";
 
+type Encoded = { buf: Buffer; buffer: Buffer; room?: number };
+type WholeRequest = (of: object) => Promise<Encoded>;
 type PlainRequest = (fields: object) => { encode(): Promise<{ buffer: Buffer }> };
 const plainRequest = createRequire(import.meta.url)("kafkajs/src/protocol/requests/produce/v7/request") as PlainRequest;
+const wholeRequest = createRequire(import.meta.url)("kafkajs/src/protocol/request") as WholeRequest;
 const IDENTITY = { producerId: 2 ** 40 + 5, producerEpoch: 3 };
 const NOW = 1_800_000_000_123;
 
@@ -91,4 +95,30 @@ it("compresses the records and nothing else of a batch", async () => {
   expect(compressed.length).toBeLessThan(uncompressed.length / 10);
   const [recordsOf] = [compressed.subarray(headBytes)];
   expect(await promisify(gunzip)(recordsOf)).toEqual(uncompressed.subarray(headBytes));
+});
+
+it("leaves records uncompressed that compression makes longer", async () => {
+  const records = [{ key: Buffer.from("key"), value: Buffer.from("v") }];
+  const batches = [{ ...IDENTITY, partition: 0, firstSequence: 0, records }];
+  const compress = async (bytes: Buffer) => Buffer.concat([bytes, bytes]);
+  const compressed = await encodeProduceBody({ ...requestOf(batches), compression: { type: 1, compress } });
+  expect(compressed).toEqual(await encodeProduceBody(requestOf(batches)));
+});
+
+it("has kafkajs write the head of the request in front of it, where it lies", async () => {
+  patchKafkajs();
+  const request = requestOf([
+    { ...IDENTITY, partition: 0, firstSequence: 0, records: [{ key: Buffer.from("key"), value: Buffer.from("v") }] },
+  ]);
+  const sent = async (encoded: Encoded, clientId: string) => {
+    const encode = async () => encoded;
+    return (await wholeRequest({ correlationId: 7, clientId, request: { apiKey: 0, apiVersion: 7, encode } })).buffer;
+  };
+  for (const clientId of ["gateway", "x".repeat(1000)]) {
+    const body = await encodeProduceBody(request);
+    const copied = await sent({ buf: body, buffer: body }, clientId);
+    const inPlace = await sent({ buf: body, buffer: body, room: HEAD_ROOM_BYTES }, clientId);
+    expect(inPlace).toEqual(copied);
+    expect(inPlace.buffer === body.buffer).toBe(clientId === "gateway");
+  }
 });

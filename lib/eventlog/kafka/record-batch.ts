@@ -28,80 +28,90 @@ const ACKS_ALL = -1;
 const MAGIC = 2;
 /** From the base offset to the record count, both included. */
 const BATCH_HEAD_BYTES = 61;
-/** Where the checksum is, and what it covers: everything after it. */
+/** Behind base offset and length: what the length counts. */
+const LENGTH_END = 12;
 const CRC_AT = 17;
-const CHECKED_FROM = 21;
-const RECORDS_AT = 61;
+/** The first that the checksum covers. */
+const ATTRIBUTES_AT = 21;
 /** Five varints of at most five bytes, attributes, timestamp delta. */
 const RECORD_FRAME_BYTES = 32;
 const TRACE_HEADER = Buffer.from("traceparent");
 
-/** Body of the request: what follows client id in a produce request. */
+/** Room for the request's head in front of its body: kafkajs writes it there, with a client id of its own choice. */
+export const HEAD_ROOM_BYTES = 512;
+
+/** Body of the request: what follows client id in a produce request. HEAD_ROOM_BYTES before it are free to be written. */
 export async function encodeProduceBody(request: ProduceRequest): Promise<Buffer> {
   const { topic, batches, compression } = request;
-  const encoded: Uint8Array[] = [];
+  const topicBytes = Buffer.byteLength(topic);
+  let bound = HEAD_ROOM_BYTES + 18 + topicBytes;
+  for (const batch of batches) bound += 8 + boundOf(batch);
+  // Not zeroed, and not from Node's pool: all of it is this request's.
+  const buffer = Buffer.allocUnsafeSlow(bound);
+  let at = buffer.writeInt16BE(-1, HEAD_ROOM_BYTES); // no transaction
+  at = buffer.writeInt16BE(ACKS_ALL, at);
+  at = buffer.writeInt32BE(request.timeoutMs, at);
+  at = buffer.writeInt32BE(1, at); // topics
+  at = buffer.writeInt16BE(topicBytes, at);
+  at += buffer.write(topic, at);
+  at = buffer.writeInt32BE(batches.length, at);
   for (const batch of batches) {
-    const plain = encodeBatch(batch, request);
-    encoded.push(compression ? await compressBatch(plain, compression) : plain);
+    const start = buffer.writeInt32BE(batch.partition, at) + 4;
+    let end = writeBatch(buffer, start, batch, request.timestampMs);
+    if (compression) end = await compressBatch(buffer, start, end, compression);
+    sealBatch(buffer, start, end);
+    buffer.writeInt32BE(end - start, at + 4);
+    at = end;
   }
-  const head = Buffer.alloc(2 + 2 + 4 + 4 + 2 + Buffer.byteLength(topic) + 4);
-  let at = head.writeInt16BE(-1, 0); // no transaction
-  at = head.writeInt16BE(ACKS_ALL, at);
-  at = head.writeInt32BE(request.timeoutMs, at);
-  at = head.writeInt32BE(1, at); // topics
-  at = head.writeInt16BE(Buffer.byteLength(topic), at);
-  at += head.write(topic, at);
-  head.writeInt32BE(batches.length, at);
-  const parts: Uint8Array[] = [head];
-  for (const [i, bytes] of encoded.entries()) {
-    const partition = Buffer.alloc(8);
-    partition.writeInt32BE((batches[i] as RecordBatch).partition, 0);
-    partition.writeInt32BE(bytes.length, 4);
-    parts.push(partition, bytes);
-  }
-  return Buffer.concat(parts);
+  return buffer.subarray(HEAD_ROOM_BYTES, at);
 }
 
-function encodeBatch(batch: RecordBatch, request: ProduceRequest): Buffer {
+function boundOf({ records }: RecordBatch): number {
   let bound = BATCH_HEAD_BYTES;
-  for (const { key, value, traceparent } of batch.records) {
+  for (const { key, value, traceparent } of records) {
     bound += key.length + value.length + RECORD_FRAME_BYTES;
     if (traceparent) bound += TRACE_HEADER.length + Buffer.byteLength(traceparent) + 10;
   }
-  const buffer = Buffer.allocUnsafe(bound);
-  let at = RECORDS_AT;
-  for (let i = 0; i < batch.records.length; i++) at = writeRecord(buffer, at, batch.records[i] as AppendRecord, i);
-  buffer.writeBigInt64BE(0n, 0); // base offset: the broker's to give
-  buffer.writeInt32BE(at - 12, 8);
-  buffer.writeInt32BE(0, 12); // leader epoch: unknown to producers
-  buffer.writeInt8(MAGIC, 16);
-  buffer.writeInt16BE(0, 21); // attributes: not compressed, create time, no transaction
-  buffer.writeInt32BE(batch.records.length - 1, 23);
-  buffer.writeBigInt64BE(BigInt(request.timestampMs), 27);
-  buffer.writeBigInt64BE(BigInt(request.timestampMs), 35);
-  buffer.writeBigInt64BE(BigInt(batch.producerId), 43);
-  buffer.writeInt16BE(batch.producerEpoch, 51);
-  buffer.writeInt32BE(batch.firstSequence, 53);
-  buffer.writeInt32BE(batch.records.length, 57);
-  const bytes = buffer.subarray(0, at);
-  sealBatch(bytes);
-  return bytes;
+  return bound;
 }
 
+/** All but length and checksum; returns the place behind it. */
+function writeBatch(buffer: Buffer, start: number, batch: RecordBatch, timestampMs: number): number {
+  const { records } = batch;
+  let at = start + BATCH_HEAD_BYTES;
+  for (let i = 0; i < records.length; i++) at = writeRecord(buffer, at, records[i] as AppendRecord, i);
+  buffer.writeBigInt64BE(0n, start); // base offset: the broker's to give
+  buffer.writeInt32BE(0, start + 12); // leader epoch: unknown to producers
+  buffer.writeInt8(MAGIC, start + 16);
+  buffer.writeInt16BE(0, start + ATTRIBUTES_AT); // not compressed, create time, no transaction
+  buffer.writeInt32BE(records.length - 1, start + 23);
+  buffer.writeBigInt64BE(BigInt(timestampMs), start + 27);
+  buffer.writeBigInt64BE(BigInt(timestampMs), start + 35);
+  buffer.writeBigInt64BE(BigInt(batch.producerId), start + 43);
+  buffer.writeInt16BE(batch.producerEpoch, start + 51);
+  buffer.writeInt32BE(batch.firstSequence, start + 53);
+  buffer.writeInt32BE(records.length, start + 57);
+  return at;
+}
+
+/** Puts the compressed records in their place, unless that makes them longer. */
 async function compressBatch(
-  plain: Buffer,
+  buffer: Buffer,
+  start: number,
+  end: number,
   { type, compress }: NonNullable<ProduceRequest["compression"]>,
-): Promise<Buffer> {
-  const records = await compress(plain.subarray(RECORDS_AT));
-  const bytes = Buffer.concat([plain.subarray(0, RECORDS_AT), records]);
-  bytes.writeInt32BE(bytes.length - 12, 8);
-  bytes.writeInt16BE(type, 21);
-  sealBatch(bytes);
-  return bytes;
+): Promise<number> {
+  const from = start + BATCH_HEAD_BYTES;
+  const records = await compress(buffer.subarray(from, end));
+  if (records.length >= end - from) return end;
+  buffer.writeInt16BE(type, start + ATTRIBUTES_AT);
+  buffer.set(records, from);
+  return from + records.length;
 }
 
-function sealBatch(bytes: Buffer): void {
-  bytes.writeUInt32BE(crc32c(bytes, CHECKED_FROM, bytes.length), CRC_AT);
+function sealBatch(buffer: Buffer, start: number, end: number): void {
+  buffer.writeInt32BE(end - start - LENGTH_END, start + 8);
+  buffer.writeUInt32BE(crc32c(buffer, start + ATTRIBUTES_AT, end), start + CRC_AT);
 }
 
 /** All records carry the batch's own timestamp, so that their delta is 0. */

@@ -3,7 +3,7 @@
 
 import { createRequire } from "node:module";
 import type { Broker } from "kafkajs";
-import { encodeProduceBody, type ProduceRequest } from "./record-batch.ts";
+import { encodeProduceBody, HEAD_ROOM_BYTES, type ProduceRequest } from "./record-batch.ts";
 
 export interface Produced {
   partition: number;
@@ -54,8 +54,8 @@ export async function produce(broker: Broker, request: ProduceRequest): Promise<
   const body = await encodeProduceBody(request);
   const internals = broker as unknown as BrokerInternals;
   const protocol = internals.lookupRequest(PRODUCE_API_KEY, requests.Produce)({ acks: -1 });
-  // All that kafkajs takes from an encoder is its bytes.
-  const encode = async () => ({ buf: body, buffer: body });
+  // All that kafkajs takes from an encoder is its bytes; what room there is before them patches.ts asks.
+  const encode = async () => ({ buf: body, buffer: body, room: HEAD_ROOM_BYTES });
   const { topics } = await ask<ProduceAnswer>(internals, { ...protocol, request: { ...protocol.request, encode } });
   return topics.flatMap(({ partitions }) =>
     partitions.map(({ partition, errorCode, baseOffset }) => {
