@@ -2,10 +2,16 @@
 import type { OutgoingHttpHeaders } from "node:http";
 import type { HttpResponse } from "./message.ts";
 
-/** Text goes out in one piece with the head; bytes would be a piece of their own. */
-export function send(response: HttpResponse, status: number, text: string, headers: OutgoingHttpHeaders = {}): void {
-  response.writeHead(status, { ...headers, "content-length": String(Buffer.byteLength(text)) });
-  response.end(text);
+/** Text goes out in one piece with the head, and so do bytes as text; as they are they would be a piece of their own. */
+export function send(
+  response: HttpResponse,
+  status: number,
+  content: string | Buffer,
+  headers: OutgoingHttpHeaders = {},
+): void {
+  response.writeHead(status, { ...headers, "content-length": String(Buffer.byteLength(content)) });
+  if (typeof content === "string") response.end(content);
+  else response.end(content.toString("latin1"), "latin1");
 }
 
 export function sendJson(

@@ -11,7 +11,7 @@ export type HttpResponse = (Omit<ServerResponse, ResponseOverloads> | Omit<Http2
   setHeader(name: string, value: number | string | readonly string[]): unknown;
   writeHead(status: number, headers?: OutgoingHttpHeaders): unknown;
   write(chunk: string | Uint8Array): boolean;
-  end(chunk?: string | Uint8Array): unknown;
+  end(chunk?: string | Uint8Array, encoding?: BufferEncoding): unknown;
   on(event: string, listener: (...args: unknown[]) => void): HttpResponse;
   once(event: string, listener: (...args: unknown[]) => void): HttpResponse;
   off(event: string, listener: (...args: unknown[]) => void): HttpResponse;

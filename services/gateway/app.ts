@@ -37,6 +37,7 @@ import { NOT_TAKEN_WIRE } from "./wires/not-taken.ts";
 import { createPostHogWire } from "./wires/posthog.ts";
 import { createPostHogConfigWire, createPostHogFlagsWire, createPostHogReplayWire } from "./wires/posthog-settings.ts";
 import { createPostHogV1Wire } from "./wires/posthog-v1.ts";
+import { createPublishWire } from "./wires/publish.ts";
 import { createRefusedWire } from "./wires/refused.ts";
 import { createReplayWire } from "./wires/replay.ts";
 import { type RpcCall, registerEventService } from "./wires/rpc.ts";
@@ -185,10 +186,11 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     if (error instanceof Refused) noteRefused(error);
     return toConnectError(error);
   };
+  const check = createMessageCheck({ maxEvents, maxBytes: maxBodyBytes, cursor: json.cursor });
   const rpc = createRpcHandler<RpcCall>({
     ...{ maxMessageBytes: maxBodyBytes, patience, shutdownSignal, logger, toConnectError: tell },
     leaseOf: ({ entry }) => entry.lease,
-    inspect: createMessageCheck({ maxEvents, maxBytes: maxBodyBytes, cursor: json.cursor }),
+    inspect: check,
     tooBusy: () => tell(refused("busy", {})) as ConnectError,
     // The caller keeps its own; an append cannot be taken back for it.
     keepsDeadlines: false,
@@ -225,8 +227,20 @@ function createServing(config: IngressConfig, parts: EdgeParts, shutdownSignal: 
     replay: createReplayWire(edge, { append, maxEvents, maxEventBytes }),
     refused: createRefusedWire(edge, refusedEvents),
   };
+  const publish = createPublishWire(edge, { ingest, maxEvents, check });
   const { requestTimeout: requestTimeoutMs } = config;
-  return { edge, wires, rpc, cors: createCors(origins), health, metrics, noteRefused, requestTimeoutMs, logger };
+  return {
+    edge,
+    wires,
+    publish,
+    rpc,
+    cors: createCors(origins),
+    health,
+    metrics,
+    noteRefused,
+    requestTimeoutMs,
+    logger,
+  };
 }
 
 /** Counts each append; an outage of the log is two log lines, however many requests meet it. */

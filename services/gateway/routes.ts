@@ -21,6 +21,7 @@ import { type Arrival, Reply, type Target, type Wire } from "./wire.ts";
 import { createWireTable, type Found, WIRES, type WireName, type WireRules } from "./wire-table.ts";
 import { isCloudEvent } from "./wires/cloudevents.ts";
 import { NOWHERE } from "./wires/nowhere.ts";
+import { isPlainPublish, PUBLISH_RULES } from "./wires/publish.ts";
 import { openEntry, type RpcCall } from "./wires/rpc.ts";
 
 const OPENAPI_PATH = "/openapi.json";
@@ -31,6 +32,8 @@ const OPEN_PATHS = [HealthService, ServerReflection].map(({ typeName }) => `/${t
 export interface RoutesOptions {
   edge: Edge;
   wires: Readonly<Record<WireName, Wire>>;
+  /** Of the RPC's most frequent form. */
+  publish: Wire;
   rpc: RpcHandler<RpcCall>;
   cors: Cors;
   health: Health;
@@ -86,7 +89,12 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
     found: FoundWire | undefined,
   ): Promise<string> {
     const { path } = target;
-    if (rpc.serves(path)) return call(request, response, target, dialect);
+    if (rpc.serves(path)) {
+      if (!isPlainPublish(request, path)) return call(request, response, target, dialect);
+      return inRequestSpan(request, { path, rpc: dialect }, (traceparent) =>
+        plain(options.publish, PUBLISH_RULES, request, response, { ...target, parts: [], traceparent }),
+      );
+    }
     if (path === OPENAPI_PATH) return Promise.resolve(sendOpenApi(request, response));
     if (!found && request.method === "POST") {
       cors.attach(request, response, RPC_CORS);
@@ -157,14 +165,21 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
       await nextTurn();
       const told = toRefused(error);
       const closes = request.httpVersionMajor === 1 && wire.closesAfter?.(told) === true;
-      return refuse(response, told, bodyOf(wire, told), closes ? { connection: "close" } : {});
+      const headers = closes ? { connection: "close" } : {};
+      return refuse(response, told, bodyOf(wire, told), headers, wire.statusOf?.(told));
     }
   }
 
-  function refuse(response: HttpResponse, error: Refused, body: unknown, headers: Record<string, string> = {}): string {
+  function refuse(
+    response: HttpResponse,
+    error: Refused,
+    body: unknown,
+    headers: Record<string, string> = {},
+    status = error.status,
+  ): string {
     note(error);
-    if (!response.headersSent) sendJson(response, error.status, body, { ...error.headers, ...headers });
-    return String(error.status);
+    if (!response.headersSent) sendJson(response, status, body, { ...error.headers, ...headers });
+    return String(status);
   }
 
   function note(error: Refused): void {
@@ -195,7 +210,8 @@ function reply(response: HttpResponse, answer: unknown): string {
   }
   const { status, body, headers } = answer;
   if (body === undefined) sendEmpty(response, status, headers);
-  else if (headers["content-type"] !== undefined) send(response, status, String(body), headers);
+  else if (headers["content-type"] !== undefined)
+    send(response, status, Buffer.isBuffer(body) ? body : String(body), headers);
   else sendJson(response, status, body, headers);
   return String(status);
 }

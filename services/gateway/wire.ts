@@ -20,7 +20,7 @@ export interface Arrival extends Target {
 /** An answer that is not a 200 of JSON alone. */
 export class Reply {
   readonly status: number;
-  /** JSON, or, where the headers name a content type, the text itself; undefined: no body. */
+  /** JSON, or, where the headers name a content type, the text or bytes themselves; undefined: no body. */
   readonly body: unknown;
   readonly headers: OutgoingHttpHeaders;
 
@@ -35,6 +35,8 @@ export interface Wire {
   /** Resolves with the body of a 200, or a `Reply`. Throws Refused. */
   answer(request: HttpRequest, arrival: Arrival): Promise<unknown>;
   refusalBody(refusal: Refused): unknown;
+  /** Where it is not that of the table of refusals. */
+  statusOf?(refusal: Refused): number;
   /** Whether the connection ends with the refusal (HTTP/1.1). */
   closesAfter?(refusal: Refused): boolean;
 }

@@ -1,11 +1,11 @@
 // EventService over Connect, gRPC and gRPC-Web: messages to EventInputs, verdicts to answers, failures to Connect codes.
 import { create } from "@bufbuild/protobuf";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import {
   type Event,
   EventService,
   type PublishRequest,
+  type PublishResponse,
   PublishResponseSchema,
   type PublishStreamRequest,
   PublishStreamResponseSchema,
@@ -79,9 +79,7 @@ export function registerEventService(
 ): void {
   router.service(EventService, {
     async publish(request, context) {
-      const verdict = await publishMessage(request, callOf(context), options);
-      const { accepted, rejected, positions = [] } = verdict;
-      return create(PublishResponseSchema, { accepted, rejected: rejected.map(toMessage), positions });
+      return toResponse(await publishMessage(request, callOf(context), options));
     },
     async *publishStream(requests, context) {
       const call = callOf(context);
@@ -103,20 +101,44 @@ export function registerEventService(
 function publishMessage(
   request: PublishRequest | PublishStreamRequest,
   call: RpcCall,
-  { ingest, maxEvents: max }: EventServiceOptions,
+  options: EventServiceOptions,
 ): Promise<Verdict> {
-  const { events } = request;
+  const { events, checkStored, returnPositions } = request;
   const { length: count } = events;
-  if (count === 0) throw refused("invalid", { field: "events", fault: NO_EVENTS });
-  if (count > max) throw refused("too_many", { field: "events", count, max });
-  const { entry, traceparent } = call;
-  const facts = entry.admit(count, request.checkStored);
-  const { dialect } = entry;
-  const order = { events: events.map(readEvent), names: FIELD_NAMES, facts, dialect, traceparent };
-  const published = ingest.publish({ ...order, wantsPositions: request.returnPositions });
+  const published = publishEvents(
+    { count, checkStored, returnPositions, read: () => events.map(readEvent) },
+    call,
+    options,
+  );
   // The library keeps the message until it is answered; what is in it is in the records by now.
   request.events = [];
-  return toldUnavailable(published);
+  return published;
+}
+
+/** What a message asks for, whoever has read it. */
+export interface PublishOrder {
+  count: number;
+  checkStored: boolean;
+  returnPositions: boolean;
+  /** Called when that many are let in. */
+  read(): (EventInput | RuleFault)[];
+}
+
+/** Throws Refused. */
+export function publishEvents(
+  { count, checkStored, returnPositions: wantsPositions, read }: PublishOrder,
+  { entry, traceparent }: RpcCall,
+  { ingest, maxEvents: max }: EventServiceOptions,
+): Promise<Verdict> {
+  if (count === 0) throw refused("invalid", { field: "events", fault: NO_EVENTS });
+  if (count > max) throw refused("too_many", { field: "events", count, max });
+  const facts = entry.admit(count, checkStored);
+  const order = { events: read(), names: FIELD_NAMES, facts, dialect: entry.dialect, traceparent, wantsPositions };
+  return toldUnavailable(ingest.publish(order));
+}
+
+export function toResponse({ accepted, rejected, positions = [] }: Verdict): PublishResponse {
+  return create(PublishResponseSchema, { accepted, rejected: rejected.map(toMessage), positions });
 }
 
 async function toldUnavailable(published: Promise<Verdict>): Promise<Verdict> {
@@ -127,7 +149,7 @@ async function toldUnavailable(published: Promise<Verdict>): Promise<Verdict> {
   }
 }
 
-function readEvent(event: Event): EventInput | RuleFault {
+export function readEvent(event: Event): EventInput | RuleFault {
   const { propertiesKind: kind } = event;
   const nanos = event.time?.nanos ?? 0;
   if (nanos < 0 || nanos > 999_999_999)
@@ -138,20 +160,21 @@ function readEvent(event: Event): EventInput | RuleFault {
     distinctId: event.distinctId,
     source: event.source,
     value: event.value,
-    time: event.time && readTime(event.time),
+    time: event.time && timeOf(event.time.seconds, nanos),
     properties: kind.value,
   };
 }
 
-function readTime(time: Timestamp): EventTime {
-  const seconds = Number(time.seconds);
+/** Of a Timestamp. */
+export function timeOf(wholeSeconds: bigint | number, nanos: number): EventTime {
+  const seconds = Number(wholeSeconds);
   return {
-    us: seconds * 1e6 + Math.floor(time.nanos / 1000),
+    us: seconds * 1e6 + Math.floor(nanos / 1000),
     text() {
       const date = new Date(seconds * 1000);
-      const fraction = time.nanos === 0 ? "" : `.${String(time.nanos).padStart(9, "0")}`;
+      const fraction = nanos === 0 ? "" : `.${String(nanos).padStart(9, "0")}`;
       // Years beyond Date's range cannot come from RFC 3339 text; the seconds say what was sent.
-      return Number.isNaN(date.getTime()) ? `${time.seconds}s` : `${date.toISOString().slice(0, -5)}${fraction}Z`;
+      return Number.isNaN(date.getTime()) ? `${wholeSeconds}s` : `${date.toISOString().slice(0, -5)}${fraction}Z`;
     },
   };
 }
