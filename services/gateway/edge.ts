@@ -170,7 +170,9 @@ export function createEdge(options: EdgeOptions): Edge {
     const onPiece = (length: number, pieces: readonly Buffer[]) => {
       if (!isAsked && length >= BEGINNING_BYTES) {
         isAsked = true;
-        const grant = keys.find([keyAtStart(Buffer.concat(pieces).subarray(0, BEGINNING_BYTES))]);
+        const [first = Buffer.alloc(0)] = pieces;
+        const beginning = first.length >= BEGINNING_BYTES ? first : Buffer.concat(pieces);
+        const grant = keys.find([keyAtStart(beginning.subarray(0, BEGINNING_BYTES))]);
         isKnown = grant !== undefined;
         if (grant) hold(grant);
       }
