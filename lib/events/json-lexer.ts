@@ -1,5 +1,6 @@
 // The tokens of JSON (RFC 8259) in bytes: each method passes one and returns the place behind it, or throws JsonFault.
 import { isUtf8 } from "node:buffer";
+import { AsciiTexts } from "./ascii-texts.ts";
 import { CLOSING, ESCAPE, firstNotUtf8, hexUnit, IN_STRING, SHORT_ESCAPE, withoutHalfPairs } from "./json-bytes.ts";
 import type { JsonText } from "./json-cursor.ts";
 import { JsonFault, shownKey } from "./json-fault.ts";
@@ -27,9 +28,7 @@ export const HAS_HALF_PAIR = 4;
 export class JsonLexer {
   protected bytes: Buffer = Buffer.alloc(0);
   protected end = 0;
-  private start = 0;
-  /** All bytes from the start, each as one character: pieces of ASCII are cut from it at a fifth of what decoding each costs. */
-  private latin1: string | undefined;
+  private texts = new AsciiTexts(this.bytes, 0);
   /** Of the string that was passed last. */
   protected flags = 0;
   /** The place behind the escape that was passed last. */
@@ -43,10 +42,9 @@ export class JsonLexer {
 
   protected begin(bytes: Uint8Array, from: number, to: number): void {
     this.bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.start = from;
+    this.texts = new AsciiTexts(this.bytes, to);
     this.end = to;
     this.broken = undefined;
-    this.latin1 = undefined;
     const text = from === 0 && to === bytes.length ? this.bytes : this.bytes.subarray(from, to);
     if (!isUtf8(text)) throw new JsonFault("the bytes are not UTF-8", from + firstNotUtf8(text));
     if (text[0] === 0xef && text[1] === 0xbb && text[2] === 0xbf) {
@@ -183,11 +181,7 @@ export class JsonLexer {
 
   /** Characters [from, to) of a string with these flags. */
   protected decode(from: number, to: number, flags: number): string {
-    if (flags === 0) {
-      const { start } = this;
-      this.latin1 ??= this.bytes.toString("latin1", start, this.end);
-      return this.latin1.substring(from - start, to - start);
-    }
+    if (flags === 0) return this.texts.cut(from, to);
     if (flags === HAS_NON_ASCII) return this.bytes.toString("utf8", from, to);
     return JSON.parse(this.bytes.toString("utf8", from - 1, to + 1)) as string;
   }

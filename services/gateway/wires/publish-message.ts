@@ -1,6 +1,7 @@
 // A PublishRequest in protobuf cut from its bytes: texts where they are short, properties_json left where it lies. What is not
 // written as encoders write it, or has a Struct, is for the library to read (rpc.ts).
 import { isUtf8 } from "node:buffer";
+import { AsciiTexts } from "#lib/events/ascii-texts.ts";
 import type { EventInput } from "#lib/events/validate.ts";
 import { timeOf } from "./rpc.ts";
 
@@ -38,12 +39,11 @@ export function cutPublishMessage(message: Buffer, maxEvents: number): PublishMe
 class Cutter {
   readonly #bytes: Buffer;
   #at = 0;
-  /** The message, each byte as one character: texts of ASCII are cut from it at a fifth of what decoding each costs. */
-  readonly #latin1: string;
+  readonly #texts: AsciiTexts;
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
-    this.#latin1 = bytes.toString("latin1");
+    this.#texts = new AsciiTexts(bytes, bytes.length);
   }
 
   message(maxEvents: number): PublishMessage | undefined {
@@ -132,7 +132,7 @@ class Cutter {
       if ((bytes[at] as number) < 0x80) continue;
       return isUtf8(bytes.subarray(this.#at, to)) ? bytes.toString("utf8", this.#at, to) : undefined;
     }
-    return this.#latin1.substring(this.#at, to);
+    return this.#texts.cut(this.#at, to);
   }
 
   /** The end of what has its length here, UNREADABLE if that is behind `end`. */
