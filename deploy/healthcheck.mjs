@@ -25,11 +25,11 @@ function ownUrl() {
   return `${scheme}://${ownHost()}:${process.env[setting] || usual}/readyz`;
 }
 
-/** Where HOST says that it listens; of every address, the loopback one of its family. */
+/** Where HOST says that it listens; of every address, the loopback one. */
 function ownHost() {
-  const host = process.env.HOST || "0.0.0.0";
-  if (host === "0.0.0.0") return "127.0.0.1";
-  if (host === "::" || host === "::0") return "[::1]";
+  const host = process.env.HOST || "::";
+  // The second is every address of IPv4 too.
+  if (host === "0.0.0.0" || host === "::") return "127.0.0.1";
   return host.includes(":") ? `[${host}]` : host;
 }
 

@@ -1,6 +1,9 @@
 // `host:port`, as brokers and relay services are named.
 import { csv, hasQuotesAround, type Setting } from "./settings.ts";
 
+/** Of IPv4 and IPv6: what services listen on unless they are told otherwise. */
+export const EVERY_ADDRESS = "::";
+
 export interface HostPort {
   host: string;
   port: number;
@@ -34,7 +37,7 @@ export function parseHostPort(
   if (!digits) return `expected host:port; the port is missing: ${text.replace(/:$/, "")}:${usualPort}?`;
   const port = Number(digits);
   if (port < portMin || port > 65_535) return `expected host:port, with a port from ${portMin} to 65535`;
-  return { host: host === "" ? "0.0.0.0" : host, port };
+  return { host: host === "" ? EVERY_ADDRESS : host, port };
 }
 
 /** A comma-separated list of them. */

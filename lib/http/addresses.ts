@@ -1,5 +1,11 @@
 // Text of IP addresses.
 import { isIPv4 } from "node:net";
+import { EVERY_ADDRESS } from "#lib/config/host-port.ts";
+
+/** What Node is to listen on: every address it finds by itself, also where a machine has no IPv6; "::" would fail there. */
+export function listenHost(host: string): string | undefined {
+  return host === EVERY_ADDRESS ? undefined : host;
+}
 
 /** Without what a dual-stack socket puts before an IPv4 address, and without an interface name. */
 export function plainAddress(address: string): string {

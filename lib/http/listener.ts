@@ -6,6 +6,7 @@ import net from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { TlsFiles } from "#lib/config/tls-settings.ts";
 import type { Logger } from "#lib/process/log.ts";
+import { listenHost } from "./addresses.ts";
 import { type ConnectionLimits, limitConnections } from "./connection-limits.ts";
 import { describeListenError } from "./listen-error.ts";
 import type { HttpRequest, HttpResponse } from "./message.ts";
@@ -125,7 +126,7 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
   try {
     await new Promise<void>((resolve, reject) => {
       listener.once("error", reject);
-      listener.listen({ host: options.host, port: options.port, backlog: 1024 }, resolve);
+      listener.listen({ host: listenHost(options.host), port: options.port, backlog: 1024 }, resolve);
     });
   } catch (error) {
     throw describeListenError(error, options);

@@ -1,5 +1,6 @@
 // Settings of `millrace consumer`: batches, id window, retries.
 import { z } from "zod";
+import { EVERY_ADDRESS } from "#lib/config/host-port.ts";
 import { bytes, count, duration, flag, oneOf, port, text } from "#lib/config/settings.ts";
 import { kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
 import { LOG_LEVELS } from "#lib/process/log.ts";
@@ -26,7 +27,7 @@ export const consumerSchema = z
     ...kafkaSettings,
     ...clickhouseSettings,
     ...batchSettings,
-    host: text("0.0.0.0").describe("Address of the health port."),
+    host: text(EVERY_ADDRESS).describe("Address of the health port; :: is every one, of IPv4 too."),
     consumerPort: port(8083).describe("Port of /healthz, /readyz and /metrics."),
     migrateOnStart: flag(false).describe("Run `millrace migrate` before consuming."),
     logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),

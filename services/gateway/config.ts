@@ -1,5 +1,6 @@
 // Settings of `millrace gateway`; refuses an open port without keys.
 import { z } from "zod";
+import { EVERY_ADDRESS } from "#lib/config/host-port.ts";
 import { keepAliveSettings } from "#lib/config/keep-alive-settings.ts";
 import { bytes, count, csv, duration, fixed, flag, oneOf, port, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
@@ -65,7 +66,7 @@ export type IngressConfig = z.output<z.ZodObject<typeof ingressSettings>> & { ho
 
 export const gatewaySchema = z
   .object({
-    host: text("0.0.0.0").describe("Address to listen on."),
+    host: text(EVERY_ADDRESS).describe("Address to listen on; :: is every one, of IPv4 too."),
     ...ingressSettings,
     ...kafkaSettings,
     logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),

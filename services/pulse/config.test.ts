@@ -122,7 +122,7 @@ describe("pulse's settings", () => {
       // ClickHouse's interface stays where it is.
       standalone: { host: "127.0.0.1", relayToken: "abc" },
     });
-    expect(config("-s -H :8080 -S :3000 --allow-anonymous".split(" ")).relays.host).toBe("0.0.0.0");
+    expect(config("-s -H :8080 -S :3000 --allow-anonymous".split(" ")).relays.host).toBe("::");
     expect(config(["-s", "-t", ""]).token).toBeUndefined();
   });
 

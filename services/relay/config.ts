@@ -1,5 +1,6 @@
 // Settings of `millrace relay`; refuses an open port without a token.
 import { z } from "zod";
+import { EVERY_ADDRESS } from "#lib/config/host-port.ts";
 import { bytes, count, duration, fixed, flag, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { needsBoth } from "#lib/config/tls-settings.ts";
 import { kafkaSettings, requireKafka } from "#lib/eventlog/kafka/settings.ts";
@@ -56,7 +57,7 @@ export const refuseHalfTls = needsBoth("relayTlsCert", "relayTlsKey");
 
 export const relaySchema = z
   .object({
-    host: text("0.0.0.0").describe("Address to listen on."),
+    host: text(EVERY_ADDRESS).describe("Address to listen on; :: is every one, of IPv4 too."),
     ...relaySettings,
     relayHttpPort: port(8082).describe("Port of /relays, /healthz, /readyz and /metrics."),
     allowAnonymous: flag(false).describe("Listen beyond loopback without RELAY_TOKEN."),

@@ -1,6 +1,7 @@
 // One relay's connection, from its first byte to its end. All state is the connection's own: of several connections
 // under one id each is polled for the collectors it has registered itself.
 import type { Socket } from "node:net";
+import { plainAddress } from "#lib/http/addresses.ts";
 import { createLineSplitter, withoutBlanks } from "#lib/relay-protocol/lines.ts";
 import { type Collectors, createCollectors, type RegisteredCollector } from "./collectors.ts";
 import type { DropReason, RelayMetrics } from "./metrics.ts";
@@ -78,7 +79,7 @@ class SocketConnection implements RelayConnection {
   constructor(socket: Socket, options: ConnectionOptions) {
     this.#socket = socket;
     this.#options = options;
-    this.address = socket.remoteAddress ?? "";
+    this.address = plainAddress(socket.remoteAddress ?? "");
     this.connectedAtMs = options.nowMs();
     this.lastSeenMs = this.connectedAtMs;
     this.#silence = this.#dropsAfter(options.readTimeoutMs);

@@ -1,6 +1,7 @@
 // Accepts agents over TCP or TLS, up to a limit.
 import net from "node:net";
 import { tlsFiles } from "#lib/config/tls-settings.ts";
+import { listenHost } from "#lib/http/addresses.ts";
 import { limitConnections } from "#lib/http/connection-limits.ts";
 import { describeListenError } from "#lib/http/listen-error.ts";
 import { createTlsServer } from "#lib/http/tls.ts";
@@ -45,7 +46,7 @@ export async function listenForRelays({ config, onSocket, metrics, logger }: Lis
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen({ host, port, backlog: BACKLOG }, () => {
+      server.listen({ host: listenHost(host), port, backlog: BACKLOG }, () => {
         server.off("error", reject);
         resolve();
       });

@@ -1,5 +1,6 @@
 // Settings of `millrace stats`; refuses an open port without a token.
 import { z } from "zod";
+import { EVERY_ADDRESS } from "#lib/config/host-port.ts";
 import { keepAliveSettings } from "#lib/config/keep-alive-settings.ts";
 import { count, csv, duration, fixed, flag, httpUrl, oneOf, port, secret, text } from "#lib/config/settings.ts";
 import { refuseHalfHttps, tlsSettings } from "#lib/config/tls-settings.ts";
@@ -85,7 +86,7 @@ export type StatsConfig = z.output<z.ZodObject<typeof statsSettings>> & { host: 
 
 export const statsSchema = z
   .object({
-    host: text("0.0.0.0").describe("Address to listen on."),
+    host: text(EVERY_ADDRESS).describe("Address to listen on; :: is every one, of IPv4 too."),
     ...statsSettings,
     allowAnonymous: flag(false).describe("Listen beyond loopback without STATS_TOKEN."),
     stopTimeout: duration("10s", { min: 0 }).describe("Time for open requests to finish when the process stops."),

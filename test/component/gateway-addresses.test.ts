@@ -23,6 +23,7 @@ async function storedBy(settings: Partial<IngressConfig>, forwardedFor: string):
 describe("the address stored", () => {
   it.each([
     ["is that of the connection, whatever X-Forwarded-For says", {}, FORGED, "127.0.0.1"],
+    ["is written as IPv4 where addresses of both families are listened on", { host: "::" }, FORGED, "127.0.0.1"],
     ["is what a trusted proxy says, not what its caller says", { trustedProxies: ["loopback"] }, FORGED, "203.0.113.9"],
     ["is no garbage", { trustedProxies: ["loopback"] }, "'; DROP TABLE events", "127.0.0.1"],
     ["ends with its network", { trustedProxies: ["loopback"], ipMode: "truncate" }, FORGED, "203.0.113.0"],
