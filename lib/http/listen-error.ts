@@ -7,9 +7,9 @@ export interface ListenTarget {
   setting: string;
 }
 
-/** Wraps what `listen` reported; the original is the cause. */
+/** In place of what `listen` reported, of which nothing is left to say. */
 export function describeListenError(error: unknown, { host, port, setting }: ListenTarget): Error {
-  return new Error(`Cannot listen on ${host}:${port}: ${reasonAndRemedy(error, port, setting)}`, { cause: error });
+  return new Error(`Cannot listen on ${host}:${port}: ${reasonAndRemedy(error, port, setting)}`);
 }
 
 function reasonAndRemedy(error: unknown, port: number, setting: string): string {
@@ -20,7 +20,7 @@ function reasonAndRemedy(error: unknown, port: number, setting: string): string 
     case "EACCES":
       return `this user may not open port ${port}. Set ${setting} to a port above 1023, or grant CAP_NET_BIND_SERVICE.`;
     case "EADDRNOTAVAIL":
-      return "this machine has no such address. Set HOST to 127.0.0.1, 0.0.0.0 or an address of this machine.";
+      return "this machine has no such address. Set HOST to 127.0.0.1, :: or an address of this machine.";
     case "ENOTFOUND":
       return "that host name cannot be resolved. Set HOST to an IP address of this machine.";
     default:

@@ -106,6 +106,13 @@ it("logs why it cannot start, with causes, and exits 1", async () => {
   const service = run('async () => { throw new Error("no start", { cause: new Error("port taken") }); }');
   expect(await service.exit()).toBe(1);
   expect(service.logged()).toMatch(/"level":"fatal".*no start.*port taken/);
+  expect(service.logged()).not.toContain("stack");
+});
+
+it("logs the stack of a start that fails for a bug", async () => {
+  const service = run("async () => undefined.nothing");
+  expect(await service.exit()).toBe(1);
+  expect(service.logged()).toMatch(/"level":"fatal".*TypeError.*"stack"/);
 });
 
 it("disposes and exits 1 when the running service fails", async () => {

@@ -1,5 +1,5 @@
 // A process from its start to its exit code: signals, crashes, bounded stopping.
-import type { Logger } from "./log.ts";
+import { describeError, type Logger } from "./log.ts";
 import { aborted, within } from "./waiting.ts";
 
 export interface RunningService extends AsyncDisposable {
@@ -68,7 +68,7 @@ async function runUntilStopped({ start, stopTimeoutMs, logger }: RunOptions, sto
     service = await Promise.race([starting, aborted(stop).then(() => within(stopTimeoutMs, starting))]);
   } catch (error) {
     if (error === stop.reason) return 0;
-    logger.fatal({ err: error }, "cannot start");
+    logger.fatal({ err: isBug(error) ? error : describeError(error, 1) }, "cannot start");
     return 1;
   }
   let exitCode = 0;
@@ -86,6 +86,11 @@ async function runUntilStopped({ start, stopTimeoutMs, logger }: RunOptions, sto
   }
   if (exitCode === 0) logger.info("stopped");
   return exitCode;
+}
+
+/** Its stack is wanted; anything else says in its message what to do. */
+function isBug(error: unknown): boolean {
+  return [TypeError, RangeError, ReferenceError, SyntaxError].some((type) => error instanceof type);
 }
 
 /** Ends the process with `code` as soon as nothing is open any more, or a second later whatever is. */

@@ -64,6 +64,9 @@ it("writes plain lines for a terminal, an error below its line", () => {
   text = "";
   logger.error({ err: new Error("outer", { cause: new Error("inner") }) }, "failed");
   expect(text).toMatch(/ERROR gateway: failed\n {4}Error: outer\n(.|\n)*\n {4}caused by Error: inner\n$/);
+  text = "";
+  logger.fatal({ err: describeError(new Error("port 80 is taken"), 1) }, "cannot start");
+  expect(text).toMatch(/^\S+ FATAL gateway: cannot start: port 80 is taken\n$/);
 });
 
 it("keeps what callers sent from doing more to a terminal than show itself", () => {

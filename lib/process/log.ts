@@ -64,7 +64,7 @@ interface DescribedError {
 
 const CAUSES_MAX = 10;
 
-/** The error and its causes as plain data; only the outermost and AggregateError members keep their stack. */
+/** The error and its causes as plain data; only the outermost keeps its stack, and it only at depth 0. */
 export function describeError(error: unknown, depth = 0): unknown {
   if (!(error instanceof Error)) return error;
   const { code } = error as { code?: unknown };
@@ -85,13 +85,17 @@ interface PlainLine {
   err?: DescribedError;
 }
 
-/** `12:00:00.000 INFO gateway: listening port=8080`; an error's stack and causes follow on lines of their own. */
+/**
+ * `12:00:00.000 INFO gateway: listening port=8080`; an error's stack and causes follow on lines of their own. Without a stack
+ * its message is in the same line.
+ */
 export function plainLines(out: { write(text: string): unknown }): DestinationStream {
   return {
     write(json) {
       const { time, level, service, message, err, ...fields } = JSON.parse(json) as PlainLine;
       const pairs = Object.entries(fields).map(([key, value]) => ` ${printable(key)}=${plainValue(value)}`);
-      const head = `${time.slice(11, 23)} ${level.toUpperCase()} ${service}: ${printable(message ?? "")}`;
+      const said = [message ?? "", ...(err && err.stack === undefined ? [err.message] : [])].join(": ");
+      const head = `${time.slice(11, 23)} ${level.toUpperCase()} ${service}: ${printable(said)}`;
       out.write(`${head}${pairs.join("")}\n`);
       if (err) out.write(plainError(err));
     },
@@ -103,7 +107,7 @@ function plainValue(value: unknown): string {
 }
 
 function plainError(error: DescribedError): string {
-  const lines = [error.stack ?? `${error.type}: ${error.message}`];
+  const lines = error.stack === undefined ? [] : [error.stack];
   for (let cause = error.cause; cause; cause = (cause as DescribedError).cause) {
     const { type, message } = cause as DescribedError;
     lines.push(`caused by ${type === undefined ? String(cause) : `${type}: ${message}`}`);

@@ -28,8 +28,9 @@ export const main = createService({
     const variables = ELSEWHERE.filter((name) => env[name]);
     if (variables.length > 0) logger.warn({ variables, dataDir: config.dataDir }, NOT_READ);
     const sayWhy = (error: unknown): never => {
-      // For the person at the terminal; the log line that follows has the causes.
-      err(`millrace start: ${printable(error instanceof Error ? error.message : String(error))}\n`);
+      // For the person who started it, beside the log's JSON; on a terminal the log's line is the same sentence.
+      if (!process.stdout.isTTY)
+        err(`millrace start: ${printable(error instanceof Error ? error.message : String(error))}\n`);
       throw error;
     };
     const standalone = owner.use(await startStandalone(config, logger).catch(sayWhy));

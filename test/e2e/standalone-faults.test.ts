@@ -25,9 +25,10 @@ async function occupiedPort() {
 describe("a start that cannot succeed ends with a sentence and its remedy", () => {
   it.each(Object.keys(FREE_PORTS))("when the port of %s is taken", async (setting) => {
     await using taken = await occupiedPort();
-    const { code, stderr } = await start({ DATA_DIR: join(directory.path, "port"), [setting]: taken.port });
+    const { code, stdout, stderr } = await start({ DATA_DIR: join(directory.path, "port"), [setting]: taken.port });
     expect(code).toBe(1);
-    expect(stderr).toMatch(new RegExp(`^millrace start: .*${taken.port}.* set ${setting} to another port`, "m"));
+    expect(stderr).toMatch(new RegExp(`^millrace start: .*${taken.port}.* set ${setting} to another port.*\n$`));
+    expect(stdout).not.toContain('"stack"');
   });
 
   it("when a file is where the data directory should be", async () => {
@@ -67,7 +68,8 @@ describe("a start that cannot succeed ends with a sentence and its remedy", () =
     expect(said).not.toContain("hunter2");
     const modeOf = async (path: string) => (await stat(join(dataDir, path))).mode & 0o777;
     expect(await modeOf(".")).toBe(0o700);
-    for (const name of ["log.sqlite", "log.sqlite-wal"]) expect(await modeOf(name), name).toBe(0o600);
+    for (const name of ["log.sqlite", "log.sqlite-wal", "owner.key"]) expect(await modeOf(name), name).toBe(0o600);
+    expect(await modeOf("clickhouse")).toBe(0o700);
   });
 
   it("when settings are wrong, with all of them named at once", async () => {
