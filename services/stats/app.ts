@@ -15,6 +15,7 @@ import { createAlertRoutes } from "./alerts/routes.ts";
 import { createAlertService } from "./alerts/rpc.ts";
 import { createAlertStore } from "./alerts/store.ts";
 import { createHistory } from "./alerts/store-history.ts";
+import { refusalOf } from "./alerts/webhook-address.ts";
 import type { StatsConfig } from "./config.ts";
 import { type ConsoleParts, createConsole } from "./console/console.ts";
 import { createEventAccess, type EventAccess } from "./event-access.ts";
@@ -95,7 +96,8 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
   const store = createAlertStore({ warehouse, nowMs });
   const rules = { pointsRetentionMs: config.pointsRetention ?? Number.POSITIVE_INFINITY };
   const { testFire } = stack.use(startAlerts({ log, warehouse, store, config, registry, logger, nowMs }));
-  const alertService = createAlertService({ store, history: createHistory(warehouse), rules, testFire });
+  const warningOf = config.webhookAllowPrivate ? async () => undefined : refusalOf;
+  const alertService = createAlertService({ store, history: createHistory(warehouse), rules, warningOf, testFire });
 
   const live = stack.use(createLive({ log, maxWatchers: config.statsMaxWatchers, registry, logger }));
   const stopping = new AbortController();
@@ -124,7 +126,7 @@ export async function startStats(config: StatsConfig, parts: StatsParts): Promis
   const mounts: Mounts = {
     // In the order in which they are asked.
     open: [...extraRoutes, ...consoles, persons, rpc, events.routes, createWatchRoute({ live, access })],
-    guarded: hasAlertRoutes ? [createAlertRoutes({ store, rules, compat, access, logger })] : [],
+    guarded: hasAlertRoutes ? [createAlertRoutes({ store, rules, warningOf, compat, access, logger })] : [],
   };
   const routes = createRoutes({
     ...{ queries, access, compat, nowMs, logger },

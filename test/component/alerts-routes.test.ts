@@ -1,6 +1,9 @@
 // /alerts as pulse's callers know it: sections 2.1 and 2.2 of its API, over real HTTP and a real ClickHouse.
 import { request } from "node:http";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { AlertService } from "#gen/millrace/stats/v1/alerts_pb.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { type AlertsServer, startAlertsServer } from "../kit/alerts-server.ts";
@@ -318,6 +321,60 @@ describe("paths and methods", () => {
     expect((await ask("/alerts", { "x-auth-token": "secret" })).status).toBe(200);
     const form = { "content-type": "application/x-www-form-urlencoded" };
     expect((await ask("/alerts?X-AUTH-TOKEN=secret", form)).status).toBe(200);
+  });
+});
+
+describe("an address that webhooks may not go to", () => {
+  let guarded: AlertsServer;
+  beforeAll(async () => {
+    guarded = await startAlertsServer(warehouse, { webhookAllowPrivate: false });
+  });
+  afterAll(() => guarded[Symbol.asyncDispose]());
+
+  const write = async (method: string, body: object, query = "") => {
+    const response = await fetch(`${guarded.url}/alerts${query}`, { method, body: JSON.stringify(body) });
+    const warning = response.headers.get("x-millrace-warning");
+    return { status: response.status, warning, json: (await response.json()) as Record<string, unknown> };
+  };
+
+  it.each([
+    "http://127.0.0.1/alert",
+    "http://localhost:9/",
+    "http://[::1]/",
+    "http://169.254.169.254/",
+    "http://10.1:80/",
+  ])("%s is taken, and its alert said to reach nobody", async (post) => {
+    const made = await write("POST", { ...LEAST, post });
+    expect(made.status).toBe(200);
+    expect(made.warning).toMatch(/^webhooks to this address will not be sent: .*--webhook-allow-private/);
+    expect(Object.entries(made.json).at(-1)).toEqual(["warning", made.warning]);
+    const changed = await write("PUT", { ...LEAST, id: made.json.id, post });
+    expect(changed).toMatchObject({ status: 200, warning: made.warning });
+    const original = await write("POST", { ...LEAST, threshold: "80", post }, "?compat=code");
+    expect(original).toMatchObject({ status: 200, warning: made.warning });
+    expect(original.json).not.toHaveProperty("warning");
+  });
+
+  it.each(["https://1.1.1.1/hook", "https://no-such-name.invalid/"])(
+    "%s is none, as far as can be told",
+    async (post) => {
+      const { status, warning, json } = await write("POST", { ...LEAST, post });
+      expect([status, warning, "warning" in json]).toEqual([200, null, false]);
+    },
+  );
+
+  it("is told by the AlertService too", async () => {
+    let warning: string | null = null;
+    const client = createClient(AlertService, createConnectTransport({ baseUrl: guarded.url, httpVersion: "1.1" }));
+    const onHeader = (headers: Headers) => {
+      warning = headers.get("x-millrace-warning");
+    };
+    const definition = { ...LEAST, post: "http://192.168.0.1/" };
+    const { alert } = await client.createAlert({ definition }, { onHeader });
+    expect(warning).toContain("192.168.0.1 is a private address");
+    warning = null;
+    await client.updateAlert({ id: alert?.id ?? "", definition }, { onHeader });
+    expect(warning).toContain("192.168.0.1 is a private address");
   });
 });
 

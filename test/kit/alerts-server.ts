@@ -12,6 +12,7 @@ import { createAlertService } from "../../services/stats/alerts/rpc.ts";
 import { createAlertStore } from "../../services/stats/alerts/store.ts";
 import { createHistory } from "../../services/stats/alerts/store-history.ts";
 import { createWebhook } from "../../services/stats/alerts/webhook.ts";
+import { refusalOf } from "../../services/stats/alerts/webhook-address.ts";
 import { createStatsHandler } from "../../services/stats/http.ts";
 import { createStatsMetrics } from "../../services/stats/metrics.ts";
 import type { Mounted } from "../../services/stats/mount.ts";
@@ -26,12 +27,13 @@ export interface AlertsServer extends AsyncDisposable {
 interface Settings {
   token?: string;
   compat?: "readme" | "code";
+  webhookAllowPrivate?: boolean;
 }
 
 /** Points are kept for 8 hours, so far as alerts are told. */
 export async function startAlertsServer(
   warehouse: Warehouse,
-  { token, compat = "readme" }: Settings = {},
+  { token, compat = "readme", webhookAllowPrivate = true }: Settings = {},
 ): Promise<AlertsServer> {
   const registry = new Registry();
   const logger = pino({ level: "silent" });
@@ -43,9 +45,10 @@ export async function startAlertsServer(
   });
   const store = createAlertStore({ warehouse, nowMs });
   const rules = { pointsRetentionMs: 8 * 3_600_000 };
-  const webhook = createWebhook({ webhookTimeout: 1_000, webhookSecret: undefined, webhookAllowPrivate: true }, nowMs);
+  const warningOf = webhookAllowPrivate ? async () => undefined : refusalOf;
+  const webhook = createWebhook({ webhookTimeout: 1_000, webhookSecret: undefined, webhookAllowPrivate }, nowMs);
   const service = createAlertService({
-    ...{ store, rules, history: createHistory(warehouse) },
+    ...{ store, rules, warningOf, history: createHistory(warehouse) },
     testFire: ({ id, post }, signal) => webhook({ post, body: JSON.stringify({ id }), transitionId: id, signal }),
   });
   const rpc = createRpcHandler<undefined>({
@@ -64,7 +67,7 @@ export async function startAlertsServer(
     handle: createStatsHandler({
       health: createHealth({ checks: [], registry }),
       access,
-      mounts: { open: [rpcs], guarded: [createAlertRoutes({ access, compat, logger, store, rules })] },
+      mounts: { open: [rpcs], guarded: [createAlertRoutes({ access, compat, logger, store, rules, warningOf })] },
       routes: createRoutes({ queries, access, compat, nowMs, logger, aggregateMs: 900_000, timeZone: "UTC" }),
       metrics: createStatsMetrics(registry),
     }),

@@ -14,10 +14,13 @@ import type { AlertDefinition } from "./alert.ts";
 import { checkDefinition, type DefinitionRules, type FieldFault } from "./parse.ts";
 import { readAlertBody } from "./parse-body.ts";
 import { type AlertStore, AlertStoreError, type StoredAlert } from "./store.ts";
+import { WARNING_HEADER } from "./webhook-address.ts";
 
 export interface AlertRoutesOptions {
   store: AlertStore;
   rules: DefinitionRules;
+  /** What is to be said of an alert's address, although the alert is taken. */
+  warningOf(post: string): Promise<string | undefined>;
   access: Pick<Access, "allowOrigin" | "isForeign">;
   /** Of requests without ?compat=. */
   compat: Compat;
@@ -55,7 +58,14 @@ class RefusedError extends Error {
 }
 
 /** Asked after the token and OPTIONS. */
-export function createAlertRoutes({ store, rules, access, compat, logger }: AlertRoutesOptions): AlertRoutes {
+export function createAlertRoutes({
+  store,
+  rules,
+  warningOf,
+  access,
+  compat,
+  logger,
+}: AlertRoutesOptions): AlertRoutes {
   async function write(request: HttpRequest, { method, id: segment, form }: Route): Promise<StoredAlert> {
     const { id, definition } = await readDefinition(request, form, rules);
     // The original took no id, and made a new alert for a PUT as well.
@@ -68,7 +78,10 @@ export function createAlertRoutes({ store, rules, access, compat, logger }: Aler
   async function answer(request: HttpRequest, route: Route): Promise<Answer> {
     const { method, id, form } = route;
     if (method === "POST" || method === "PUT") {
-      return { status: 200, body: alertObject(await write(request, route), form) };
+      const alert = await write(request, route);
+      const warning = await warningOf(alert.post);
+      const body = { ...alertObject(alert, form), ...(form === "readme" && { warning }) };
+      return { status: 200, body, ...(warning !== undefined && { headers: { [WARNING_HEADER]: warning } }) };
     }
     if (id === undefined) return { status: 200, body: (await store.list()).map((alert) => alertObject(alert, form)) };
     if (method === "DELETE") {

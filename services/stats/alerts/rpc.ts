@@ -19,11 +19,14 @@ import { readPage, transitionMessage } from "./rpc-history.ts";
 import { type AlertStore, AlertStoreError, type AlertStoreErrorKind, type StoredAlert } from "./store.ts";
 import type { ReadHistory } from "./store-history.ts";
 import { WebhookError } from "./webhook.ts";
+import { WARNING_HEADER } from "./webhook-address.ts";
 
 export interface AlertServiceOptions {
   store: AlertStore;
   history: ReadHistory;
   rules: DefinitionRules;
+  /** What is to be said of an alert's address, although the alert is taken. */
+  warningOf(post: string): Promise<string | undefined>;
   /** Sends a message marked as a test. Resolves with the receiver's 2xx status, rejects with WebhookError. */
   testFire(alert: Alert, signal: AbortSignal): Promise<{ status: number }>;
 }
@@ -67,8 +70,15 @@ export function createAlertService({
   store,
   history,
   rules,
+  warningOf,
   testFire,
 }: AlertServiceOptions): ServiceImpl<typeof AlertService> {
+  async function taken(alert: StoredAlert, headers: Headers) {
+    const warning = await warningOf(alert.post);
+    if (warning !== undefined) headers.set(WARNING_HEADER, warning);
+    return { alert: alertMessage(alert) };
+  }
+
   async function existing(id: string): Promise<StoredAlert> {
     const alert = await store.get(id);
     if (!alert) throw new ConnectError(`id: there is no alert ${quoted(id)}`, Code.NotFound);
@@ -76,14 +86,14 @@ export function createAlertService({
   }
 
   return {
-    createAlert: ({ definition }) =>
-      answered(async () => ({ alert: alertMessage(await store.create(readDefinition(definition, rules))) })),
+    createAlert: ({ definition }, { responseHeader }) =>
+      answered(async () => taken(await store.create(readDefinition(definition, rules)), responseHeader)),
     getAlert: ({ id }) => answered(async () => ({ alert: alertMessage(await existing(id)) })),
     listAlerts: () => answered(async () => ({ alerts: (await store.list()).map(alertMessage) })),
-    updateAlert: ({ id, definition, version }) =>
+    updateAlert: ({ id, definition, version }, { responseHeader }) =>
       answered(async () => {
         const asked = version === 0n ? undefined : Number(version);
-        return { alert: alertMessage(await store.update(id, readDefinition(definition, rules), asked)) };
+        return taken(await store.update(id, readDefinition(definition, rules), asked), responseHeader);
       }),
     deleteAlert: ({ id }) =>
       answered(async () => {

@@ -2,6 +2,7 @@
 // the network of this process: what it can reach there is not theirs to call.
 import { type LookupAddress, type LookupOptions, lookup as systemLookup } from "node:dns";
 import { BlockList, isIP, isIPv4, type LookupFunction } from "node:net";
+import { within } from "#lib/process/waiting.ts";
 
 /** What is refused of IPv4, and what to call it. IANA's special-purpose registry, without what is globally reachable. */
 const REFUSED_IPV4: readonly (readonly [network: string, prefix: number, kind: string])[] = [
@@ -41,6 +42,11 @@ const NAMED_IPV6: readonly (readonly [network: string, prefix: number, kind: str
   ["ff00::", 8, "a multicast address"],
 ];
 
+/** Of the answer to an alert that was taken and whose webhooks will be refused. */
+export const WARNING_HEADER = "x-millrace-warning";
+/** The answer to whoever makes the alert waits for it. */
+const LOOKUP_MS_MAX = 1_000;
+
 type Range = { list: BlockList; kind: string };
 
 const IPV4_RANGES = REFUSED_IPV4.map((range) => rangeOf("ipv4", ...range));
@@ -69,8 +75,37 @@ export function refusedKind(address: string): string | undefined {
 
 /** Refuses a host that is an address already: no lookup is made for it. Throws RefusedAddressError. */
 export function refuseAddress(hostname: string): void {
-  const address = hostname.replace(/^\[|\]$/g, "");
+  const address = withoutBrackets(hostname);
   if (isIP(address) !== 0) refuse(address, address);
+}
+
+/** What to ask a proxy for in place of the name, which it would look up by itself. Rejects where `guardedLookup` does. */
+export function checkedAddress(hostname: string, resolve?: Resolve): Promise<string> {
+  const { promise, resolve: found, reject } = Promise.withResolvers<string>();
+  const address = withoutBrackets(hostname);
+  if (isIP(address) !== 0) found(address);
+  else {
+    const options: LookupOptions = { order: "ipv4first" };
+    guardedLookup(resolve)(hostname, options, (error, first) => (error ? reject(error) : found(String(first))));
+  }
+  return promise;
+}
+
+/** What to tell who names this URL for webhooks that will all be refused; undefined when they may be sent, or nobody can tell. */
+export async function refusalOf(post: string, resolve?: Resolve): Promise<string | undefined> {
+  const hostname = URL.parse(post)?.hostname ?? "";
+  try {
+    refuseAddress(hostname);
+    await within(LOOKUP_MS_MAX, checkedAddress(hostname, resolve));
+  } catch (error) {
+    // A name that cannot be looked up now may be known when the alert fires; then its fault is in the alert's history.
+    if (error instanceof RefusedAddressError) return `webhooks to this address will not be sent: ${error.message}`;
+  }
+  return undefined;
+}
+
+function withoutBrackets(hostname: string): string {
+  return hostname.replace(/^\[|\]$/g, "");
 }
 
 function refuse(hostname: string, address: string): void {
@@ -82,7 +117,7 @@ function refuse(hostname: string, address: string): void {
   );
 }
 
-type Resolve = (
+export type Resolve = (
   hostname: string,
   options: LookupOptions & { all: true },
   callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,

@@ -1,8 +1,14 @@
-import { createServer, type RequestListener } from "node:http";
-import type { AddressInfo } from "node:net";
+import { readFile } from "node:fs/promises";
+import { createServer, type IncomingMessage, type RequestListener } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { type AddressInfo, connect } from "node:net";
+import { type Duplex, pipeline } from "node:stream";
+import { getCACertificates, setDefaultCACertificates, type TLSSocket } from "node:tls";
 import { describe, expect, it } from "vitest";
+import { createTestCertificates } from "../../../test/kit/certificates.ts";
 import { atMost, patience } from "../../../test/kit/patience.ts";
 import { createWebhook, type WebhookConfig, WebhookError } from "./webhook.ts";
+import type { Resolve } from "./webhook-address.ts";
 
 const OPEN: WebhookConfig = { webhookTimeout: 5000, webhookSecret: undefined, webhookAllowPrivate: true };
 const CLOSED: WebhookConfig = { ...OPEN, webhookAllowPrivate: false };
@@ -12,9 +18,17 @@ async function listen(listener: RequestListener) {
   const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
+  const sockets = new Set<Duplex>();
   return {
     port,
+    onConnect: (take: (request: IncomingMessage, socket: Duplex) => void) =>
+      server.on("connect", (request: IncomingMessage, socket: Duplex) => {
+        sockets.add(socket);
+        socket.on("error", () => undefined);
+        take(request, socket);
+      }),
     async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
     },
@@ -127,5 +141,89 @@ describe("a webhook", () => {
     const sending = createWebhook(OPEN, () => 0)({ post, body: "{}", transitionId: "t", signal: stopping.signal });
     stopping.abort(new Error("stopping"));
     await expect(sending).rejects.toThrow("stopping");
+  });
+});
+
+describe("a webhook through a proxy", () => {
+  /** Says what it was asked for. Requests it answers itself; tunnels lead to this machine, wherever they should. */
+  async function startProxy(answer: "refuse" | "tunnel" | "hang" = "refuse") {
+    const asked: string[] = [];
+    const server = await listen((request, response) => {
+      asked.push(`${request.method} ${request.url} host=${request.headers.host}`);
+      response.end();
+    });
+    server.onConnect((request, socket) => {
+      asked.push(`CONNECT ${request.url}`);
+      const port = Number(request.url?.split(":").at(-1));
+      if (answer === "refuse") socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n");
+      if (answer === "tunnel") {
+        const onward = connect(port, "127.0.0.1", () => socket.write("HTTP/1.1 200 OK\r\n\r\n"));
+        pipeline(socket, onward, socket, () => onward.destroy());
+      }
+    });
+    const url = `http://127.0.0.1:${server.port}`;
+    return { asked, env: { HTTP_PROXY: url, HTTPS_PROXY: url }, [Symbol.asyncDispose]: server[Symbol.asyncDispose] };
+  }
+  const resolvesTo = (address: string): Resolve => {
+    return (_name, _options, callback) => callback(null, [{ address, family: 4 }]);
+  };
+  const send = (post: string, config: WebhookConfig, proxyEnv: NodeJS.ProcessEnv, resolve = resolvesTo("1.1.1.1")) =>
+    createWebhook(config, () => 0, { proxyEnv, resolve })({ post, body: "{}\n", transitionId: "t", signal });
+
+  it("is asked for under the address that was checked, so that the proxy cannot find another one", async () => {
+    await using proxy = await startProxy();
+    expect(await send("http://hooks.example:8080/a?b", CLOSED, proxy.env)).toEqual({ status: 200 });
+    await expect(send("https://hooks.example/a", CLOSED, proxy.env)).rejects.toBeInstanceOf(WebhookError);
+    expect(proxy.asked).toEqual(["POST http://1.1.1.1:8080/a?b host=1.1.1.1:8080", "CONNECT 1.1.1.1:443"]);
+  });
+
+  it("speaks TLS with the name, through a tunnel to the address", async () => {
+    await using certificates = await createTestCertificates();
+    const trusted = getCACertificates("default");
+    setDefaultCACertificates([...trusted, await certificates.make("receiver", "localhost")]);
+    const [cert, key] = await Promise.all(
+      [certificates.certFile("receiver"), certificates.keyFile("receiver")].map((file) => readFile(file)),
+    );
+    const seen: unknown[] = [];
+    const server = createHttpsServer({ cert, key }, (request, response) => {
+      seen.push([(request.socket as TLSSocket).servername, request.headers.host]);
+      response.end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await using proxy = await startProxy("tunnel");
+    try {
+      expect(await send(`https://localhost:${port}/hook`, CLOSED, proxy.env)).toEqual({ status: 200 });
+    } finally {
+      setDefaultCACertificates(trusted);
+      server.closeAllConnections();
+      server.close();
+    }
+    expect(seen).toEqual([["localhost", `localhost:${port}`]]);
+    expect(proxy.asked).toEqual([`CONNECT 1.1.1.1:${port}`]);
+  });
+
+  it("is not sent where the name is a private address", async () => {
+    await using proxy = await startProxy();
+    const rejected = send("https://hooks.example/a", CLOSED, proxy.env, resolvesTo("10.0.0.1"));
+    await expect(rejected).rejects.toThrow("hooks.example resolves to 10.0.0.1, which is a private address");
+    await expect(send("https://10.0.0.1/a", CLOSED, proxy.env)).rejects.toThrow("10.0.0.1 is a private address");
+    expect(proxy.asked).toEqual([]);
+  });
+
+  it("goes by its name where private addresses are allowed, and past the proxy where NO_PROXY says so", async () => {
+    await using proxy = await startProxy();
+    await using receiver = await listen((_request, response) => response.end());
+    expect(await send("http://hooks.example/a", OPEN, proxy.env)).toEqual({ status: 200 });
+    const direct = { ...proxy.env, NO_PROXY: "127.0.0.1" };
+    expect(await send(`http://127.0.0.1:${receiver.port}/`, OPEN, direct)).toEqual({ status: 200 });
+    expect(proxy.asked).toEqual(["POST http://hooks.example/a host=hooks.example"]);
+  });
+
+  it("that hangs is cut off by the timeout", async () => {
+    await using proxy = await startProxy("hang");
+    const config = { ...CLOSED, webhookTimeout: patience(200) };
+    await expect(send("https://hooks.example/a", config, proxy.env)).rejects.toThrow("no answer within");
+    expect(proxy.asked).toEqual(["CONNECT 1.1.1.1:443"]);
   });
 });

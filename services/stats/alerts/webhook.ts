@@ -1,9 +1,10 @@
 // One attempt to tell a receiver, bounded in time, in bytes and in where it may go.
-import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
-import { request as httpsRequest } from "node:https";
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } from "node:https";
+import { isIP } from "node:net";
 import { shortened } from "#lib/process/printable.ts";
 import { packageVersion } from "#lib/process/version.ts";
-import { guardedLookup, refuseAddress } from "./webhook-address.ts";
+import { checkedAddress, guardedLookup, type Resolve, refuseAddress } from "./webhook-address.ts";
 import { webhookSignature } from "./webhook-payload.ts";
 
 export interface WebhookConfig {
@@ -13,6 +14,16 @@ export interface WebhookConfig {
   webhookSecret: string | undefined;
   webhookAllowPrivate: boolean;
 }
+
+export interface WebhookNetwork {
+  /** With HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Absent: receivers are reached directly. */
+  proxyEnv?: NodeJS.ProcessEnv;
+  /** Default: the system's. */
+  resolve?: Resolve;
+}
+
+/** As Node's own requests decide. */
+const OWN_NETWORK: WebhookNetwork = process.env.NODE_USE_ENV_PROXY === "1" ? { proxyEnv: process.env } : {};
 
 /** The receiver was not reached, was not allowed, or did not answer 2xx. The message is fit for the alert's history. */
 export class WebhookError extends Error {
@@ -42,7 +53,13 @@ export type SendWebhook = (call: WebhookCall) => Promise<{ status: number }>;
 const ANSWER_BYTES_MAX = 65_536;
 const LOCATION_CHARS_MAX = 200;
 
-export function createWebhook(config: WebhookConfig, nowMs: () => number): SendWebhook {
+export function createWebhook(
+  config: WebhookConfig,
+  nowMs: () => number,
+  { proxyEnv, resolve }: WebhookNetwork = OWN_NETWORK,
+): SendWebhook {
+  const isGuarded = !config.webhookAllowPrivate;
+
   return async ({ post: address, body, transitionId, signal }) => {
     signal.throwIfAborted();
     const timeout = AbortSignal.timeout(config.webhookTimeout);
@@ -57,9 +74,6 @@ export function createWebhook(config: WebhookConfig, nowMs: () => number): SendW
         method: "POST",
         headers: { ...headers, "content-length": Buffer.byteLength(body) },
         signal: AbortSignal.any([signal, timeout]),
-        // A connection of its own each time: none is reused whose address was checked at another time, or not at all.
-        agent: false,
-        ...(config.webhookAllowPrivate ? {} : { lookup: guardedLookup() }),
       });
     } catch (error) {
       signal.throwIfAborted();
@@ -72,8 +86,10 @@ export function createWebhook(config: WebhookConfig, nowMs: () => number): SendW
   async function post(address: string, body: string, options: RequestOptions): Promise<{ status: number }> {
     const url = URL.parse(address);
     if (!url || !/^https?:$/.test(url.protocol)) throw new WebhookError("the URL is not an http or https address");
-    if (!config.webhookAllowPrivate) refuseAddress(url.hostname);
-    const response = await respond(url, body, options);
+    if (isGuarded) refuseAddress(url.hostname);
+    const response = await (proxyEnv === undefined
+      ? respond(url, body, { ...options, agent: false, ...(isGuarded && { lookup: guardedLookup(resolve) }) })
+      : respondThrough(proxyEnv, url, body, options));
     const status = response.statusCode ?? 0;
     try {
       await drain(response);
@@ -86,12 +102,29 @@ export function createWebhook(config: WebhookConfig, nowMs: () => number): SendW
     if (status >= 300 && status < 400) throw new WebhookError(`redirects are not followed: ${status}${where}`, status);
     throw new WebhookError(`the receiver answered ${status}`, status);
   }
+
+  /** A name that is checked here is not left to the proxy to look up again: it is asked for the address. */
+  async function respondThrough(proxies: NodeJS.ProcessEnv, url: URL, body: string, options: RequestOptions) {
+    const isHttps = url.protocol === "https:";
+    const agent = new (isHttps ? HttpsAgent : HttpAgent)({ proxyEnv: proxies, timeout: config.webhookTimeout });
+    if (!isGuarded) return respond(url, body, { ...options, agent });
+    const target = new URL(url);
+    const address = await checkedAddress(url.hostname, resolve);
+    target.hostname = isIP(address) === 6 ? `[${address}]` : address;
+    // Without TLS a proxy passes on nothing but what it was asked for.
+    if (!isHttps) return respond(target, body, { ...options, agent });
+    const servername = isIP(url.hostname) === 0 ? url.hostname : undefined;
+    return respond(target, body, { ...options, agent, servername, headers: { ...options.headers, host: url.host } });
+  }
 }
 
+/** A connection of its own each time: none is reused whose address was checked at another time, or not at all. */
 function respond(url: URL, body: string, options: RequestOptions): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, options, resolve);
   request.on("error", reject);
+  // While a proxy makes the way, a request that is given up says nothing of it; the agent's timeout ends that way.
+  options.signal?.addEventListener("abort", () => reject(options.signal?.reason), { once: true });
   request.end(body);
   return promise;
 }
