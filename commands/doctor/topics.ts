@@ -1,15 +1,15 @@
 // Settings of Kafka topics that durability and order rest on.
 import type { TopicState } from "#lib/eventlog/kafka/inspection.ts";
+import { settingFault } from "#lib/eventlog/kafka/present-topics.ts";
 import type { Finding, Result } from "./probe.ts";
-
-/** Groups of records are made to stay below Kafka's default; the margin is for their headers. */
-const MESSAGE_BYTES_MIN = 1_000_000;
 
 /** `topic` undefined: there is none. `brokers` is how many the cluster has. */
 export function judgeTopic(topic: TopicState | undefined, brokers: number): Result<TopicState> {
   if (!topic) return { status: "fail", what: "does not exist", fix: "run `millrace migrate`" };
   const { partitions, settings } = topic;
-  const finding = brokenPartition(topic) ?? brokenSetting(settings) ?? weakness(topic, brokers);
+  const fault = settingFault(settings);
+  const finding: Finding | undefined =
+    brokenPartition(topic) ?? (fault && { status: "fail", ...fault }) ?? weakness(topic, brokers);
   const replicas = partitions[0]?.replicas ?? 0;
   const what = `${partitions.length} partitions, ${replicas} replicas, kept ${keptText(settings)}`;
   return { status: "ok", what, ...finding, value: topic };
@@ -32,22 +32,6 @@ function brokenPartition({ partitions, settings }: TopicState): Finding | undefi
   if (lacking) {
     const what = `partition ${lacking.partition} has ${lacking.inSync} replicas in sync and min.insync.replicas is ${wanted}`;
     return { status: "fail", what: `${what}: events are refused`, fix: "start the brokers that are missing" };
-  }
-  return undefined;
-}
-
-function brokenSetting(settings: ReadonlyMap<string, string>): Finding | undefined {
-  if (settings.get("cleanup.policy")?.includes("compact")) {
-    const what = "cleanup.policy has compact: of events with one key all but the last are removed";
-    return { status: "fail", what, fix: "set cleanup.policy=delete on the topic" };
-  }
-  if ((settings.get("message.timestamp.type") ?? "LogAppendTime") !== "LogAppendTime") {
-    const what = "message.timestamp.type is not LogAppendTime: retention and the id window would go by callers' clocks";
-    return { status: "fail", what, fix: "set message.timestamp.type=LogAppendTime on the topic" };
-  }
-  if (Number(settings.get("max.message.bytes") ?? MESSAGE_BYTES_MIN) < MESSAGE_BYTES_MIN) {
-    const what = `max.message.bytes is ${settings.get("max.message.bytes")}: larger groups of events are refused`;
-    return { status: "fail", what, fix: "set max.message.bytes=1048588 on the topic" };
   }
   return undefined;
 }

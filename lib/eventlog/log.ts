@@ -122,7 +122,10 @@ export interface LogReader {
 }
 
 export interface LogAdmin {
-  /** Creates missing topics and says which of them it made; idempotent, safe to run in parallel. */
+  /**
+   * Creates missing topics and says which of them it made; idempotent, safe to run in parallel. Rejects with UnfitTopicError
+   * when one was there before and cannot be used.
+   */
   createTopics(topics: readonly TopicSpec[]): Promise<string[]>;
   /** Removes records below `before`. */
   trim(topic: string, partition: number, before: number): Promise<void>;
@@ -139,6 +142,11 @@ export interface TopicSpec {
 /** The log is away, slow or refused for now: retry. Carries a remedy a person can act on in its message. */
 export class LogUnavailableError extends Error {
   override readonly name = "LogUnavailableError";
+}
+
+/** A topic that was there before has settings with which it cannot be used; the message says which and what to do. */
+export class UnfitTopicError extends Error {
+  override readonly name = "UnfitTopicError";
 }
 
 /** One record is larger than the log takes. */

@@ -25,7 +25,7 @@ export interface PrepareOptions {
   newEpochs: readonly string[];
 }
 
-/** Rejects with MigrationError, SameLogError, PromotionError, WarehouseError or LogUnavailableError; running it again continues. */
+/** Rejects with MigrationError, SameLogError, PromotionError, WarehouseError, UnfitTopicError or LogUnavailableError; running it again continues. */
 export async function prepareStores({ config, log, warehouse, logger, newEpochs }: PrepareOptions): Promise<void> {
   const { cluster, ...connection } = clickhouseOptions(config);
   const { applied } = await migrate({

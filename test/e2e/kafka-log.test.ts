@@ -18,6 +18,7 @@ import {
   OffsetOutOfRangeError,
   type OpenLog,
   RecordTooLargeError,
+  UnfitTopicError,
 } from "#lib/eventlog/log.ts";
 import { assigned, consuming, untilLost } from "../kit/consuming.ts";
 import { describeEventLog } from "../kit/eventlog-contract.ts";
@@ -471,6 +472,44 @@ describe.skipIf(skip !== undefined)("Kafka: groups", () => {
     expect(await outcome.promise).toBeInstanceOf(OffsetOutOfRangeError);
     leaving.abort();
     await consumed;
+  });
+});
+
+describe.skipIf(skip !== undefined)("Kafka: topics that were there before", () => {
+  async function madeByHand(settings: Record<string, string>): Promise<string> {
+    const client = createKafkaClient({ brokers: broker.brokers, clientId: "by-hand", logger }, 5_000);
+    const admin = client.kafka.admin();
+    await admin.connect();
+    const topic = `e2e-${randomUUID()}`;
+    const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
+    await admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries }], waitForLeaders: true });
+    client.kill();
+    return topic;
+  }
+
+  it.each([
+    ["callers' times", {}, "set message.timestamp.type=LogAppendTime"],
+    ["compaction", { "message.timestamp.type": "LogAppendTime", "cleanup.policy": "compact" }, "cleanup.policy=delete"],
+  ])("with %s are refused by name, and what is missing beside them is made", async (_what, settings, remedy) => {
+    await using log = openLog();
+    const [topic, missing] = [await madeByHand(settings), `e2e-${randomUUID()}`];
+    const specs = [missing, topic].map((name) => ({ topic: name, partitions: 1 }));
+    const refused = log.createTopics(specs);
+    await expect(refused).rejects.toBeInstanceOf(UnfitTopicError);
+    await expect(refused).rejects.toThrow(topic);
+    await expect(refused).rejects.toThrow(remedy);
+    expect(await log.append(missing, [record("k", "v")])).toHaveLength(1);
+  });
+
+  it("with another number of partitions are taken, and the number is said", async () => {
+    const said: string[] = [];
+    const listening = pino({ level: "warn" }, { write: (line: string) => said.push(line) });
+    await using log = openLog({ logger: listening });
+    const topic = await madeByHand({ "message.timestamp.type": "LogAppendTime" });
+    expect(await log.createTopics([{ topic, partitions: 1 }])).toEqual([]);
+    expect(said).toEqual([]);
+    expect(await log.createTopics([{ topic, partitions: 12 }])).toEqual([]);
+    expect(said.map((line) => JSON.parse(line))).toMatchObject([{ topic, partitions: 1, wanted: 12 }]);
   });
 });
 

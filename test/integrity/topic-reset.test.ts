@@ -64,6 +64,11 @@ it.skipIf(!choice.available)(
     expect(await countRows()).toBe(300);
     await second.consumer.stop("SIGTERM");
 
+    // Made by hand, and with the clocks of callers.
+    const refused = spawnMillrace(["migrate", "--new-epoch"], env);
+    expect(await refused.exited).toBe(1);
+    expect(refused.lines.join("\n")).toContain("set message.timestamp.type=LogAppendTime on the topic");
+    await useAppendTimes();
     expect(await spawnMillrace(["migrate", "--new-epoch"], env).exited).toBe(0);
     const third = await startConsumer();
     await rowsReach(800);
@@ -124,13 +129,25 @@ async function startConsumer(waitForPartition = true): Promise<{ consumer: Spawn
   return { consumer, healthPort: Number(port) };
 }
 
-async function deleteAndMakeAgain(): Promise<void> {
-  const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
-  await admin.connect();
-  try {
+function deleteAndMakeAgain(): Promise<void> {
+  return withAdmin(async (admin) => {
     await admin.deleteTopics({ topics: [EVENTS_TOPIC] });
     while ((await admin.listTopics()).includes(EVENTS_TOPIC)) await sleep(100);
     await admin.createTopics({ topics: [{ topic: EVENTS_TOPIC, numPartitions: 1, replicationFactor: 1 }] });
+  });
+}
+
+function useAppendTimes(): Promise<void> {
+  const configEntries = [{ name: "message.timestamp.type", value: "LogAppendTime" }];
+  const resources = [{ type: 2, name: EVENTS_TOPIC, configEntries }];
+  return withAdmin((admin) => admin.alterConfigs({ validateOnly: false, resources }));
+}
+
+async function withAdmin(act: (admin: kafkajs.Admin) => Promise<unknown>): Promise<void> {
+  const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
+  await admin.connect();
+  try {
+    await act(admin);
   } finally {
     await admin.disconnect();
   }

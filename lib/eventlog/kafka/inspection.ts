@@ -75,7 +75,8 @@ export function createKafkaInspection(connection: KafkaConnection, timeoutMs: nu
   };
 }
 
-async function describeTopics(admin: Admin, names: readonly string[]): Promise<TopicState[]> {
+/** Those that exist. */
+export async function describeTopics(admin: Admin, names: readonly string[]): Promise<TopicState[]> {
   const present = new Set(await admin.listTopics());
   const topics = names.filter((name) => present.has(name));
   if (topics.length === 0) return [];

@@ -10,6 +10,7 @@ import {
   type PartitionBounds,
   type StoredRecord,
   type TopicSpec,
+  UnfitTopicError,
 } from "../log.ts";
 import { sendTraced } from "../traces.ts";
 import {
@@ -25,6 +26,7 @@ import type { Compression } from "./codecs.ts";
 import { consumeGroup } from "./consumer.ts";
 import { createFetcher } from "./fetcher.ts";
 import { withNames } from "./names.ts";
+import { checkPresent } from "./present-topics.ts";
 import { createKafkaProducer, writeOf } from "./producer.ts";
 import { isWithoutCoordinator, protocolErrorOf } from "./refusals.ts";
 
@@ -121,6 +123,8 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
           const config = topicConfig(spec, replicationFactor);
           if (await createTopic(admin, config)) made.push(spec.topic);
         }
+        const present = topics.filter(({ topic }) => !made.includes(topic));
+        if (present.length > 0) await checkPresent(admin, present, options.logger);
         return made;
       });
     },
@@ -201,7 +205,7 @@ function createAdminConnection(connection: KafkaConnection): AdminConnection {
         const settled = untilSettled(async () => work(await mine.clients), timeoutMs * SETTLING_SHARE);
         return await withTimeout(settled, timeoutMs, late);
       } catch (error) {
-        if (error instanceof OffsetOutOfRangeError) throw error;
+        if (error instanceof OffsetOutOfRangeError || error instanceof UnfitTopicError) throw error;
         // A refusal came over a working connection; anything else may mean that this one is dead.
         if (protocolErrorOf(error) === undefined) {
           if (current === mine) current = undefined;

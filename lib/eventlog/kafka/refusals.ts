@@ -52,12 +52,16 @@ export function isWithoutCoordinator(error: unknown): boolean {
   return causesOf(error).some(({ name }) => name === "KafkaJSGroupCoordinatorNotFound");
 }
 
+export function isRefusedByAcl(error: unknown): boolean {
+  return REFUSED_BY_ACL.test(protocolErrorOf(error) ?? "");
+}
+
 /** `needs` is the permission without which brokers refuse this by their ACLs: "Write on topic x". */
 export function remedyOf(error: unknown, needs: string): string {
   const login = loginErrorOf(error);
   if (login !== undefined) return login.message;
   const name = protocolErrorOf(error) ?? "";
-  if (REFUSED_BY_ACL.test(name)) return `the brokers' ACLs do not allow this user to: grant it ${needs}`;
+  if (isRefusedByAcl(error)) return `the brokers' ACLs do not allow this user to: grant it ${needs}`;
   const known = REMEDIES[name];
   if (known !== undefined) return known;
   if (isWithoutCoordinator(error)) {
