@@ -319,6 +319,7 @@ describe("a lost row", () => {
 
   it.each([
     { ttl: "", trimmed: 0 },
+    { ttl: "", trimmed: 60 },
     { ttl: "", trimmed: 100 },
     { ttl: "toIntervalDay(30)", trimmed: 0 },
     { ttl: "toIntervalDay(30)", trimmed: 60 },

@@ -15,7 +15,7 @@ export function keepDataInMemory(): void {
   if (process.env.TMPDIR || process.env.KEEP_DATA === "true" || !hasRoom()) return;
   for (const name of readdirSync(PLACE)) {
     const pid = Number(NAME.exec(name)?.[1]);
-    if (pid && !isAlive(pid)) remove(join(PLACE, name)); // Of a run that was killed.
+    if (pid && !isAlive(pid)) removeLeftOver(join(PLACE, name));
   }
   const directory = join(PLACE, `millrace-tests-${process.pid}`);
   mkdirSync(directory, { recursive: true });
@@ -29,6 +29,15 @@ function hasRoom(): boolean {
     return type === TMPFS && bavail * bsize > FREE_BYTES_MIN && freemem() > FREE_BYTES_MIN;
   } catch {
     return false; // There is no such place.
+  }
+}
+
+/** Of a run that was killed. Where a disk is still mounted in it, it stays: that costs memory, and keeps nobody from starting. */
+function removeLeftOver(directory: string): void {
+  try {
+    remove(directory);
+  } catch (error) {
+    process.stderr.write(`${directory} of a killed test run cannot be removed: ${String(error)}\n`);
   }
 }
 
