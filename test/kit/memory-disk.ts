@@ -1,6 +1,7 @@
 // Directories of tests in memory, where that is large enough: each commit of SQLite and each insert of ClickHouse waits
 // for the disk many times, at milliseconds each, and no test takes the machine's power away.
-import { mkdirSync, readdirSync, rmSync, statfsSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { freemem } from "node:os";
 import { join } from "node:path";
 
@@ -15,7 +16,7 @@ export function keepDataInMemory(): void {
   if (process.env.TMPDIR || process.env.KEEP_DATA === "true" || !hasRoom()) return;
   for (const name of readdirSync(PLACE)) {
     const pid = Number(NAME.exec(name)?.[1]);
-    if (pid && !isAlive(pid)) removeLeftOver(join(PLACE, name));
+    if (pid && !isAlive(pid)) removeLeft(join(PLACE, name));
   }
   const directory = join(PLACE, `millrace-tests-${process.pid}`);
   mkdirSync(directory, { recursive: true });
@@ -32,8 +33,12 @@ function hasRoom(): boolean {
   }
 }
 
-/** Of a run that was killed. Where a disk is still mounted in it, it stays: that costs memory, and keeps nobody from starting. */
-function removeLeftOver(directory: string): void {
+/** Of a run that was killed, perhaps while a test had a disk of its own mounted in it. What cannot go costs memory only. */
+function removeLeft(directory: string): void {
+  for (const line of readFileSync("/proc/mounts", "utf8").split("\n")) {
+    const [, mountPoint = ""] = line.split(" ");
+    if (mountPoint.startsWith(`${directory}/`)) spawnSync("umount", ["--lazy", mountPoint]);
+  }
   try {
     remove(directory);
   } catch (error) {
