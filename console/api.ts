@@ -16,7 +16,7 @@ export interface Config {
   gatewayPort?: number;
   asksForKey: boolean;
   gatewayHasKeys: boolean;
-  /** Whether dead letters can be replayed from here, by whoever has a secret key. */
+  /** Whether dead letters can be replayed from here, by holders of a secret key. */
   canReplay: boolean;
   version: string;
   /** By how much the server's clock is ahead of this one, milliseconds. */

@@ -66,7 +66,7 @@ export function reading<T>(
         await untilVisible(signal);
       }
     } catch {
-      // Left, or asked anew.
+      // Left, or asked again.
     }
   }
 

@@ -159,7 +159,7 @@ async function checkHelm(scratch: string): Promise<void> {
   ]);
 }
 
-/** A Job cannot be changed, and tools that render the chart anew each time know no revision. */
+/** A Job cannot be changed, and tools that render the chart each time know no revision. */
 async function jobFollowsItsContents(helm: string, template: readonly string[]): Promise<void> {
   const nameOf = async (tag: string) => {
     const rendered = await pass(`helm template, image.tag=${tag}`, helm, [

@@ -5,7 +5,7 @@ import { bundleCommands } from "./bundle-commands.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const vitest = fileURLToPath(new URL("../node_modules/vitest/vitest.mjs", import.meta.url));
-// The tests start hundreds of processes, whose code need not be found and compiled anew each time.
+// The tests start hundreds of processes, whose code need not be found and compiled each time.
 const cache = fileURLToPath(new URL("../node_modules/.cache", import.meta.url));
 const own = {
   NODE_COMPILE_CACHE: `${cache}/node-compile`,

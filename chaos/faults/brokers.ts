@@ -133,7 +133,7 @@ export const replaceCertificate: Fault = async (context) => {
   await until(context, "another certificate is shown", AGAIN_MS_MAX, async () => (await shownBy(broker)) !== before);
   for (const link of broker.clientLinks) link.resetAll();
   await hold(context, context.holdMs);
-  return { proof: `broker ${broker.id} shows another certificate; all connections to it were made anew` };
+  return { proof: `broker ${broker.id} shows another certificate; all connections to it were reopened` };
 };
 
 /** Gateways log in with a password; who is logged in stays until its connection ends. */
@@ -148,7 +148,7 @@ export const rotatePassword: Fault = async (context) => {
     await hold(context, context.holdMs / gateways.length);
   }
   for (const broker of kafka.brokers) for (const link of broker.clientLinks) link.resetAll();
-  return { proof: `${gateways.length} gateways restarted with another password, and all connections made anew` };
+  return { proof: `${gateways.length} gateways restarted with another password, and all connections reopened` };
 };
 
 export const cutClients: Fault = async (context) => {

@@ -76,7 +76,7 @@ async function show(config: ShowConfig, { out, say, warehouse, letters, names }:
   return exitDone;
 }
 
-/** Undefined when there is none to read: what is told of replays is less exact then. */
+/** Undefined when there is none to read: what is said about replays is less exact then. */
 async function openLog(config: DeadLettersConfig): Promise<OpenLog | undefined> {
   try {
     return await openLogForReading(config, "dead-letters");

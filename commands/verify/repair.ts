@@ -110,7 +110,7 @@ async function storeRuns(
   result: RepairResult,
 ): Promise<number> {
   const runs = cutRuns(await classifier.classify(records));
-  // The last run may go on behind the window. Unless it is all of it, it is cut anew from its own first offset, so that
+  // The last run may go on behind the window. Unless it is all of it, it is cut again from its own first offset, so that
   // its end does not depend on what came before it.
   const whole = runs.length === 1 || endsGap ? runs : runs.slice(0, -1);
   let next = records[0]?.offset ?? 0;

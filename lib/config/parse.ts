@@ -63,7 +63,7 @@ const COMMON = {
 
 /**
  * Settings of one command. The schema's keys are camelCase; `pollInterval` is `--poll-interval`, `POLL_INTERVAL` and
- * `poll-interval:` in a file. Cross-field checks by `.superRefine` run even when other settings are at fault; their
+ * `poll-interval:` in a file. Cross-field checks by `.superRefine` run even when other settings are invalid; their
  * issues must carry the key they are about as `path`.
  */
 export function parseConfig<S extends z.ZodObject>(schema: S, input: ConfigInput): ConfigOutcome<z.output<S>> {

@@ -55,7 +55,7 @@ export function expected<T>(info: SettingInfo): Read<T> {
   return { fault: `expected ${info.expected}` };
 }
 
-/** What was a setting once and nobody had a reason to change: a constant, which a flag of its old name is told of. */
+/** What was a setting once and nobody had a reason to change: a constant, which the refusal of its old flag names. */
 export function fixed<T>(value: T, shown = String(value)): Setting<T> {
   return setting({ expected: shown, fixed: shown }, value, () => ({ value }));
 }

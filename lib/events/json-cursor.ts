@@ -17,7 +17,7 @@ export interface JsonBounds {
   keys: number;
   /** Levels of objects and arrays, the value at the cursor being the first. */
   levels: number;
-  /** NaN and infinities, as some libraries write them, break a rule instead of the text: the value alone is at fault. */
+  /** NaN and infinities, as some libraries write them, break a rule instead of the text: the value alone is invalid. */
   passNaN?: boolean;
 }
 

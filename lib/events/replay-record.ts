@@ -1,4 +1,4 @@
-// A dead letter's record made anew, so that it can be appended again. Which event it is never changes: id and api key
+// A dead letter's record rebuilt, so that it can be appended again. Which event it is never changes: id and api key
 // stay what they were, and the consumer looks them up among all rows before it stores the record (`check_stored`), so
 // that a letter replayed any number of times is one row.
 import { hash } from "node:crypto";

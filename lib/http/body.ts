@@ -109,7 +109,7 @@ export interface BodyOptions {
   /** A body of encoding identity that begins as gzip does is gzip. */
   mayBeGzip?: boolean;
   patience?: BodyPatience;
-  /** Told of bytes before they are kept, of encoded ones as well. What it throws ends the reading. */
+  /** Called for bytes before they are kept, for encoded ones as well. What it throws ends the reading. */
   onBytes?(bytes: number): void;
   /** Told how much is decoded so far and shown the pieces. What it throws ends the reading. */
   onPiece?(length: number, pieces: readonly Buffer[]): void;

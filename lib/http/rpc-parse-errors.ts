@@ -1,4 +1,4 @@
-// connect 2.2 answers bytes that are no protobuf with `internal`, as if the server were at fault. The caller is: they
+// connect 2.2 answers bytes that are not protobuf with `internal`, as if the server were at fault. The caller is: they
 // get `invalid_argument`. There is no hook before the answer is made, so the answer is corrected on its way out. Only
 // the library's own wording is matched; test/component/gateway-hostile.test.ts fails when an upgrade changes it.
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
@@ -33,7 +33,7 @@ async function correctUnary(
   return { ...answer, status: 400, body: once(replaceFirst(bytes, CONNECT_CODE, CONNECT_CORRECTED)) };
 }
 
-/** The end-of-stream envelope of a Connect stream holds the error as JSON; its length prefix is written anew. */
+/** The end-of-stream envelope of a Connect stream holds the error as JSON; its length prefix is rewritten. */
 function correctEndOfStream(chunk: Uint8Array): Uint8Array {
   if (((chunk[0] ?? 0) & END_STREAM) === 0 || !Buffer.from(chunk).includes(WORDING)) return chunk;
   const payload = replaceFirst(Buffer.from(chunk.subarray(FRAME_HEAD_BYTES)), CONNECT_CODE, CONNECT_CORRECTED);

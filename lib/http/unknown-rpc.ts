@@ -1,4 +1,4 @@
-// An RPC that there is none of, told to gRPC clients in their own way: they take a 404 for a proxy's.
+// An unknown RPC, answered to gRPC clients in their own way: they take a 404 for a proxy's.
 import { mediaType } from "./body.ts";
 import type { HttpRequest, HttpResponse } from "./message.ts";
 

@@ -71,7 +71,7 @@ export type Link = readonly [id: string, other: string];
 
 /**
  * Resolves the ids that edges from or to `seeds` may have changed, and writes them, the unchanged too: a slower writer that
- * saw fewer edges must find a higher version. Whoever stored an edge calls this after it, so that of several writers at
+ * saw fewer edges must find a higher version. The writer of an edge calls this after it, so that of several writers at
  * least the one that stored the last edge sees all of them.
  */
 export async function updatePeople(

@@ -2,7 +2,7 @@
 import { isNoId } from "./no-id.ts";
 import { idText, isAbsent, isObject, type Moment, type VoidReason } from "./said.ts";
 
-/** It is about a group alone: whoever sent it is nobody by it. */
+/** It describes a group alone: it does not identify its sender. */
 export const GROUP_EVENT = "$groupidentify";
 
 /** The group was named at that moment, and these properties, JSON texts by key, were set then. */

@@ -1,4 +1,4 @@
-// A point's record made anew. It keeps its id and is flagged, so that the consumer looks it up among all rows.
+// A point's record rebuilt. It keeps its id and is flagged, so that the consumer looks it up among all rows.
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type PointRecord, PointRecordSchema } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";

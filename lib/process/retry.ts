@@ -18,7 +18,7 @@ export interface RetryOptions {
   isTransient(error: unknown): boolean;
   /**
    * What to wait for instead of pausing, for an error that knows when the next attempt is due; undefined for any other.
-   * Rejects when `signal` fires. The pauses begin anew after it.
+   * Rejects when `signal` fires. The pauses start over after it.
    */
   waitFor?(error: unknown, signal: AbortSignal): Promise<void> | undefined;
   /** Before each pause; `attempt` counts from 1. */

@@ -150,7 +150,7 @@ process.on("message", (message: ParentMessage) => {
     process.disconnect?.();
   });
 });
-// Nobody is left to stop for, and whoever starts next waits for the files.
+// Nobody is left to stop for, and the next process waits for the files.
 process.on("disconnect", end);
 // Terminals, systemd and `timeout` send these to the whole group; the parent, which lives for as long as we are
 // connected, decides when its child ends.

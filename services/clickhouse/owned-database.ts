@@ -1,4 +1,4 @@
-// Tables of Millrace are not changed by accident: where no password is set, whoever can reach the endpoint may read them, and
+// Tables of Millrace are not changed by accident: where no password is set, anyone who can reach the endpoint may read them, and
 // only the standalone itself and its user's commands may write.
 import type { IncomingHttpHeaders } from "node:http";
 import { createTokenCheck, headerText } from "#lib/http/credential.ts";

@@ -6,7 +6,7 @@ export class PartitionHaltedError extends Error {
 }
 
 /**
- * ClickHouse refuses whatever it is sent, so the table is at fault and no record. Nothing from `from` on is stored, and
+ * ClickHouse refuses whatever it is sent, so the table is at fault, not the records. Nothing from `from` on is stored, and
  * the same records may be sent again: they are taken once the table is repaired.
  */
 export class TableRefusesError extends Error {

@@ -1,4 +1,4 @@
-// When is a record at fault that ClickHouse refuses, and when the table? A table that was changed refuses every record,
+// Is a record at fault that ClickHouse refuses, or the table? A table that was changed refuses every record,
 // and to dead-letter them all would be to lose them slowly. A refused record is given up only if
 //
 //   a row after it, in the same batch, is taken, and then it is refused again; or
@@ -67,7 +67,7 @@ export function createSuspects(origin: RowOrigin, refusedBefore: (offset: number
 export function tableRefuses(origin: RowOrigin, from: number, error: WarehouseError, what: string): TableRefusesError {
   return new TableRefusesError(
     `${origin.topic}/${origin.partition}: from offset ${from} on ClickHouse refuses ${what} (code ${error.code}: ` +
-      `${refusalOf(error).error.slice(0, 300)}): the table is at fault and no record, so the partition waits and tries ` +
+      `${refusalOf(error).error.slice(0, 300)}): the table is at fault, not the records, so the partition waits and tries ` +
       "again; run `millrace migrate`, or take back what was changed by hand (a column, a constraint, a materialized view)",
     from,
     { cause: error },

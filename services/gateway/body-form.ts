@@ -44,7 +44,7 @@ function compressionOf(request: HttpRequest): string {
 }
 
 /**
- * The JSON text of a body that may be a form's field `data`, or base64 that the query calls so. `grow` is told of the bytes that this takes
+ * The JSON text of a body that may be a form's field `data`, or base64 that the query calls so. `grow` gets the number of bytes that this takes
  * before it takes them; what comes out is never longer than what went in. Throws Refused.
  */
 export function unpacked(body: Buffer, request: HttpRequest, grow: (bytes: number) => void): Buffer {

@@ -26,7 +26,7 @@ export function keysOf(request: HttpRequest, { headers = [], query = [] }: KeyPl
   return keys.map((key) => key.trim()).filter((key) => key !== "");
 }
 
-/** The request's query, decoded; what follows # is none of it. */
+/** The request's query, decoded; what follows # is not part of it. */
 export function queryOf({ url = "" }: HttpRequest): URLSearchParams {
   const at = url.indexOf("?");
   return new URLSearchParams(at < 0 ? "" : url.slice(at + 1).split("#", 1)[0]);

@@ -23,7 +23,7 @@ export const ingressSettings = {
     "Largest event as stored on the log; below Kafka's default message.max.bytes.",
   ),
   plainJson: flag(false).describe(
-    "Read JSON bodies by JSON.parse instead of the scanner: slower, and numbers and text are written anew.",
+    "Read JSON bodies by JSON.parse instead of the scanner: slower, and numbers and text are rewritten.",
   ),
   /** It only warns: names are a dictionary in ClickHouse, made for thousands of them. */
   maxEventNames: fixed(10_000),

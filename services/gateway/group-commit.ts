@@ -243,7 +243,7 @@ async function within<T>(ms: number, append: Promise<T>): Promise<T> {
 
 /**
  * A group is smaller than any log takes by default, so a group refused for its size meets a log set lower than that. Its
- * records are not at fault one by one, and appending them again in parts could store some twice.
+ * no single record is to blame, and appending them again in parts could store some twice.
  */
 function appendError(cause: unknown, records: number): Error {
   if (cause instanceof RecordTooLargeError && records > 1) {

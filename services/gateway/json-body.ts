@@ -18,7 +18,7 @@ export interface JsonReading {
   limits: EventLimits;
 }
 
-/** `isPlain`: by JSON.parse, should the scanner be at fault. */
+/** `isPlain`: by JSON.parse, should the scanner have a fault. */
 export function createJsonReading(limits: EventLimits, isPlain: boolean): JsonReading {
   const create = isPlain ? createPlainCursor : createJsonScanner;
   return { cursor: create(), inner: create(), properties: createPropertiesReader(create()), limits };

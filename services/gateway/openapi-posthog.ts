@@ -36,7 +36,7 @@ const captureV1 = {
     requestBody: body("PostHogV1Batch"),
     responses: {
       200: answer(
-        "ok: durable. drop: at fault, see details. retry: send it again after Retry-After.",
+        "ok: durable. drop: invalid, see details. retry: send it again after Retry-After.",
         "PostHogV1Results",
       ),
       400: answer("No event at all, or bytes that are not JSON.", "PostHogError"),

@@ -75,7 +75,7 @@ const BATCH = {
     dropped: COUNT,
     rejected: {
       type: "array",
-      description: "Those of the dropped that are at fault, not those without a name or a distinct id.",
+      description: "The dropped events that are invalid, not those without a name or a distinct id.",
       items: { $ref: "#/components/schemas/BatchRejection" },
     },
     positions: POSITIONS,

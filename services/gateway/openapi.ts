@@ -20,7 +20,7 @@ const events = {
     responses: {
       200: answer("Durable on the event log.", "Accepted"),
       204: { description: "A CloudEvent, durable on the event log." },
-      400: answer("No JSON, or a field is at fault.", "Error"),
+      400: answer("Not JSON, or a field is invalid.", "Error"),
       401: answer("No key, or an unknown one.", "Error"),
       413: answer("Larger than MAX_BATCH_BYTES, or the event than its limits.", "Error"),
       415: answer(NOT_SUPPORTED, "Error"),
@@ -38,7 +38,7 @@ const batch = {
     security: ANY_KEY,
     requestBody: body("Batch"),
     responses: {
-      200: answer("Durable on the event log, but for those that are dropped for being at fault.", "BatchAccepted"),
+      200: answer("Durable on the event log, but for those that are dropped for being invalid.", "BatchAccepted"),
       400: answer("No event that can be taken, an empty batch, two keys, bytes that are not JSON.", "BatchError"),
       401: answer("No key, or an unknown one.", "BatchError"),
       403: answer("An Origin that is not in ALLOWED_ORIGINS.", "BatchError"),
@@ -53,7 +53,7 @@ const batch = {
 const publish = {
   post: {
     operationId: "publish",
-    summary: "Stores events; an event at fault does not fail the others",
+    summary: "Stores events; an invalid event does not fail the others",
     description: "The unary call of the Connect protocol as JSON. The same path speaks gRPC and gRPC-Web.",
     security: ANY_KEY,
     requestBody: body("PublishRequest"),

@@ -1,5 +1,5 @@
 // One server span a request, with the HTTP or RPC attributes of OpenTelemetry. What a caller does wrong is no failure of
-// ours: only what the gateway is at fault for marks a span as failed.
+// ours: only a fault of the gateway marks a span as failed.
 
 import type { HttpRequest } from "#lib/http/message.ts";
 import { contextFrom, failSpan, telemetryEnabled, traceparentOf, withSpan } from "#lib/process/telemetry.ts";

@@ -119,5 +119,5 @@ export function createRelayMetrics(registry: Registry, gauges: RelayGauges): Rel
   };
 }
 
-/** Beyond what an item itself can be at fault for: a comma cut its number, or its line has too many items. */
+/** Beyond what can be wrong with an item itself: a comma cut its number, or its line has too many items. */
 export type RejectReason = ItemFault | "decimal_comma" | "too_many";

@@ -32,7 +32,7 @@ export interface EventAccess {
 /** With a token or secret keys, one of them is asked for; without any, the caller must be on this machine or be our own page. */
 export function createEventAccess(options: EventAccessOptions): EventAccess {
   const { token, publicKeys, secretKeys, host, corsAllow } = options;
-  // Whoever put a key among the public ones as well has given it away.
+  // A key that is also among the public ones is no secret.
   const secrets = secretKeys.filter((key) => !publicKeys.includes(key));
   const secretChecks = secrets.map(createTokenCheck);
   const checks = [...(token === undefined ? [] : [createTokenCheck(token)]), ...secretChecks];

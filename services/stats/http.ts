@@ -43,7 +43,7 @@ export function createStatsHandler({ health, access, mounts, routes, metrics }: 
     }
     const clean = cleanPath(path);
     if (clean !== path) {
-      // Encoded anew, so that no byte of the path can end the header or name another host.
+      // Encoded again, so that no byte of the path can end the header or name another host.
       sendEmpty(response, 301, { location: `/${segmentsOf(clean).map(encodeURIComponent).join("/")}` });
       return "unclean";
     }

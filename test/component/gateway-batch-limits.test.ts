@@ -31,7 +31,7 @@ describe("an event over the limits is counted as dropped, and its neighbours are
     ]);
     expect(`${rejected[0]?.field}: ${rejected[0]?.message}`).toContain(reason);
     expect((await gateway.stored()).length).toBe(2);
-    const [line = "{}"] = gateway.lines.filter((each) => each.includes("events at fault dropped"));
+    const [line = "{}"] = gateway.lines.filter((each) => each.includes("invalid events dropped"));
     expect(JSON.parse(line)).toMatchObject({
       dropped: 1,
       events: [{ index: 2, reason: expect.stringContaining(reason) }],
@@ -44,7 +44,7 @@ describe("an event over the limits is counted as dropped, and its neighbours are
     for (let i = 0; i < 5; i++) {
       expect(jsonOf(await postBatch(gateway.port, bad))).toMatchObject({ status: "ok", ingested: 0, dropped: 20 });
     }
-    const lines = gateway.lines.filter((each) => each.includes("events at fault dropped"));
+    const lines = gateway.lines.filter((each) => each.includes("invalid events dropped"));
     // Five requests take less than a second, but not on every machine.
     expect(lines.length).toBeLessThan(5);
     const logged = JSON.parse(lines[0] ?? "{}") as { dropped: number; events: { index: number }[] };

@@ -25,7 +25,7 @@ export interface AssignmentDeps {
   leaseHolds(): boolean;
   /** The broker refuses this generation: revokes all assignments; kafkajs's next heartbeat finds out and rejoins. */
   fenced(reason: Error): void;
-  /** Revokes all assignments of this member and joins anew, which makes the broker refuse whatever was under way. */
+  /** Revokes all assignments of this member and joins again, which makes the broker refuse whatever was under way. */
   abandon(reason: Error): void;
 }
 

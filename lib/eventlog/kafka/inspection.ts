@@ -105,7 +105,7 @@ async function describeGroup(admin: Admin, group: string, topic: string): Promis
   const [found] = (await admin.describeGroups([group])).groups;
   const assigned = new Set<number>();
   for (const { memberAssignment } of found?.members ?? []) {
-    // Empty while the group is dealt anew.
+    // Empty while the group rebalances.
     const assignment =
       memberAssignment.length > 0 ? kafkajs.AssignerProtocol.MemberAssignment.decode(memberAssignment) : null;
     for (const partition of assignment?.assignment[topic] ?? []) assigned.add(partition);

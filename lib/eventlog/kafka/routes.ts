@@ -38,7 +38,7 @@ export function createRoutes(connection: KafkaConnection, requestTimeoutMs: numb
     const addresses = new Set(connection.brokers);
     for (const { addresses: all } of known.values()) for (const address of all.values()) addresses.add(address);
     const shuffled = [...addresses].map((address) => ({ node: nodeAt(address), order: Math.random() }));
-    // Those that answered last first, and among them whoever has the least to do.
+    // Those that answered last first, and among them the one with the least to do.
     const rank = ({ node, order }: { node: BrokerNode; order: number }) =>
       (node.isHealthy ? 0 : 1_000) + node.inFlight + order;
     const tries = shuffled

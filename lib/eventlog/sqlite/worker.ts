@@ -12,7 +12,7 @@ type WriteCall = Extract<Call, { op: WriteOp["op"] }>;
 
 /** Bounds the memory and the time of one transaction; a single larger append still goes alone. */
 const GROUP_BYTES_MAX = 16 * 1024 * 1024;
-/** A reader in another process than the writer's is not told of appends and has to look. */
+/** A reader in another process than the writer's does not hear of appends and has to look. */
 const FOREIGN_POLL_MS = 50;
 
 function serve(port: NonNullable<typeof parentPort>, options: StoreOptions): void {

@@ -214,7 +214,7 @@ function millisecondsOf(time: Date | number | string): number {
   return time instanceof Date ? time.getTime() : typeof time === "string" ? Date.parse(time) : Number.NaN;
 }
 
-/** What an encoded event said, for callers that are told of its end. */
+/** What an encoded event said, for callers that hear of its end. */
 export function readEvent(frame: Uint8Array): ClientEvent & { id: string } {
   const { id, event, distinctId, source, value, time, propertiesKind } = decodeFrame(frame);
   return {

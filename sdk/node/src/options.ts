@@ -8,7 +8,7 @@ export interface ClientLogger {
 }
 
 export interface SpoolSettings {
-  /** Directory of this process alone; it is made where there is none. */
+  /** Directory of this process alone; created if missing. */
   dir: string;
   /** Of all events in it. Default 256 MiB. */
   maxBytes?: number | undefined;

@@ -68,7 +68,7 @@ function useOwnClient(options: InitOptions | undefined, apiKey: string | undefin
     for (const name of ["apiKey", "options"] as const) {
       if (!changed[name] || isWarned.current[name]) continue;
       isWarned.current[name] = true;
-      report("warn", `${name} changed and is read once: give the provider another key to start anew`);
+      report("warn", `${name} changed and is read once: give the provider another key to start over`);
     }
   });
 

@@ -8,7 +8,7 @@ import { NO_EVENTS, type Refused, refused, SEVERAL_KEYS } from "../refusals.ts";
 import { type BodyEvent, CONTRACT_EVENT, EventReader, typeMessage } from "./event-body.ts";
 
 export interface Envelope {
-  /** As many as one request may have, those at fault by what is wrong with them. */
+  /** As many as one request may have, invalid ones as what is wrong with them. */
   batch: readonly (BodyEvent | RuleFault)[];
   /** How many there are. */
   length: number;
@@ -143,7 +143,7 @@ class Reading {
 }
 
 /**
- * Throws Refused when every event is at fault and one breaks the contract: then its one answer for all stands. An
+ * Throws Refused when every event is invalid and one breaks the contract: then its one answer for all stands. An
  * event over limits alone, of which the contract knows nothing, is counted as dropped.
  */
 export function refuseWhenAllAre(events: readonly (object | RuleFault)[], indexOf: (at: number) => number): void {

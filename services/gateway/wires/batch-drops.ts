@@ -24,7 +24,7 @@ export function createDropLog(
     const events = rejected
       .slice(0, EVENTS_SHOWN)
       .map(({ index, field, message }) => ({ index, reason: field === "" ? message : `${field}: ${message}` }));
-    logger.warn({ dropped: rejected.length, events, requestsNotLogged: unlogged }, "events at fault dropped");
+    logger.warn({ dropped: rejected.length, events, requestsNotLogged: unlogged }, "invalid events dropped");
     lastMs = now;
     unlogged = 0;
   };

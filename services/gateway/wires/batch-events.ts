@@ -25,7 +25,7 @@ export interface BatchInputs {
 }
 
 /**
- * Throws Refused when no event can be taken and one is at fault: the contract has one answer for all of them. Times of
+ * Throws Refused when no event can be taken and one is invalid: the contract has one answer for all of them. Times of
  * browsers are corrected by `sent_at`; servers keep their clocks, and say `sent_at` once for a request that they may
  * repeat an hour later.
  */

@@ -54,7 +54,7 @@ export function createNdjsonWire(edge: Edge, options: NdjsonOptions): Wire {
       const positions: Position[] = [];
       const entry = edge(request, WIRES.ndjson);
       let rows: object;
-      // Whoever waits for the rows holds no room meanwhile that others could be refused for.
+      // While a caller waits for the rows it holds no room, so that nobody else is refused for it.
       try {
         const name = nameIn(query, request.url);
         rows = await store(entry, (await entry.readBody()) as Buffer, name, positions, traceparent);

@@ -20,7 +20,7 @@ const ENVELOPE = new JsonNames(["batch", "api_key", "token", "sent_at", "check_s
 const [BATCH, API_KEY, TOKEN, SENT_AT, CHECK_STORED] = [0, 1, 2, 3, 4];
 const JUST_TOKEN = new JsonNames(["token"]);
 
-/** Throws Refused for bytes that are no JSON, and for an envelope that is at fault. */
+/** Throws Refused for bytes that are not JSON, and for an invalid envelope. */
 export function readPostHogBody(
   json: JsonReading,
   body: Uint8Array,

@@ -18,7 +18,7 @@ export interface Clocks {
 /** Whether an id that is not a UUID is a fault, or none. */
 export type IdRule = "UUID or fault" | "UUID or none";
 
-/** One for one: an event without a name or a distinct id is at fault like any other. */
+/** One for one: an event without a name or a distinct id is invalid like any other. */
 export function inputsOf(
   batch: readonly (BodyEvent | RuleFault)[],
   { receivedUs, sentAt, isPage }: Clocks,

@@ -4,7 +4,7 @@ import type { HttpRequest } from "#lib/http/message.ts";
 import { type Ingest, type IngestRequest, IngestUnavailableError, type Rejection, type Verdict } from "../ingest.ts";
 import { refused } from "../refusals.ts";
 
-/** Resolves when every event that is not at fault is durable. `ids` is what callers call them. Throws Refused. */
+/** Resolves when every valid event is durable. `ids` is what callers call them. Throws Refused. */
 export function publishAll(ingest: Ingest, request: IngestRequest, ids = "uuids"): Promise<Verdict> {
   return whole(ingest.publish(request), ids);
 }

@@ -1,4 +1,4 @@
-// POST /admin/replay: dead letters that `millrace dead-letters replay` has made anew, for a log that only this process
+// POST /admin/replay: dead letters that `millrace dead-letters replay` has rebuilt, for a log that only this process
 // can write. Records are appended as they are, so it asks for a secret key wherever keys are asked for at all.
 import { isUtf8 } from "node:buffer";
 import { type AppendRecord, LogUnavailableError, type Position, RecordTooLargeError } from "#lib/eventlog/log.ts";

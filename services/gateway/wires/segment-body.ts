@@ -18,7 +18,7 @@ const ENVELOPE = new JsonNames(["batch", "writeKey", "sentAt"]);
 const [BATCH, WRITE_KEY, SENT_AT] = [0, 1, 2];
 
 export interface SegmentBody {
-  /** As many as one request may have, those at fault by what is wrong with them. */
+  /** As many as one request may have, invalid ones as what is wrong with them. */
   messages: readonly (Message | RuleFault)[];
   /** How many there are. */
   length: number;

@@ -153,7 +153,7 @@ const MAPPINGS: Readonly<Record<MessageType, (members: Members, distinctId: stri
     const { userId = "", anonymousId = "" } = texts;
     const set = traits ?? context?.traits;
     const said: Added[] = set ? [{ name: "$set", value: set }] : [];
-    // Whoever has no user id yet is not identified by saying something about them.
+    // Traits alone do not identify a visitor who has no user id yet.
     if (userId.trim() === "") return { event: "$set", own, said };
     if (anonymousId !== userId && anonymousId !== "") said.push(saidText("$anon_distinct_id", anonymousId));
     return { event: "$identify", own, said };

@@ -1,5 +1,5 @@
 // Segment's, RudderStack's and Jitsu's paths. Their SDKs look at the status alone, and one of RudderStack's ends its process
-// at an error: a batch in which messages are at fault is answered by 200 all the same, and says which they are.
+// at an error: a batch with invalid messages is answered by 200 all the same, and says which they are.
 
 import type { FieldNames } from "#lib/events/validate.ts";
 import type { Logger } from "#lib/process/log.ts";

@@ -19,7 +19,7 @@ export interface Lease {
 
 export interface LeaseOptions {
   log: EventLog;
-  /** Works under the lease until `lost` fires. What else it rejects with is logged, and the lease is asked for anew. */
+  /** Works under the lease until `lost` fires. What else it rejects with is logged, and the lease is requested again. */
   onHeld(lease: Lease): Promise<void>;
   signal: AbortSignal;
   logger: Logger;

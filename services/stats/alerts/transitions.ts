@@ -61,7 +61,7 @@ export interface DeliveryOutcome {
 /** Previous id of a subject's first change. */
 export const NO_TRANSITION = "00000000-0000-0000-0000-000000000000";
 
-/** Hash of what an alert watches. With another one its levels begin anew. */
+/** Hash of what an alert watches. With another one its levels start over. */
 export function scopeOf({ metric, tags, groupBy }: Pick<Alert, "metric" | "tags" | "groupBy">): string {
   return sha256([metric, sortedEntries(tags), [...groupBy].sort()])
     .toString("hex")

@@ -20,7 +20,7 @@ export interface ConsoleOptions extends ConsoleParts {
   asksForKey: boolean;
   /** Whether the gateway asks its callers for a key. */
   gatewayHasKeys: boolean;
-  /** Whether whoever has a secret key may replay dead letters. */
+  /** Whether holders of a secret key may replay dead letters. */
   canReplay: boolean;
   logger: Logger;
 }

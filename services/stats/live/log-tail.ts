@@ -147,7 +147,7 @@ export function startLogTail<T>({ log, topic, decode, hooks }: LogTailOptions<T>
     }
   }
 
-  /** A broker that hangs is told of before the call to it gives up. */
+  /** A broker that hangs is reported before the call to it gives up. */
   function watched(look: () => Promise<boolean>): () => Promise<boolean> {
     return async () => {
       const silent = () => setState("interrupted", `the event log has not answered for ${SILENT_MS / 1000} s`);

@@ -64,7 +64,7 @@ export function createFlowMeter(log: LogReader, { topic, group }: StoredTopic): 
     while (samples[1] && samples[1].atMs <= sample.atMs - SAMPLES_MS) samples.shift();
     const first = samples[0] as Sample;
     const seconds = (sample.atMs - first.atMs) / 1000;
-    // A log that was reset begins anew.
+    // A log that was reset begins again at 0.
     if (sample.end < first.end || sample.next < first.next) samples = [sample];
     if (seconds < 1 || samples.length === 1) return {};
     return { inPerSecond: (sample.end - first.end) / seconds, storedPerSecond: (sample.next - first.next) / seconds };

@@ -739,7 +739,7 @@ export const AlertService: GenService<{
     output: typeof CreateAlertResponseSchema;
   },
   /**
-   * NOT_FOUND: there is none of this id, or none any more.
+   * NOT_FOUND: no alert has this id, or no longer.
    *
    * @generated from rpc millrace.stats.v1.AlertService.GetAlert
    */
@@ -759,7 +759,7 @@ export const AlertService: GenService<{
     output: typeof ListAlertsResponseSchema;
   },
   /**
-   * Replaces a definition as a whole: fields that are not set take their defaults. NOT_FOUND: there is none of this id.
+   * Replaces a definition as a whole: fields that are not set take their defaults. NOT_FOUND: no alert has this id.
    * ABORTED: somebody else changed it at the same time, or it is not of the version that was asked for; nothing, or
    * nothing that is in force now, was written. Read it and decide again.
    *
@@ -771,7 +771,7 @@ export const AlertService: GenService<{
     output: typeof UpdateAlertResponseSchema;
   },
   /**
-   * Ends an alert for good. OK also when there is none of this id.
+   * Ends an alert for good. OK also when no alert has this id.
    *
    * @generated from rpc millrace.stats.v1.AlertService.DeleteAlert
    */

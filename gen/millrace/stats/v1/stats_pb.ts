@@ -750,7 +750,7 @@ export const WatchStateSchema: GenEnum<WatchState> = /*@__PURE__*/
  * - DEADLINE_EXCEEDED: the caller's deadline has passed; a query that runs is stopped.
  * - RESOURCE_EXHAUSTED: more rows, values or memory than one query may take, too many queries at once, or too many
  *   watchers. With the header `retry-after` (seconds) the same request may succeed later; without it, ask for less.
- * - UNAVAILABLE: ClickHouse is away or slow, or the service stops; `retry-after` says when to come again.
+ * - UNAVAILABLE: ClickHouse is away or slow, or the service stops; `retry-after` says when to call again.
  * Nothing found is an empty answer and no error: a metric that is unknown cannot be told from one that is silent.
  *
  * @generated from service millrace.stats.v1.StatsService
