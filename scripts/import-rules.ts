@@ -1,5 +1,5 @@
-// Which room may import which: one table, checked over every file by `npm run check`. A room is a folder; what is not listed
-// here may be imported by nobody but itself. Drivers have one importer each.
+// Which room may import which: one table, checked over every file by `npm run check`, with what may not be said of its types.
+// A room is a folder; what is not listed here may be imported by nobody but itself. Drivers have one importer each.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
@@ -69,6 +69,18 @@ const DRIVERS: Readonly<Record<string, RegExp>> = {
   "csv-parse": /^commands\/import\//,
 };
 
+/** What code outside tests may not say about the ports and messages it is handed. */
+const TYPES: readonly { not: RegExp; why: string }[] = [
+  {
+    not: /\bPick<\s*(?:EventLog|LogReader|LogAdmin|OpenLog)\b/,
+    why: "take one of the ports of lib/eventlog/log.ts whole",
+  },
+  {
+    not: /\bas (?:unknown as )?(?:\w+\.)?(?:ServerResponse|Http2ServerResponse|HttpResponse)\b/,
+    why: "HttpResponse of lib/http is the type for HTTP/1.1 and HTTP/2",
+  },
+];
+
 /** What the pure domain may use of Node: nothing that reads or waits. */
 const PURE = new Set(["node:crypto", "node:buffer"]);
 
@@ -78,7 +90,9 @@ const SPECIFIER = /(?:^|[^.\w])(?:import|export)\s(?:[^"'();]*?\sfrom\s)?"([^"\n
 export function importFaults(path: string, code: string): string[] {
   const isTest = /\.test\.tsx?$/.test(path) || path.startsWith("test/component/");
   const room = roomOf(path);
-  const faults: string[] = [];
+  const faults = TYPES.filter(({ not }) => !isTest && not.test(code)).map(({ not, why }) => {
+    return `${path}: ${not.exec(code)?.[0]}: ${why}`;
+  });
   for (const [, plain, called] of code.matchAll(SPECIFIER)) {
     const specifier = plain ?? called ?? "";
     const target = targetOf(path, specifier);

@@ -63,7 +63,7 @@ const STORED_WAITING_MAX = 1000;
 const LOOKUPS = { eventsPerSecond: 100, burst: 10_000 };
 
 /** What stores its records is asked how far it is. */
-type GatewayLog = EventLog & Pick<LogReader, "committed">;
+type GatewayLog = EventLog & LogReader;
 
 export interface GatewayParts {
   log: GatewayLog;

@@ -56,6 +56,16 @@ const CASES: Record<string, Case> = {
     code: importing("../../services/gateway/app.ts"),
     rule: IMPORTS,
   },
+  "a part of a port of the log": {
+    path: "services/stats/a.ts",
+    code: 'export interface Deps {\n  log: Pick<EventLog, "append">;\n}\n',
+    rule: IMPORTS,
+  },
+  "a response that is cast": {
+    path: "lib/http/a.ts",
+    code: "export const raw = (response: unknown) => response as ServerResponse;\n",
+    rule: IMPORTS,
+  },
   "kafkajs in its adapter": { path: "lib/eventlog/kafka/log.ts", code: KAFKA },
   "kafkajs in a part of its adapter": { path: "lib/eventlog/kafka/producer.ts", code: KAFKA },
   "kafkajs elsewhere in lib": { path: "lib/eventlog/sqlite/log.ts", code: KAFKA, rule: IMPORTS },

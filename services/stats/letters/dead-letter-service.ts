@@ -10,7 +10,7 @@ import type { Runner } from "../queries/run.ts";
 import { invalid, toRpcError } from "../rpc/errors.ts";
 
 export interface DeadLetterServiceOptions {
-  log: Pick<EventLog, "append">;
+  log: EventLog;
   warehouse: Warehouse;
   runner: Runner;
 }
