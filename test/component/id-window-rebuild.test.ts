@@ -10,6 +10,7 @@ import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { exactlyOnce } from "../kit/audit.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createStage, eventRecord, idOf } from "../kit/consumer.ts";
+import { patience } from "../kit/patience.ts";
 import { until } from "../kit/until.ts";
 
 const ROWS = 100_000;
@@ -111,7 +112,7 @@ it("holds readiness back while it is read, says so in the log, and goes on where
       },
     }),
   });
-  const ready = () => Promise.all(second.checks.map(({ check }) => check(AbortSignal.timeout(5000))));
+  const ready = () => Promise.all(second.checks.map(({ check }) => check(AbortSignal.timeout(patience(5_000)))));
   await until(() => reads > 0, "the ids are being read");
   await expect(ready()).rejects.toThrow(
     "millrace.events/0 reads the ids of recent rows, by which it knows what was sent twice",

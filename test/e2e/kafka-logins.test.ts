@@ -12,6 +12,7 @@ import { record } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { openKafkaLog } from "../kit/kafka-log.ts";
 import { CLIENT, type LoginBroker, PASSWORDS, startLoginBroker } from "../kit/kafka-logins.ts";
+import { patience } from "../kit/patience.ts";
 import { temporaryDirectory } from "../kit/standalone.ts";
 
 type Env = Record<string, string>;
@@ -32,7 +33,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await broker?.[Symbol.asyncDispose]();
   await folder?.[Symbol.asyncDispose]();
-}, 30_000);
+}, patience(30_000));
 
 function openLog(env: Env): OpenLog {
   return openKafkaLog({ ...PREFIXES, ...env }, "logins");

@@ -5,6 +5,7 @@ import { PostHog } from "posthog-node";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { personIdOf } from "#lib/events/ids.ts";
 import { DRIVERS, isAvailable } from "../kit/drivers.ts";
+import { patience } from "../kit/patience.ts";
 import { type RunningStandalone, samePorts, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 import { until } from "../kit/until.ts";
 
@@ -133,7 +134,7 @@ describe("lands what it sent, with flags that are none and no error", () => {
 });
 
 describe("the gateway killed while a client sends: each event once", () => {
-  it.each(["v0", "v1"])("posthog-node, capture mode %s", { timeout: 180_000 }, async (mode) => {
+  it.each(["v0", "v1"])("posthog-node, capture mode %s", { timeout: patience(180_000) }, async (mode) => {
     vi.stubEnv("POSTHOG_CAPTURE_MODE", mode);
     const posthog = new PostHog(KEY, { host: standalone.url });
     vi.unstubAllEnvs();

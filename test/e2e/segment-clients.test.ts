@@ -5,6 +5,7 @@ import { Analytics } from "@segment/analytics-node";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { personIdOf } from "#lib/events/ids.ts";
 import { DRIVERS, isAvailable } from "../kit/drivers.ts";
+import { patience } from "../kit/patience.ts";
 import {
   type RunningStandalone,
   run,
@@ -133,7 +134,7 @@ it("@rudderstack/rudder-sdk-node, whose process lives on whatever is at fault in
 
 it.skipIf(!isAvailable(DRIVERS.segmentPython))(
   "segment-analytics-python and rudder-sdk-python",
-  { timeout: 600_000 },
+  { timeout: patience(600_000) },
   async () => {
     expect(await DRIVERS.segmentPython.lines(Number(new URL(standalone.url).port))).toEqual([
       "segment []",

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import kafkajs from "kafkajs";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { EventService } from "#gen/millrace/events/v1/events_pb.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -163,16 +163,9 @@ async function publish(port: unknown, count: number): Promise<void> {
     event: "reset_test",
     distinctId: `u${n}`,
   }));
-  for (let attempt = 1; ; attempt++) {
-    try {
-      expect((await client.publish({ events })).accepted).toBe(count);
-      return;
-    } catch (error) {
-      // The topic is being made again: unavailable for a moment, and the same ids go again.
-      if (attempt === 30) throw error;
-      await sleep(500);
-    }
-  }
+  // The topic is being made again: unavailable for a moment, and the same ids go again.
+  const accepted = async () => expect((await client.publish({ events })).accepted).toBe(count);
+  await vi.waitFor(accepted, { timeout: 15_000, interval: 500 });
 }
 
 async function countRows(): Promise<number> {
@@ -181,7 +174,5 @@ async function countRows(): Promise<number> {
 }
 
 async function rowsReach(expected: number): Promise<void> {
-  const deadline = performance.now() + 30_000;
-  while ((await countRows()) < expected && performance.now() < deadline) await sleep(100);
-  expect(await countRows()).toBe(expected);
+  await expect.poll(countRows, { timeout: 30_000, interval: 100 }).toBe(expected);
 }

@@ -6,6 +6,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { CACHE, hashOfFiles } from "./cache.ts";
+import { patience } from "./patience.ts";
 
 const SOURCES = fileURLToPath(new URL("../drivers", import.meta.url));
 const BUILT = `${CACHE}/drivers`;
@@ -95,7 +96,7 @@ function pythonProgram(name: string, packages: readonly string[], file: string):
 export function isAvailable(driver: DriverProgram): boolean {
   return driver.tools.every(([command, ...arguments_]) => {
     try {
-      execFileSync(command, arguments_, { stdio: "ignore", timeout: 60_000 });
+      execFileSync(command, arguments_, { stdio: "ignore", timeout: patience(60_000) });
       return true;
     } catch {
       return false;

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { freePort } from "./free-port.ts";
 import { brokerCommand, createStorage, hasJars, type KafkaStorage, type StorageOptions } from "./kafka-java.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
+import { patience } from "./patience.ts";
 
 const REDPANDA_IMAGE = "docker.io/redpandadata/redpanda:v25.3.1";
 /** Another process can take a port after it was found free: then the broker ends, and starts on others. */
@@ -207,7 +208,7 @@ async function spawnGuarded(command: string, cleanup = ":"): Promise<GuardedChil
 
 function runs(command: string, args: string[]): boolean {
   try {
-    execFileSync(command, args, { stdio: "ignore", timeout: 10_000 });
+    execFileSync(command, args, { stdio: "ignore", timeout: patience(10_000) });
     return true;
   } catch {
     return false; // Not installed, or its daemon does not answer: either way it is of no use here.
