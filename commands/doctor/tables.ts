@@ -39,7 +39,7 @@ export async function checkMigrations(
   }
   const foreign = [...known.keys()].filter((name) => !files.has(name));
   if (foreign.length > 0) {
-    const what = `applied, but not of this version: ${foreign.join(", ")}`;
+    const what = `applied, but unknown to this version: ${foreign.join(", ")}`;
     return { status: "fail", what, fix: "run the version that made the tables, or a newer one", value: true };
   }
   const changed = [...files].filter(([name, sum]) => known.get(name)?.some((other) => other !== sum));
