@@ -12,6 +12,7 @@ const SOURCES = fileURLToPath(new URL("../drivers", import.meta.url));
 const BUILT = `${CACHE}/drivers`;
 const PACKAGES = ["clickhouse-connect[sqlalchemy]==1.12.0", "sqlalchemy==2.1.*", "pandas", "pyarrow"];
 /** Clients that send events. */
+const POSTHOG = ["posthog==7.91.1"];
 const EVENT_CLIENTS = ["segment-analytics-python==2.4.0", "rudder-sdk-python==2.1.9"];
 const run = promisify(execFile);
 
@@ -23,7 +24,17 @@ export interface DriverProgram {
 }
 
 export const DRIVERS: Readonly<
-  Record<"go" | "java" | "posthogGo" | "posthogPython" | "python" | "segmentPython", DriverProgram>
+  Record<
+    | "go"
+    | "java"
+    | "posthogGo"
+    | "posthogPython"
+    | "posthogPythonKilled"
+    | "python"
+    | "segmentPython"
+    | "segmentPythonKilled",
+    DriverProgram
+  >
 > = {
   go: {
     tools: [["go", "version"]],
@@ -58,9 +69,11 @@ export const DRIVERS: Readonly<
       return output(await goProgram("posthog-go"), [`127.0.0.1:${port}`, ...arguments_]);
     },
   },
-  posthogPython: pythonProgram("python-posthog", ["posthog==7.91.1"], "posthog_client.py"),
+  posthogPython: pythonProgram("python-posthog", POSTHOG, "posthog_client.py"),
+  posthogPythonKilled: pythonProgram("python-posthog", POSTHOG, "killed.py"),
   python: pythonProgram("python", PACKAGES, "drivers.py"),
   segmentPython: pythonProgram("python-segment", EVENT_CLIENTS, "segment_clients.py"),
+  segmentPythonKilled: pythonProgram("python-segment", EVENT_CLIENTS, "killed.py"),
 };
 
 /** The path of test/drivers/NAME, built. */
