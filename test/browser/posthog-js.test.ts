@@ -4,6 +4,7 @@ import type { PostHog } from "posthog-js";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { chromiumForTests } from "./support/chromium.ts";
 import { type BrowserSuite, startBrowserSuite } from "./support/suite.ts";
+import { newPerson } from "./support/vendor-pages.ts";
 
 const chromium = chromiumForTests();
 
@@ -19,25 +20,10 @@ declare global {
   }
 }
 
-/** A visitor whom posthog-js does not take for a robot. */
-async function person() {
-  const userAgent = (
-    await suite.browser.newContext().then(async (context) => {
-      const page = await context.newPage();
-      const name = await page.evaluate(() => navigator.userAgent);
-      await context.close();
-      return name;
-    })
-  ).replace("HeadlessChrome", "Chrome");
-  const context = await suite.browser.newContext({ userAgent });
-  await context.addInitScript(() => Object.defineProperty(navigator, "webdriver", { get: () => false }));
-  return context;
-}
-
 it.skipIf(!chromium.available)(
   "posthog-js lands what it captures, groups and the person, and what is left when its page is closed",
   async () => {
-    const context = await person();
+    const context = await newPerson(suite);
     const page = await context.newPage();
     const answers: string[] = [];
     const errors: string[] = [];

@@ -6,6 +6,7 @@ import type { AnalyticsBrowser } from "@segment/analytics-next";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { chromiumForTests } from "./support/chromium.ts";
 import { type BrowserSuite, startBrowserSuite } from "./support/suite.ts";
+import { openVendorPage } from "./support/vendor-pages.ts";
 
 const chromium = chromiumForTests();
 const { resolve } = createRequire(import.meta.url);
@@ -16,20 +17,10 @@ beforeAll(async () => {
 });
 afterAll(() => suite?.[Symbol.asyncDispose]());
 
-/** A page whose `/library.js` is the file, what it throws, and how the gateway answered it. */
+/** For one test: a visitor of its own. */
 async function openPage(file: string) {
   const context = await suite.newVisitor();
-  const page = await context.newPage();
-  const errors: string[] = [];
-  const answers: string[] = [];
-  page.on("pageerror", (error) => errors.push(String(error)));
-  page.on("response", (answer) => {
-    const { pathname, origin } = new URL(answer.url());
-    if (origin === new URL(suite.standalone.url).origin) answers.push(`${pathname} ${answer.status()}`);
-  });
-  await page.route("**/library.js", (route) => route.fulfill({ path: file, contentType: "text/javascript" }));
-  await page.goto(suite.pages.url({}));
-  return { page, errors, answers, close: () => context.close() };
+  return { ...(await openVendorPage(suite, context, file)), close: () => context.close() };
 }
 
 interface Row {
