@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Added, type AddedName, withAdded } from "./added-properties.ts";
+import { type Added, type AddedName, addedKey, withAdded } from "./added-properties.ts";
 import { withMembers } from "./json-members.ts";
 import { createJsonScanner } from "./json-scanner.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
@@ -20,7 +20,10 @@ function read(json: unknown, at = cursor): CheckedProperties {
   return reader.atCursor(at, DEFAULT_LIMITS, true);
 }
 
-const added = (name: AddedName, value: unknown): Added => ({ name, value: textOf(JSON.stringify(value)) });
+const added = (name: AddedName, value: unknown): Added => ({
+  key: addedKey(name),
+  value: textOf(JSON.stringify(value)),
+});
 const LIFTED: AddedName[] = ["$current_url", "$host", "$session_id", "$anon_distinct_id", "$device_id"];
 const names = fc.constantFrom<AddedName>(...LIFTED, "$lib", "name", "context", "$set", "utm_source");
 const additions = fc.uniqueArray(fc.tuple(names, fc.oneof(fc.string(), fc.constant("  "))), {

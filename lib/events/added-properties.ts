@@ -1,7 +1,7 @@
 // Properties that a wire makes of what stands beside a caller's own, put behind them without reading those once more.
 import { type JsonCursor, type JsonText, textOf } from "./json-cursor.ts";
 import { hashOf } from "./json-keys.ts";
-import { appendedTo, hasNoneOf, type JsonMember, withMembers } from "./json-members.ts";
+import { appendedTo, hasNoneOf, type JsonMember, put, withMembers } from "./json-members.ts";
 import type { EventLimits } from "./limits.ts";
 import { CheckedProperties, EMPTY, type Lifted, type PropertiesInput } from "./properties.ts";
 
@@ -58,23 +58,40 @@ type MadeName =
 
 export type AddedName = MadeName | keyof typeof LIFTED_BY | "$ignore_sent_at";
 
+/** The name of a property that wires add, as it is written. */
+export interface AddedKey {
+  /** With quotes and colon. */
+  bytes: Buffer;
+  hash: number;
+  /** Undefined: it is not lifted. */
+  place: keyof Lifted | undefined;
+}
+
+const KEYS = new Map<AddedName, AddedKey>();
+
+/** One for each name. */
+export function addedKey(name: AddedName): AddedKey {
+  let key = KEYS.get(name);
+  if (!key) {
+    const place = LIFTED_BY[name as keyof typeof LIFTED_BY] as keyof Lifted | undefined;
+    key = { bytes: Buffer.from(`${JSON.stringify(name)}:`), hash: hashOf(Buffer.from(name)), place };
+    KEYS.set(name, key);
+  }
+  return key;
+}
+
 /** JSON that was read already, at most a level less deep than properties may be. Of two by one name the first counts. */
 export interface Added {
-  name: AddedName;
+  key: AddedKey;
   value: JsonText;
+  /** What the value says, where it is known to be a string. */
+  text?: string;
 }
 
 /** No member is shorter: `"":0,`. */
 const MEMBER_BYTES_MIN = 5;
 const [QUOTE_BYTES, END, COMMA, SPACE] = [2, 0x7d, 0x2c, 0x20];
 const [OPEN_BRACE, OPEN_BRACKET] = [0x7b, 0x5b];
-const KEYS = new Map<string, AddedKey>();
-
-interface AddedKey {
-  /** With quotes and colon. */
-  bytes: Buffer;
-  hash: number;
-}
 
 /** Said in both places, properties of a person are all of them said. */
 const MERGED: ReadonlySet<string> = new Set(["$set"]);
@@ -87,29 +104,28 @@ export function withAdded(
   limits: EventLimits,
 ): PropertiesInput {
   if (added.length === 0) return own;
-  const unique = isUnique(added)
-    ? added
-    : added.filter(({ name }, at) => added.findIndex((other) => other.name === name) === at);
-  const keys = unique.map(({ name }) => keyOf(name));
+  if (!isUnique(added)) return withAdded(own, added.filter(isFirst), cursor, limits);
   let length = own.json.to - own.json.from;
-  for (let at = 0; at < unique.length; at++) {
-    const { value } = unique[at] as Added;
-    length += (keys[at] as AddedKey).bytes.length + value.to - value.from + 1;
-  }
-  const members = () => unique.map(({ value }, at) => ({ key: quotedOf(keys[at] as AddedKey), value }));
-  const isNew = own.lacks(keys.map(({ hash }) => hash)) || hasNoneOf(own.json, members());
+  for (const { key, value } of added) length += key.bytes.length + value.to - value.from + 1;
+  const members = () =>
+    added.map(({ key: { bytes }, value }) => ({ key: { bytes, from: 0, to: bytes.length - 1 }, value }));
+  const isNew = added.every(({ key }) => own.lacks(key.hash)) || hasNoneOf(own.json, members());
   // What could have too many keys in all is counted by reading it again.
   if (!isNew || length > MEMBER_BYTES_MIN * limits.propertyKeys) {
     return withMembers(own.json, members(), cursor, MERGED);
   }
-  return new CheckedProperties(joined(own.json, unique, keys, length), liftedFrom(own.lifted, unique));
+  return new CheckedProperties(joined(own.json, added, length), liftedFrom(own.lifted, added));
 }
 
 function isUnique(added: readonly Added[]): boolean {
   for (let at = 1; at < added.length; at++) {
-    for (let before = 0; before < at; before++) if (added[before]?.name === added[at]?.name) return false;
+    for (let before = 0; before < at; before++) if (added[before]?.key === added[at]?.key) return false;
   }
   return true;
+}
+
+function isFirst({ key }: Added, at: number, added: readonly Added[]): boolean {
+  return added.findIndex((other) => other.key === key) === at;
 }
 
 export interface HashedMember extends JsonMember {
@@ -138,12 +154,12 @@ const HASHES_MAX = 16;
 /** Neither the object nor the members before have a key of the same hash. */
 function hasNoneByHash(own: CheckedProperties, members: readonly HashedMember[]): boolean {
   if (members.length > HASHES_MAX) return false;
-  const hashes: number[] = [];
-  for (const { hash } of members) {
-    if (hash === undefined || hashes.includes(hash)) return false;
-    hashes.push(hash);
+  for (let at = 0; at < members.length; at++) {
+    const hash = members[at]?.hash;
+    if (hash === undefined || !own.lacks(hash)) return false;
+    for (let before = 0; before < at; before++) if (members[before]?.hash === hash) return false;
   }
-  return own.lacks(hashes);
+  return true;
 }
 
 /** What is neither can be too deep. */
@@ -151,30 +167,15 @@ function isScalar({ value: { bytes, from } }: JsonMember): boolean {
   return bytes[from] !== OPEN_BRACE && bytes[from] !== OPEN_BRACKET;
 }
 
-function keyOf(name: AddedName): AddedKey {
-  const known = KEYS.get(name);
-  if (known) return known;
-  const key = { bytes: Buffer.from(`${JSON.stringify(name)}:`), hash: hashOf(Buffer.from(name)) };
-  KEYS.set(name, key);
-  return key;
-}
-
-function quotedOf({ bytes }: AddedKey): JsonText {
-  return { bytes, from: 0, to: bytes.length - 1 };
-}
-
-function joined(own: JsonText, added: readonly Added[], keys: readonly AddedKey[], length: number): JsonText {
+function joined(own: JsonText, added: readonly Added[], length: number): JsonText {
   const bytes = Buffer.allocUnsafe(length);
-  let at = own.bytes.copy(bytes, 0, own.from, own.to - 1);
+  let at = put(bytes, 0, own.bytes, own.from, own.to - 1);
   let isFirst = isEmpty(own);
-  for (let i = 0; i < added.length; i++) {
-    const { value } = added[i] as Added;
+  for (const { key, value } of added) {
     if (!isFirst) bytes[at++] = COMMA;
     isFirst = false;
-    const key = (keys[i] as AddedKey).bytes;
-    bytes.set(key, at);
-    at += key.length;
-    at += value.bytes.copy(bytes, at, value.from, value.to);
+    at = put(bytes, at, key.bytes, 0, key.bytes.length);
+    at = put(bytes, at, value.bytes, value.from, value.to);
   }
   bytes[at++] = END;
   return { bytes, from: 0, to: at };
@@ -187,13 +188,12 @@ function isEmpty({ bytes, from, to }: JsonText): boolean {
 
 function liftedFrom(own: Lifted, added: readonly Added[]): Lifted {
   let lifted = own;
-  for (const { name, value } of added) {
-    const place = LIFTED_BY[name as keyof typeof LIFTED_BY] as keyof Lifted | undefined;
-    if (place === undefined || value.to - value.from === QUOTE_BYTES) continue;
-    const text = JSON.parse(textOf(value)) as string;
-    if (text.trim() === "") continue;
+  for (const { key, value, text } of added) {
+    if (key.place === undefined || value.to - value.from === QUOTE_BYTES) continue;
+    const said = text ?? (JSON.parse(textOf(value)) as string);
+    if (said.trim() === "") continue;
     if (lifted === own) lifted = { ...own };
-    (lifted as Record<keyof Lifted, unknown>)[place] = text;
+    (lifted as Record<keyof Lifted, unknown>)[key.place] = said;
   }
   return lifted;
 }

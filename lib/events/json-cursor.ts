@@ -46,6 +46,8 @@ export interface JsonCursor {
   nextItem(): boolean;
   /** Passes a string. */
   text(): string;
+  /** The string that `text` passed last, as `slice` has it. */
+  textJson(): JsonText;
   /** Passes a value of any kind. */
   skip(): void;
   /** Passes a value of any kind; half a surrogate pair in it is written as U+FFFD, the rest is as it was sent. */

@@ -51,17 +51,27 @@ export function appendedTo(object: JsonText, members: readonly JsonMember[]): Js
   let length = object.to - object.from;
   for (const { key, value } of members) length += key.to - key.from + value.to - value.from + 2;
   const bytes = Buffer.allocUnsafe(length);
-  let at = object.bytes.copy(bytes, 0, object.from, object.to - 1);
+  let at = put(bytes, 0, object.bytes, object.from, object.to - 1);
   let isFirst = !object.bytes.subarray(object.from + 1, object.to - 1).some((byte) => byte > 0x20);
   for (const { key, value } of members) {
     if (!isFirst) bytes[at++] = COMMA;
     isFirst = false;
-    at += key.bytes.copy(bytes, at, key.from, key.to);
+    at = put(bytes, at, key.bytes, key.from, key.to);
     bytes[at++] = COLON;
-    at += value.bytes.copy(bytes, at, value.from, value.to);
+    at = put(bytes, at, value.bytes, value.from, value.to);
   }
   bytes[at++] = END;
   return { bytes, from: 0, to: at };
+}
+
+/** What is shorter is copied sooner than a call to copy it begins. */
+const LOOPED_BYTES_MAX = 48;
+
+/** Bytes [from, to) into `target` at `at`; where they end there. */
+export function put(target: Uint8Array, at: number, bytes: Buffer, from: number, to: number): number {
+  if (to - from > LOOPED_BYTES_MAX) return at + bytes.copy(target, at, from, to);
+  for (let i = from; i < to; i++) target[at++] = bytes[i] as number;
+  return at;
 }
 
 /** White space between the object's own members stays. */

@@ -92,6 +92,10 @@ class PlainCursor implements JsonCursor {
     return this.#value as string;
   }
 
+  textJson(): JsonText {
+    return textIn(JSON.stringify(this.#value));
+  }
+
   skip(): void {
     this.#walk(this.#value, this.#levels.length + 1);
   }

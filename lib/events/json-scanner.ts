@@ -60,6 +60,9 @@ class Scanner extends JsonLexer implements JsonCursor {
   #keyFrom = 0;
   #keyTo = 0;
   #keyFlags = 0;
+  #textFrom = 0;
+  #textTo = 0;
+  #textFlags = 0;
 
   open(bytes: Uint8Array, from = 0, to = bytes.length): void {
     this.#at = from;
@@ -141,7 +144,14 @@ class Scanner extends JsonLexer implements JsonCursor {
     const from = this.position() + 1;
     const to = this.string(from);
     this.#at = to + 1;
+    this.#textFrom = from;
+    this.#textTo = to;
+    this.#textFlags = this.flags;
     return this.decode(from, to, this.flags);
+  }
+
+  textJson(): JsonText {
+    return this.piece(this.#textFrom - 1, this.#textTo + 1, (this.#textFlags & HAS_HALF_PAIR) !== 0);
   }
 
   slice(): JsonText {

@@ -36,12 +36,9 @@ export class CheckedProperties {
     this.#keyHashes = keyHashes;
   }
 
-  /** True only if none of its keys has one of these hashes. */
-  lacks(hashes: readonly number[]): boolean {
-    const own = this.#keyHashes;
-    if (!own) return false;
-    for (const hash of hashes) if (own.includes(hash)) return false;
-    return true;
+  /** True only if none of its keys has this hash. */
+  lacks(hash: number): boolean {
+    return this.#keyHashes?.includes(hash) === false;
   }
 
   text(): string {

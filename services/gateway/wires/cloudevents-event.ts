@@ -24,11 +24,12 @@ const NAMESPACE = parseUuid("1f9cc9ca-1384-4cc2-b8f1-c5253d70b642") as Uint8Arra
 /** What a CloudEvents attribute is called among the properties: those of the data have the other names. */
 const PREFIX = "ce_";
 
-const ATTRIBUTES = ["specversion", "id", "source", "type", "subject", "time"] as const;
-type Attribute = (typeof ATTRIBUTES)[number];
+const ATTRIBUTES = ["specversion", "id", "source", "type", "subject", "time"];
+const [SPECVERSION, ID, SOURCE, TYPE, SUBJECT, TIME] = [0, 1, 2, 3, 4, 5];
 const NAMES = new JsonNames([...ATTRIBUTES, "data"]);
 const DATA = ATTRIBUTES.length;
 const DATA_KEY = keyOf("data");
+const ID_KEY = keyOf(`${PREFIX}id`);
 /** As CloudEvents knows them, with PREFIX; those that were met first. */
 const KEYS = new Map<string, MemberKey>();
 const KEYS_MAX = 1000;
@@ -37,12 +38,19 @@ const NAME_CHARS_MAX = 64;
 type MemberKey = Pick<HashedMember, "key" | "hash">;
 
 interface Members {
-  attributes: Partial<Record<Attribute, string>>;
+  /** By index in ATTRIBUTES. */
+  attributes: (string | undefined)[];
+  /** The attribute `id`. */
+  id: JsonText | undefined;
   /** An object. */
   data: CheckedProperties | undefined;
   /** Extensions, and what the data is said to be. */
   more: HashedMember[];
   fault: RuleFault | undefined;
+}
+
+function noMembers(): Members {
+  return { attributes: [], id: undefined, data: undefined, more: [], fault: undefined };
 }
 
 /** Of the value at the cursor. */
@@ -54,7 +62,7 @@ export function readStructured(json: JsonReading): EventInput | RuleFault {
     return fault("invalid", "", `must be an object, not ${articled(kind)}`);
   }
   const root = cursor.position();
-  const members: Members = { attributes: {}, data: undefined, more: [], fault: undefined };
+  const members = noMembers();
   cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
   cursor.enter();
   while (cursor.nextMember(NAMES)) {
@@ -70,9 +78,13 @@ export function readStructured(json: JsonReading): EventInput | RuleFault {
 function readAttribute(cursor: JsonCursor, members: Members, name: number, kind: JsonKind): void {
   // As if it were not there: CloudEvents' JSON format says so.
   if (kind === "null") cursor.skip();
-  else if (name < 0) members.more.push({ ...prefixed(cursor.key()), value: cursor.slice() });
-  else if (kind === "string") members.attributes[ATTRIBUTES[name] as Attribute] = cursor.text();
-  else {
+  else if (name < 0) {
+    const { key, hash } = prefixed(cursor.key());
+    members.more.push({ key, hash, value: cursor.slice() });
+  } else if (kind === "string") {
+    members.attributes[name] = cursor.text();
+    if (name === ID) members.id = cursor.textJson();
+  } else {
     members.fault ??= fault("invalid", NAMES.at(name), `must be a string, not ${articled(kind)}`);
     cursor.skip();
   }
@@ -86,9 +98,10 @@ export function readBinary(
   body: Buffer,
 ): EventInput | RuleFault {
   const { cursor } = json;
-  const members: Members = { attributes: {}, data: undefined, more: [], fault: undefined };
+  const members = noMembers();
   for (const [name, text] of attributes) {
-    if (isAttribute(name)) members.attributes[name] = text;
+    const at = ATTRIBUTES.indexOf(name);
+    if (at >= 0) members.attributes[at] = text;
     else members.more.push({ ...prefixed(name), value: textJson(text) });
   }
   if (body.length === 0) return eventOf(members, json);
@@ -115,17 +128,19 @@ function readData({ cursor, properties, limits }: JsonReading, members: Members)
   else members.more.push({ ...DATA_KEY, value: cursor.slice() });
 }
 
-function isAttribute(name: string): name is Attribute {
-  return (ATTRIBUTES as readonly string[]).includes(name);
-}
-
 /** Data of an event that names no type is JSON. */
 function isJsonType(type: string): boolean {
   return type === "" || type === "application/json" || type === "text/json" || type.endsWith("+json");
 }
 
-function eventOf({ attributes, data, more }: Members, { inner, limits }: JsonReading): EventInput | RuleFault {
-  const { specversion, id = "", source = "", type = "", subject = "", time } = attributes;
+function eventOf(
+  { attributes, data, more, ...members }: Members,
+  { inner, limits }: JsonReading,
+): EventInput | RuleFault {
+  const specversion = attributes[SPECVERSION];
+  const id = attributes[ID] ?? "";
+  const source = attributes[SOURCE] ?? "";
+  const time = attributes[TIME];
   if (specversion !== "1.0") {
     const given = specversion === undefined ? "absent" : JSON.stringify(specversion.slice(0, 20));
     return fault(specversion === undefined ? "missing" : "invalid", "specversion", `must be "1.0", and is ${given}`);
@@ -137,9 +152,9 @@ function eventOf({ attributes, data, more }: Members, { inner, limits }: JsonRea
     const shown = JSON.stringify(time.slice(0, 40));
     return fault("invalid", "time", `${shown} is not an RFC 3339 date-time like 2026-03-27T12:00:00Z`);
   }
-  more.push({ ...prefixed("id"), value: textJson(id) });
+  more.push({ key: ID_KEY.key, hash: ID_KEY.hash, value: members.id ?? textJson(id) });
   return {
-    ...{ event: type, distinctId: subject, source, value: undefined },
+    ...{ event: attributes[TYPE] ?? "", distinctId: attributes[SUBJECT] ?? "", source, value: undefined },
     id: uuidV5(NAMESPACE, `${source} ${id}`),
     time: us === undefined ? undefined : { us, text: () => time ?? "" },
     properties: data ? withNeverLifted(data, more, inner, limits) : withMembers(undefined, more, inner),

@@ -1,6 +1,6 @@
 // One event of a PostHog-shaped body, read where the cursor stands: `/batch/` as its contract has it, the other wires as
 // PostHog's clients send it.
-import { type Added, type AddedName, withAdded } from "#lib/events/added-properties.ts";
+import { type Added, type AddedKey, addedKey, withAdded } from "#lib/events/added-properties.ts";
 import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
@@ -31,21 +31,18 @@ const [TOKEN, SENT_AT, OTHER_DISTINCT_ID] = POSTHOG.map((_, at) => CONTRACT.leng
 const MERGED = new Set(["$set", "$set_once"]);
 
 /** Of Capture V1: what its SDKs take out of the properties, and its names there. */
-const V1 = new Map<string, AddedName>([
-  ["session_id", "$session_id"],
-  ["window_id", "$window_id"],
-]);
+const V1 = ["session_id", "window_id"];
+const V1_KEYS: readonly AddedKey[] = [addedKey("$session_id"), addedKey("$window_id")];
 const OPTIONS = new JsonNames([
   "cookieless_mode",
   "disable_skew_correction",
   "process_person_profile",
   "product_tour_id",
 ]);
-const OPTION_KEYS: readonly AddedName[] = [
-  "$cookieless_mode",
-  "$ignore_sent_at",
-  "$process_person_profile",
-  "$product_tour_id",
+const IGNORE_SENT_AT = addedKey("$ignore_sent_at");
+const OPTION_KEYS: readonly AddedKey[] = [
+  ...[addedKey("$cookieless_mode"), IGNORE_SENT_AT],
+  ...[addedKey("$process_person_profile"), addedKey("$product_tour_id")],
 ];
 const V1_FROM = CONTRACT.length + POSTHOG.length;
 
@@ -60,7 +57,7 @@ export interface EventForm {
 export const CONTRACT_EVENT: EventForm = { names: new JsonNames(CONTRACT), isLenient: false };
 export const POSTHOG_EVENT: EventForm = { names: new JsonNames([...CONTRACT, ...POSTHOG]), isLenient: true };
 export const V1_EVENT: EventForm = {
-  names: new JsonNames([...CONTRACT, ...POSTHOG, ...V1.keys(), "options"]),
+  names: new JsonNames([...CONTRACT, ...POSTHOG, ...V1, "options"]),
   isLenient: true,
   adds: true,
 };
@@ -144,16 +141,16 @@ export class EventReader {
   /** What is no text and no switch is ignored: nothing in it could be bounded. */
   #lifted(read: EventMembers, name: number, kind: JsonKind): void {
     const { cursor } = this.#json;
-    const property = V1.get(this.#form.names.at(name));
-    if (property !== undefined) {
-      if (kind === "string") read.added.push({ name: property, value: cursor.slice() });
+    const key = V1_KEYS[name - V1_FROM];
+    if (key !== undefined) {
+      if (kind === "string") read.added.push({ key, text: cursor.text(), value: cursor.textJson() });
       else cursor.skip();
     } else if (kind === "object") {
       cursor.enter();
       while (cursor.nextMember(OPTIONS)) {
         const option = OPTION_KEYS[cursor.name];
         const isPlain = cursor.kind() !== "object" && cursor.kind() !== "array";
-        if (option !== undefined && isPlain) read.added.push({ name: option, value: cursor.slice() });
+        if (option !== undefined && isPlain) read.added.push({ key: option, value: cursor.slice() });
         else cursor.skip();
       }
     } else {
@@ -174,8 +171,10 @@ export class EventReader {
       checked = reader.check(withMembers(properties?.json, people, inner, MERGED), "properties", limits);
       if ("fault" in checked) return within("", checked);
     }
-    if (added.length > 0 || this.#added.length > 0) {
-      checked = reader.check(withAdded(checked, [...added, ...this.#added], inner, limits), "properties", limits);
+    const ignoresSentAt = added.some(saysToIgnoreSentAt);
+    for (const each of this.#added) added.push(each);
+    if (added.length > 0) {
+      checked = reader.check(withAdded(checked, added, inner, limits), "properties", limits);
       if ("fault" in checked) return within("", checked);
     }
     return {
@@ -187,7 +186,7 @@ export class EventReader {
       timestamp: texts[TIMESTAMP] ?? "",
       uuid,
       properties: checked,
-      ignoresSentAt: checked?.lifted.ignoresSentAt === true || (added.length > 0 && added.some(saysToIgnoreSentAt)),
+      ignoresSentAt: ignoresSentAt || checked?.lifted.ignoresSentAt === true,
     };
   }
 }
@@ -196,8 +195,8 @@ function unlessBlank(text = ""): string {
   return text.trim() === "" ? "" : text;
 }
 
-function saysToIgnoreSentAt({ name, value }: Added): boolean {
-  return name === "$ignore_sent_at" && textOf(value) === "true";
+function saysToIgnoreSentAt({ key, value }: Added): boolean {
+  return key === IGNORE_SENT_AT && textOf(value) === "true";
 }
 
 function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {

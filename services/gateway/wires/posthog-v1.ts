@@ -1,5 +1,5 @@
 // POST /i/v1/analytics/events, PostHog's Capture V1: one result an event. "ok" only once it is durable.
-import type { Added } from "#lib/events/added-properties.ts";
+import { type Added, addedKey } from "#lib/events/added-properties.ts";
 import type { JsonText } from "#lib/events/json-cursor.ts";
 import type { HttpRequest } from "#lib/http/message.ts";
 import { RETRY_AFTER_SECONDS } from "#lib/http/retry-after.ts";
@@ -22,6 +22,7 @@ interface EventResult {
 }
 
 const SDK_INFO_CHARS_MAX = 200;
+const [LIB, LIB_VERSION] = [addedKey("$lib"), addedKey("$lib_version")];
 
 export function createPostHogV1Wire(edge: Edge, { ingest, json, maxEvents: max, logger }: PostHogOptions): Wire {
   const logDropped = createDropLog(logger);
@@ -98,10 +99,10 @@ function resultsOf(uuids: readonly string[], rejected: readonly Rejection[]): Re
 function libraryOf({ headers }: HttpRequest): Added[] {
   const info = String(headers["posthog-sdk-info"] ?? "").slice(0, SDK_INFO_CHARS_MAX);
   const slash = info.lastIndexOf("/");
-  if (slash <= 0) return info === "" ? [] : [{ name: "$lib", value: quoted(info) }];
+  if (slash <= 0) return info === "" ? [] : [{ key: LIB, value: quoted(info) }];
   return [
-    { name: "$lib", value: quoted(info.slice(0, slash)) },
-    { name: "$lib_version", value: quoted(info.slice(slash + 1)) },
+    { key: LIB, value: quoted(info.slice(0, slash)) },
+    { key: LIB_VERSION, value: quoted(info.slice(slash + 1)) },
   ];
 }
 

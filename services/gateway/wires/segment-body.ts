@@ -78,11 +78,12 @@ export function eventsOf(
   { apiKey, receivedUs }: Pick<RequestFacts, "apiKey" | "receivedUs">,
   isSentAtRead: boolean,
 ): (EventInput | RuleFault)[] {
+  const sentUs = isSentAtRead ? parseRfc3339(sentAt) : undefined;
   return messages.map((message) => {
     if ("fault" in message) return message;
     const { event, distinctId, messageId, timestamp, isFinal, properties } = message;
-    const sentUs = isSentAtRead && !isFinal ? parseRfc3339(message.sentAt || sentAt) : undefined;
-    const time = timeOf(timestamp, sentUs === undefined ? 0 : receivedUs - sentUs);
+    const ownSentUs = isSentAtRead && message.sentAt !== "" ? parseRfc3339(message.sentAt) : sentUs;
+    const time = timeOf(timestamp, ownSentUs === undefined || isFinal ? 0 : receivedUs - ownSentUs);
     if (time && "fault" in time) return time;
     const id = messageId === "" ? "" : uuidV5(NAMESPACE, `${apiKey} ${messageId}`);
     return { id, event, distinctId, source: "", value: undefined, time, properties };

@@ -1,5 +1,5 @@
 // The context of a Segment message: kept whole as the property `context`, and read for what Millrace's own properties say.
-import type { Added, AddedName } from "#lib/events/added-properties.ts";
+import { type Added, type AddedKey, type AddedName, addedKey } from "#lib/events/added-properties.ts";
 import { type JsonCursor, type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import type { JsonReading } from "../json-body.ts";
@@ -26,14 +26,21 @@ export const CONTEXT_PROPERTIES = {
   sessionId: "$session_id",
 } as const satisfies Table;
 
+const [CURRENT_URL, HOST, SESSION_ID, CONTEXT] = [
+  ...[addedKey("$current_url"), addedKey("$host"), addedKey("$session_id"), addedKey("context")],
+] as const;
+
 interface Section {
   names: JsonNames;
   /** By index of the name: a property, or what is read of an object. */
-  targets: readonly (Target | Section)[];
+  targets: readonly (AddedKey | typeof TRAITS | typeof GROUP | Section)[];
 }
 
 function sectionOf(table: Table): Section {
-  const targets = Object.values(table).map((target) => (typeof target === "string" ? target : sectionOf(target)));
+  const targets = Object.values(table).map((target) => {
+    if (typeof target !== "string") return sectionOf(target);
+    return target === TRAITS || target === GROUP ? target : addedKey(target);
+  });
   return { names: new JsonNames(Object.keys(table)), targets };
 }
 
@@ -52,12 +59,12 @@ export function contextAt({ cursor, limits }: JsonReading): Context {
   cursor.beginBounds({ keys: limits.propertyKeys, levels: limits.propertyDepth - 1 });
   readSection(cursor, ROOT, context);
   const { said } = context;
-  const url = said.find(({ name }) => name === "$current_url");
-  if (url && !said.some(({ name }) => name === "$host")) {
+  const url = said.find(({ key }) => key === CURRENT_URL);
+  if (url && !said.some(({ key }) => key === HOST)) {
     const host = hostOf(JSON.parse(textOf(url.value)) as string);
-    if (host !== undefined) said.push(saidText("$host", host));
+    if (host !== undefined) said.push(saidText(HOST, host));
   }
-  said.push({ name: "context", value: cursor.endBounds() });
+  said.push({ key: CONTEXT, value: cursor.endBounds() });
   return context;
 }
 
@@ -65,13 +72,14 @@ function readSection(cursor: JsonCursor, { names, targets }: Section, context: C
   cursor.enter();
   while (cursor.nextMember(names)) {
     const target = cursor.name < 0 ? undefined : targets[cursor.name];
-    if (typeof target === "string") readTarget(cursor, target, context);
-    else if (target && cursor.kind() === "object") readSection(cursor, target, context);
+    if (target === undefined) cursor.skip();
+    else if (typeof target === "string" || !("names" in target)) readTarget(cursor, target, context);
+    else if (cursor.kind() === "object") readSection(cursor, target, context);
     else cursor.skip();
   }
 }
 
-function readTarget(cursor: JsonCursor, target: Target, context: Context): void {
+function readTarget(cursor: JsonCursor, target: AddedKey | typeof TRAITS | typeof GROUP, context: Context): void {
   const kind = cursor.kind();
   if (target === TRAITS) {
     const value = cursor.slice();
@@ -80,12 +88,12 @@ function readTarget(cursor: JsonCursor, target: Target, context: Context): void 
     const value = cursor.slice();
     if (value.to - value.from === 2) return;
     if (target === GROUP) context.groupId = JSON.parse(textOf(value)) as string;
-    else context.said.push({ name: target, value });
+    else context.said.push({ key: target, value });
   } else if (kind === "number") {
     const value = cursor.slice();
     if (target === GROUP) context.groupId = textOf(value);
     // Sessions are text with us and numbers with RudderStack.
-    else context.said.push(target === "$session_id" ? saidText(target, textOf(value)) : { name: target, value });
+    else context.said.push(target === SESSION_ID ? saidText(target, textOf(value)) : { key: target, value });
   } else {
     cursor.skip();
   }
@@ -96,7 +104,7 @@ function hostOf(url: string): string | undefined {
   return /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i.exec(url)?.[1];
 }
 
-export function saidText(name: AddedName, text: string): Added {
+export function saidText(key: AddedKey, text: string): Added {
   const bytes = Buffer.from(JSON.stringify(text));
-  return { name, value: { bytes, from: 0, to: bytes.length } };
+  return { key, text, value: { bytes, from: 0, to: bytes.length } };
 }

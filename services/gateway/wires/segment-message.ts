@@ -1,6 +1,6 @@
 // One message of Segment's protocol, as RudderStack and Jitsu speak it too, to an event; docs/wires.md has the mapping as a
 // table. What a caller says under `properties` or `traits` stays as it was sent; what stands beside it is put behind it.
-import { type Added, withAdded } from "#lib/events/added-properties.ts";
+import { type Added, type AddedKey, addedKey, withAdded } from "#lib/events/added-properties.ts";
 import { type JsonKind, type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { articled, type CheckedProperties, type PropertiesInput } from "#lib/events/properties.ts";
@@ -39,6 +39,14 @@ const TEXTS = [
   ...["messageId", "originalTimestamp", "timestamp", "sentAt", "writeKey"],
 ] as const;
 type Text = (typeof TEXTS)[number];
+const MESSAGE_ID = TEXTS.indexOf("messageId");
+const MESSAGE_ID_KEY = addedKey("messageId");
+const [NAME, SCREEN_NAME, CATEGORY, ALIAS] = [
+  ...[addedKey("name"), addedKey("$screen_name"), addedKey("category"), addedKey("alias")],
+] as const;
+const [SET, ANON_DISTINCT_ID, DEVICE_ID] = [addedKey("$set"), addedKey("$anon_distinct_id"), addedKey("$device_id")];
+const [GROUPS, GROUP_TYPE_KEY] = [addedKey("$groups"), addedKey("$group_type")];
+const [GROUP_KEY, GROUP_SET] = [addedKey("$group_key"), addedKey("$group_set")];
 const NAMES = new JsonNames([...TEXTS, "properties", "traits", "context"]);
 const PROPERTIES = TEXTS.length;
 const CONTEXT = PROPERTIES + 2;
@@ -46,6 +54,8 @@ const CONTEXT = PROPERTIES + 2;
 /** The members of a message, as far as they have the right types. */
 interface Members {
   texts: Partial<Record<Text, string>>;
+  /** The text `messageId`, where it is one. */
+  messageId: JsonText | undefined;
   properties: CheckedProperties | undefined;
   traits: JsonText | undefined;
   context: Context | undefined;
@@ -62,7 +72,8 @@ export function readMessage(json: JsonReading, pathType: MessageType | undefined
   }
   const root = cursor.position();
   const members: Members = {
-    ...{ texts: {}, properties: undefined, traits: undefined, context: undefined, fault: undefined },
+    ...{ texts: {}, messageId: undefined },
+    ...{ properties: undefined, traits: undefined, context: undefined, fault: undefined },
   };
   cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
   cursor.enter();
@@ -78,7 +89,10 @@ function readMember(json: JsonReading, members: Members, name: number, kind: Jso
   if (name < 0 || kind === "null") {
     cursor.skip();
   } else if (name < PROPERTIES) {
-    if (kind === "string") members.texts[TEXTS[name] as Text] = cursor.text();
+    if (kind === "string") {
+      members.texts[TEXTS[name] as Text] = cursor.text();
+      if (name === MESSAGE_ID) members.messageId = cursor.textJson();
+    }
     // Ids are numbers with some callers; the digits are the id.
     else if (kind === "number") members.texts[TEXTS[name] as Text] = textOf(cursor.slice());
     else refuse(members, name, "a string", kind, () => cursor.skip());
@@ -113,24 +127,34 @@ function messageOf(
       `must be one of ${MESSAGE_TYPES.join(", ")}, not ${shown}`,
     );
   }
-  const ids = [texts.userId ?? "", texts.anonymousId ?? ""].filter((id) => id.trim() !== "");
-  const [distinctId = ""] = ids;
+  const userId = unlessBlank(texts.userId);
+  const anonymousId = unlessBlank(texts.anonymousId);
+  const distinctId = userId || anonymousId;
   if (distinctId === "" && type !== "group") {
     return fault("missing", "userId", "must not be blank, unless anonymousId says who it was");
   }
   const mapped = MAPPINGS[type](members, distinctId);
   if ("fault" in mapped) return mapped;
-  const { anonymousId, messageId = "", originalTimestamp = "", timestamp = originalTimestamp, sentAt = "" } = texts;
+  const { messageId = "", originalTimestamp = "", timestamp = originalTimestamp, sentAt = "" } = texts;
   // RudderStack's clients stamp every message with the first; the second beside it is what their caller said. In messages
   // that Segment has handled it is the corrected one.
   const isFinal = originalTimestamp !== "" && texts.timestamp !== undefined;
   const { groupId = members.context?.groupId ?? "" } = texts;
-  const said = [...mapped.said, ...(members.context?.said ?? [])];
-  if (ids.length > 1) said.push(saidText("$device_id", anonymousId as string));
+  const { said } = mapped;
+  for (const each of members.context?.said ?? []) said.push(each);
+  if (userId !== "" && anonymousId !== "") said.push(saidText(DEVICE_ID, anonymousId));
   if (groupId !== "" && type !== "group") said.push(inGroup(groupId));
-  if (messageId !== "") said.push(saidText("messageId", messageId));
+  if (messageId !== "") {
+    said.push(
+      members.messageId ? { key: MESSAGE_ID_KEY, value: members.messageId } : saidText(MESSAGE_ID_KEY, messageId),
+    );
+  }
   const properties = withAdded(mapped.own, said, inner, limits);
   return { event: mapped.event, distinctId, messageId, timestamp, sentAt, isFinal, properties };
+}
+
+function unlessBlank(text = ""): string {
+  return text.trim() === "" ? "" : text;
 }
 
 interface Mapped {
@@ -147,28 +171,28 @@ const MAPPINGS: Readonly<Record<MessageType, (members: Members, distinctId: stri
       ? fault("missing", "event", "must not be blank in a track message")
       : { event, own, said: [] };
   },
-  page: ({ texts, properties: own }) => ({ event: "$pageview", own, said: texted(texts, { name: "name" }) }),
-  screen: ({ texts, properties: own }) => ({ event: "$screen", own, said: texted(texts, { name: "$screen_name" }) }),
+  page: ({ texts, properties: own }) => ({ event: "$pageview", own, said: texted(texts, NAME) }),
+  screen: ({ texts, properties: own }) => ({ event: "$screen", own, said: texted(texts, SCREEN_NAME) }),
   identify({ texts, properties: own, traits, context }) {
     const { userId = "", anonymousId = "" } = texts;
     const set = traits ?? context?.traits;
-    const said: Added[] = set ? [{ name: "$set", value: set }] : [];
+    const said: Added[] = set ? [{ key: SET, value: set }] : [];
     // Traits alone do not identify a visitor who has no user id yet.
     if (userId.trim() === "") return { event: "$set", own, said };
-    if (anonymousId !== userId && anonymousId !== "") said.push(saidText("$anon_distinct_id", anonymousId));
+    if (anonymousId !== userId && anonymousId !== "") said.push(saidText(ANON_DISTINCT_ID, anonymousId));
     return { event: "$identify", own, said };
   },
   group({ texts, properties: own, traits }) {
     const { groupId = "" } = texts;
     if (groupId.trim() === "") return fault("missing", "groupId", "must not be blank in a group message");
-    const said = [saidText("$group_type", GROUP_TYPE), saidText("$group_key", groupId), inGroup(groupId)];
-    if (traits) said.push({ name: "$group_set", value: traits });
+    const said = [saidText(GROUP_TYPE_KEY, GROUP_TYPE), saidText(GROUP_KEY, groupId), inGroup(groupId)];
+    if (traits) said.push({ key: GROUP_SET, value: traits });
     return { event: "$groupidentify", own, said };
   },
   alias({ texts, properties: own }) {
     const { previousId = "" } = texts;
     if (previousId.trim() === "") return fault("missing", "previousId", "must not be blank in an alias message");
-    return { event: "$create_alias", own, said: [saidText("alias", previousId)] };
+    return { event: "$create_alias", own, said: [saidText(ALIAS, previousId)] };
   },
 };
 
@@ -177,12 +201,12 @@ const GROUP_TYPE = "group";
 
 function inGroup(groupId: string): Added {
   const bytes = Buffer.from(`{"${GROUP_TYPE}":${JSON.stringify(groupId)}}`);
-  return { name: "$groups", value: { bytes, from: 0, to: bytes.length } };
+  return { key: GROUPS, value: { bytes, from: 0, to: bytes.length } };
 }
 
-function texted(texts: Members["texts"], names: { name: "name" | "$screen_name" }): Added[] {
+function texted(texts: Members["texts"], name: AddedKey): Added[] {
   const said: Added[] = [];
-  if (texts.name !== undefined) said.push(saidText(names.name, texts.name));
-  if (texts.category !== undefined) said.push(saidText("category", texts.category));
+  if (texts.name !== undefined) said.push(saidText(name, texts.name));
+  if (texts.category !== undefined) said.push(saidText(CATEGORY, texts.category));
   return said;
 }
