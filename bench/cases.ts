@@ -15,6 +15,7 @@ import { measureRestart } from "./cases/restart.ts";
 import { measureSoak } from "./cases/soak.ts";
 import { measureStandalone } from "./cases/standalone.ts";
 import { measureStats } from "./cases/stats.ts";
+import { measureWires } from "./cases/wires.ts";
 import { KINDS } from "./requests.ts";
 import type { Case } from "./result.ts";
 
@@ -30,6 +31,7 @@ export const CASES: Record<string, Case> = {
       (kind) => [`floor-${kind}`, (setting) => measureAgainstFloor(kind, setting)] satisfies [string, Case],
     ),
   ),
+  wires: measureWires,
   "cluster-dead-broker": (setting) => measureAwayBroker("dead", setting),
   "cluster-cut-broker": (setting) => measureAwayBroker("cut off", setting),
   "cluster-far-broker": measureFarBroker,
