@@ -9,6 +9,8 @@ const LONGEST = [
   "e2e/kafka-log",
   "e2e/kafka-cluster",
   "browser/delivery",
+  "e2e/killed-clients",
+  "browser/killed-clients",
   "integrity/points",
   "integrity/dead-letter-replays",
   "integrity/consumer-kills",

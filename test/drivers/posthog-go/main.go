@@ -58,6 +58,7 @@ func sendAroundGate(client posthog.Client, name string, gate string, number stri
 	if err != nil {
 		panic(err)
 	}
+	// Returns when it was told what became of them: it has no flush, and Close gives up what fails from then on.
 	send := func(from int) {
 		for n := from; n < from+count; n++ {
 			properties := posthog.NewProperties().Set("client", name).Set("n", n)
@@ -65,12 +66,11 @@ func sendAroundGate(client posthog.Client, name string, gate string, number stri
 				fmt.Println("error", err)
 			}
 		}
+		for told.Load()+failed.Load() < int64(from+count) {
+			time.Sleep(10 * time.Millisecond)
+		}
 	}
 	send(0)
-	// It has no flush.
-	for told.Load()+failed.Load() < int64(count) {
-		time.Sleep(10 * time.Millisecond)
-	}
 	if _, err := http.Get(gate); err != nil {
 		panic(err)
 	}
