@@ -37,7 +37,8 @@ export interface PublishOptions extends EventServiceOptions {
 }
 
 export function createPublishWire(edge: Edge, options: PublishOptions): Wire {
-  function store(entry: Entry, message: Buffer, traceparent: string | undefined) {
+  function store(entry: Entry, body: Uint8Array, traceparent: string | undefined) {
+    const message = Buffer.from(body.buffer, body.byteOffset, body.length);
     const cut = cutPublishMessage(message, options.maxEvents);
     const order = cut ? { ...cut, read: () => cut.events } : orderOf(message, options);
     return publishEvents(order, { entry, traceparent }, options);
@@ -46,8 +47,8 @@ export function createPublishWire(edge: Edge, options: PublishOptions): Wire {
   return {
     async answer(request, { traceparent }) {
       using entry = edge(request, PUBLISH_RULES);
-      const body = await entry.readBody();
-      const verdict = await store(entry, Buffer.from(body.buffer, body.byteOffset, body.length), traceparent);
+      // Not kept in a variable, which would hold the body until the log has the events.
+      const verdict = await entry.readBody().then((body) => store(entry, body, traceparent));
       const bytes = Buffer.from(toBinary(PublishResponseSchema, toResponse(verdict)));
       return new Reply(200, bytes, { "content-type": TYPE });
     },
