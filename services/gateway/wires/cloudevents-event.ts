@@ -133,10 +133,8 @@ function isJsonType(type: string): boolean {
   return type === "" || type === "application/json" || type === "text/json" || type.endsWith("+json");
 }
 
-function eventOf(
-  { attributes, data, more, ...members }: Members,
-  { inner, limits }: JsonReading,
-): EventInput | RuleFault {
+function eventOf(members: Members, { inner, limits }: JsonReading): EventInput | RuleFault {
+  const { attributes, data, more } = members;
   const specversion = attributes[SPECVERSION];
   const id = attributes[ID] ?? "";
   const source = attributes[SOURCE] ?? "";
@@ -154,7 +152,10 @@ function eventOf(
   }
   more.push({ key: ID_KEY.key, hash: ID_KEY.hash, value: members.id ?? textJson(id) });
   return {
-    ...{ event: attributes[TYPE] ?? "", distinctId: attributes[SUBJECT] ?? "", source, value: undefined },
+    event: attributes[TYPE] ?? "",
+    distinctId: attributes[SUBJECT] ?? "",
+    source,
+    value: undefined,
     id: uuidV5(NAMESPACE, `${source} ${id}`),
     time: us === undefined ? undefined : { us, text: () => time ?? "" },
     properties: data ? withNeverLifted(data, more, inner, limits) : withMembers(undefined, more, inner),

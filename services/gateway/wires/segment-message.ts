@@ -72,8 +72,12 @@ export function readMessage(json: JsonReading, pathType: MessageType | undefined
   }
   const root = cursor.position();
   const members: Members = {
-    ...{ texts: {}, messageId: undefined },
-    ...{ properties: undefined, traits: undefined, context: undefined, fault: undefined },
+    texts: {},
+    messageId: undefined,
+    properties: undefined,
+    traits: undefined,
+    context: undefined,
+    fault: undefined,
   };
   cursor.beginBounds({ ...eventBounds(limits), passNaN: true });
   cursor.enter();
