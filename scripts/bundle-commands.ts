@@ -46,7 +46,11 @@ export async function bundleCommands(directory: string, { root, entry, placeOf }
       minify: false,
       rolldownOptions: {
         external: [/^@opentelemetry\/(?!api$)/],
-        output: { entryFileNames: "cli.js", chunkFileNames: "[name]-[hash].js" },
+        output: {
+          ...{ entryFileNames: "cli.js", chunkFileNames: "[name]-[hash].js" },
+          // Node keeps the text: without spaces and comments it is half. Names stay, for stack traces.
+          minify: { mangle: false, compress: false, codegen: { removeWhitespace: true } },
+        },
       },
     },
   });
