@@ -14,6 +14,13 @@ const ALONE = ["test/integrity/{bench-smoke,strangers}.test.ts"];
 /** Tests of how long something takes that is mostly waiting: fewer of them at once. */
 const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts"];
 
+/** Parts that leave nothing behind in their process, which therefore runs many of them. */
+const SHARING = [
+  "test/component/{agent,connections,credentials,doctor,import,openapi,secrets,tls}.test.ts",
+  // gateway-strangers measures the memory of its process.
+  "test/component/{client-*,gateway-!(strangers),relay-*,stats-*}.test.ts",
+];
+
 /** What ends when it hangs, and not when the machine is busy. */
 const PARTS = { testTimeout: patience(60_000), hookTimeout: patience(90_000) };
 const WHOLE = { testTimeout: patience(180_000), hookTimeout: patience(180_000) };
@@ -43,8 +50,19 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "sharing",
+          include: SHARING,
+          isolate: false,
+          ...PARTS,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "parts",
           include: ["test/{component,kit}/**/*.test.ts"],
+          exclude: SHARING,
           ...PARTS,
           sequence: { groupOrder: 0 },
         },
