@@ -2,10 +2,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { patience } from "../test/kit/patience.ts";
 import { spawnMillrace } from "../test/kit/processes.ts";
+import { createDisk, type Disk } from "../test/kit/small-disk.ts";
 import { until } from "../test/kit/until.ts";
 import { compare, type StoredRow } from "./audit.ts";
 import { contentText, createStandaloneClient, type StandaloneClient } from "./standalone-client.ts";
-import { createDisk, type Disk } from "./standalone-disk.ts";
 import { type StandaloneProcess, startKillable } from "./standalone-process.ts";
 
 export interface StandaloneChaosOptions {
@@ -56,6 +56,7 @@ interface EventRow {
 
 type Fault = (context: Context) => Promise<string>;
 
+const DISK_MEGABYTES = 256;
 const PAUSE_MS = { min: 300, max: 2_500 };
 /** Longer than the client waits for an answer. */
 const FREEZE_MS = { min: 1_200, max: 4_000 };
@@ -92,7 +93,7 @@ const LATER_FAULTS: Record<string, Fault> = {
  */
 export async function runStandaloneChaos(options: StandaloneChaosOptions): Promise<StandaloneReport> {
   await using stack = new AsyncDisposableStack();
-  const disk = stack.use(await createDisk());
+  const disk = stack.use(await createDisk(DISK_MEGABYTES));
   const standalone = stack.use(await startKillable(disk.dataDir));
   const client = createStandaloneClient({ url: standalone.url, eventsPerSecond: options.eventsPerSecond });
   const seen = { kills: 0, fullDisks: 0, freezes: 0 };

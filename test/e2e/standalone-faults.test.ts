@@ -1,10 +1,11 @@
 // What `millrace start` says when it cannot start, and what it does when its disk is full.
-import { mkdir, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, stat, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { FREE_PORTS } from "../kit/processes.ts";
-import { type RunningStandalone, run, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
+import { createDisk } from "../kit/small-disk.ts";
+import { type RunningStandalone, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 beforeAll(async () => {
@@ -99,51 +100,9 @@ function post({ url }: RunningStandalone): Promise<Response> {
   return fetch(`${url}/events`, { method: "POST", headers: { "content-type": "application/json" }, body });
 }
 
-interface Disk {
-  dataDir: string;
-  /** Leaves the running process no room to write. */
-  fill(pid: number): Promise<void>;
-  free(pid: number): Promise<void>;
-  [Symbol.asyncDispose](): Promise<void>;
-}
-
-/** A small disk of its own where one may be mounted; else a limit on the size of the process's files. */
-async function smallDisk(): Promise<Disk> {
-  const mountPoint = join(directory.path, "disk");
-  await mkdir(mountPoint, { recursive: true });
-  const mounted = await run("mount", ["-t", "tmpfs", "-o", "size=48m", "tmpfs", mountPoint]);
-  return mounted.code === 0 ? tmpfs(mountPoint) : limitedFiles(join(directory.path, "limited"));
-}
-
-function tmpfs(mountPoint: string): Disk {
-  const filler = join(mountPoint, "filler");
-  return {
-    dataDir: join(mountPoint, "data"),
-    async fill() {
-      await expect(writeFile(filler, Buffer.alloc(64 * 1024 * 1024))).rejects.toThrow("ENOSPC");
-    },
-    free: () => rm(filler),
-    async [Symbol.asyncDispose]() {
-      expect((await run("umount", [mountPoint])).code).toBe(0);
-    },
-  };
-}
-
-function limitedFiles(dataDir: string): Disk {
-  const limit = async (pid: number, bytes: string) => {
-    expect((await run("prlimit", [`--pid=${pid}`, `--fsize=${bytes}:`])).code).toBe(0);
-  };
-  return {
-    dataDir,
-    fill: async (pid) => limit(pid, String((await stat(join(dataDir, "log.sqlite-wal"))).size)),
-    free: (pid) => limit(pid, "unlimited"),
-    [Symbol.asyncDispose]: () => rm(dataDir, { recursive: true, force: true }),
-  };
-}
-
 describe("a full disk", () => {
   it("costs no accepted event: new ones are refused with what to do, and taken again when there is room", async () => {
-    await using disk = await smallDisk();
+    await using disk = await createDisk(48);
     await using standalone = await startStandalone({ dataDir: disk.dataDir });
     const { pid } = standalone.process;
     let accepted = 0;
@@ -153,7 +112,7 @@ describe("a full disk", () => {
       return status;
     };
     for (let i = 0; i < 20; i++) expect(await send()).toBe(200);
-    await disk.fill(pid);
+    const filled = await disk.fill(pid);
     // What is left of the last page may still take some.
     await vi.waitFor(async () => expect(await send()).toBe(503), { timeout: 10_000, interval: 1 });
 
@@ -164,7 +123,7 @@ describe("a full disk", () => {
     expect(ready.status).toBe(503);
     expect(((await ready.json()) as { checks: { log: string } }).checks.log).toMatch(/free space on .*DATA_DIR/);
 
-    await disk.free(pid);
+    await filled.free();
     await vi.waitFor(async () => expect(await send()).toBe(200), { timeout: 10_000, interval: 50 });
     const count = "SELECT count() FROM millrace.events WHERE event = 'full_disk'";
     await vi.waitFor(async () => expect(await standalone.query(count)).toBe(String(accepted)), { timeout: 30_000 });

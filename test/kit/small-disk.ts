@@ -1,5 +1,5 @@
 // A disk that can be filled up: a small tmpfs where one may be mounted; else a limit on the size of the process's files.
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp, open, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,6 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 
 export interface Disk extends AsyncDisposable {
+  /** Whether it is a file system of its own, whose room can be seen. */
+  readonly isMounted: boolean;
   /** Not there yet. */
   readonly dataDir: string;
   /** Leaves process `pid` no room to write, until `free` of what it returns is called or it is disposed. */
@@ -19,30 +21,43 @@ export interface Filled extends AsyncDisposable {
 
 const exec = promisify(execFile);
 
-const DISK_MEGABYTES = 256;
 const FILLER_BYTES = 1024 * 1024;
 const FILL_AGAIN_MS = 20;
 const UNMOUNT_MS_MAX = 20_000;
 
 /** Disposing removes it with everything on it; no process may use it any more. */
-export async function createDisk(): Promise<Disk> {
-  const directory = await mkdtemp(join(tmpdir(), "millrace-chaos-disk-"));
+export async function createDisk(megabytes: number): Promise<Disk> {
+  const directory = await mkdtemp(join(tmpdir(), "millrace-disk-"));
   const mountPoint = join(directory, "disk");
   await mkdir(mountPoint);
-  const mounted = await exec("mount", ["-t", "tmpfs", "-o", `size=${DISK_MEGABYTES}m`, "tmpfs", mountPoint]).then(
+  const isMounted = await exec("mount", ["-t", "tmpfs", "-o", `size=${megabytes}m`, "tmpfs", mountPoint]).then(
     () => true,
     // Not root, or not allowed to mount for another reason: the limit on files does without.
     () => false,
   );
+  const guard = isMounted ? unmountAfterUs(mountPoint, directory) : undefined;
   const dataDir = join(mountPoint, "data");
   return {
+    isMounted,
     dataDir,
-    fill: mounted ? () => fillUp(join(mountPoint, "filler")) : (pid) => limitFiles(pid, dataDir),
+    fill: isMounted ? () => fillUp(join(mountPoint, "filler")) : (pid) => limitFiles(pid, dataDir),
     async [Symbol.asyncDispose]() {
-      if (mounted) await unmount(mountPoint);
+      if (isMounted) await unmount(mountPoint);
       await rm(directory, { recursive: true, force: true });
+      guard?.stdin.end();
     },
   };
+}
+
+/** A mount outlives whoever is killed, and nobody could remove the directory around it: a shell beside undoes it then. */
+function unmountAfterUs(mountPoint: string, directory: string) {
+  const script = 'read -r _; umount -l "$0"; rm -rf --one-file-system "$1"';
+  const shell = spawn("sh", ["-c", script, mountPoint, directory], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  shell.unref();
+  return shell;
 }
 
 async function fillUp(filler: string): Promise<Filled> {
