@@ -112,7 +112,7 @@ describe("a status", () => {
     const found = await statusThat((each) => has("clickhouse_away")(each) && each.topics[0]?.waiting === 1n);
     expect(found.problems).toHaveLength(1);
     expect(found.problems[0]?.text).toMatch(
-      /^No rows since \S+Z: ClickHouse has not answered since \S+Z \(ClickHouse does not answer\)\. 1 record waits on the log, none is lost\.$/,
+      /^No rows since \S+Z: ClickHouse has not answered since \S+Z \(ClickHouse does not answer\)\. 1 event waits on the log, none is lost\.$/,
     );
     away.clickhouse = false;
     stage.startConsumer();
@@ -124,7 +124,7 @@ describe("a status", () => {
     away.log = true;
     const found = await statusThat(has("log_away"));
     expect(found.problems[0]?.text).toMatch(
-      /^No events are taken: the event log has not answered since \S+Z \(no broker answers\)\./,
+      /^No events are taken: the event log could not be written since \S+Z \(no broker answers\)\. .* none is lost\.$/,
     );
     away.log = false;
     await statusThat(hasNone);

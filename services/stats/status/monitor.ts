@@ -1,5 +1,5 @@
 // Watches log, consumer and ClickHouse: lightly every few seconds, for metrics and for "since when", and in full when
-// somebody asks, at most once a second.
+// somebody asks, at most once a second. What of it changes slowly is remembered for a few seconds.
 import { statfs } from "node:fs/promises";
 import { Gauge, type Registry } from "prom-client";
 import type { EventLog, LogReader } from "#lib/eventlog/log.ts";
@@ -9,8 +9,18 @@ import { within } from "#lib/process/waiting.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { RefusalReport, RefusalSource } from "../receipts/refusals.ts";
 import { createFlowMeter, type TopicFlow } from "./flow.ts";
-import { type Away, type Facts, type Problem, problemsOf, whyWaiting } from "./problems.ts";
-import { newestRows, readTables, type TablesState } from "./tables.ts";
+import {
+  type Away,
+  type Disk,
+  type Facts,
+  fullOfClickHouse,
+  hasNoRoom,
+  LOG_DISK,
+  type Problem,
+  problemsOf,
+  whyWaiting,
+} from "./problems.ts";
+import { newestRows, readDisks, readTables, type TablesState } from "./tables.ts";
 
 export interface MonitorOptions {
   log: EventLog & LogReader;
@@ -43,6 +53,8 @@ export interface Monitor extends Disposable {
 const LOOK_MS = 5_000;
 const PART_MS_MAX = 3_000;
 const FRESH_MS = 1_000;
+/** Of what changes slowly, and would be most of the cost of a page that asks every two seconds. */
+const REMEMBERED_MS = 4_500;
 const NO_REPORT: RefusalReport = { refused: [], sums: [], gaps: [] };
 
 export function startMonitor(options: MonitorOptions): Monitor {
@@ -51,43 +63,67 @@ export function startMonitor(options: MonitorOptions): Monitor {
   const firstSeen = new Map<string, number>();
   let flows: TopicFlow[] = [];
   let newest = new Map<string, number>();
+  let backMs: number | undefined;
   let facts: Facts | undefined;
   let last: Promise<Snapshot> | undefined;
   let lastMs = Number.NEGATIVE_INFINITY;
   let looking: Promise<Facts> | undefined;
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  const ofClickHouse = <T>(read: (warehouse: Warehouse, signal: AbortSignal) => Promise<T>) =>
+    remembered(() => within(PART_MS_MAX, (signal) => read(warehouse, signal)));
+  const disksOfClickHouse = ofClickHouse(readDisks);
+  const tablesOfClickHouse = ofClickHouse(readTables);
   registerGauges(options.registry, () => ({ flows, newest, nowMs: nowMs() }));
 
+  function sinceFirst(what: string, ms = nowMs()): number {
+    const sinceMs = firstSeen.get(what) ?? ms;
+    firstSeen.set(what, sinceMs);
+    return sinceMs;
+  }
+
   /** Undefined: the part answers. */
-  async function away(part: string, work: () => Promise<void>): Promise<Away | undefined> {
+  async function away(part: string, work: () => Promise<unknown>): Promise<Away | undefined> {
     try {
       await work();
       firstSeen.delete(part);
       return undefined;
     } catch (error) {
-      const sinceMs = firstSeen.get(part) ?? nowMs();
-      firstSeen.set(part, sinceMs);
-      return { sinceMs, why: error instanceof Error ? firstSentence(error.message) : String(error) };
+      return { sinceMs: sinceFirst(part), why: error instanceof Error ? firstSentence(error.message) : String(error) };
     }
   }
 
+  function diskNow(disk: Disk): Disk {
+    const key = `full ${disk.name}`;
+    if (hasNoRoom(disk)) return { ...disk, fullSinceMs: sinceFirst(key) };
+    firstSeen.delete(key);
+    return disk;
+  }
+
   async function look(): Promise<Facts> {
-    const [logAway, clickhouseAway, consumerFault] = await Promise.all([
-      away("log", async () => {
-        await within(PART_MS_MAX, log.check());
-        flows = await within(PART_MS_MAX, Promise.all(meters.map((meter) => meter.measure(nowMs()))));
-      }),
+    const measureFlows = async () => {
+      flows = await Promise.all(meters.map((meter) => meter.measure(nowMs())));
+    };
+    const [logAway, clickhouseAway, consumerFault, ...disksFound] = await Promise.all([
+      // A log that cannot be written may be readable.
+      away("log", () => within(PART_MS_MAX, Promise.all([log.check(), measureFlows()]))),
       away("clickhouse", async () => {
         newest = await within(PART_MS_MAX, (signal) => newestRows(warehouse, signal));
       }),
       faultOf(options.consumerChecks),
+      // Not every account may look.
+      disksOfClickHouse().catch(() => []),
+      diskOf(options.logDirectory),
     ]);
-    const base = { nowMs: nowMs(), flows, logSystem: log.system, newestRowMs: newest, disks: [] };
+    const disks = disksFound.flat().map(diskNow);
+    if (logAway || clickhouseAway || fullOfClickHouse({ disks })) backMs = nowMs();
+    const base = { nowMs: nowMs(), flows, logSystem: log.system, newestRowMs: newest, disks, backMs };
     facts = { ...base, logAway, clickhouseAway, consumerFault };
     return facts;
   }
 
   /** One at a time. */
   function lookOnce(): Promise<Facts> {
+    lookedMs = performance.now();
     looking ??= look().finally(() => {
       looking = undefined;
     });
@@ -96,15 +132,13 @@ export function startMonitor(options: MonitorOptions): Monitor {
 
   async function measure(): Promise<Snapshot> {
     const gaps: string[] = [];
-    const [base, tables, report, logDisk] = await Promise.all([
+    const [base, tables, report] = await Promise.all([
       lookOnce(),
-      within(PART_MS_MAX, (signal) => readTables(warehouse, signal)).catch(() => undefined),
+      tablesOfClickHouse().catch(() => undefined),
       within(PART_MS_MAX, options.refusals.ask([])).catch(() => NO_REPORT),
-      diskOf(options.logDirectory),
     ]);
     if (!tables) gaps.push("ClickHouse does not say how many dead letters there are, its disks and its version");
-    const disks = [...(tables?.disks ?? []).map((disk) => ({ ...disk, name: `clickhouse:${disk.name}` })), ...logDisk];
-    const seen = { ...base, disks, letters: tables?.letters, verify: tables?.verify };
+    const seen = { ...base, letters: tables?.letters, verify: tables?.verify };
     const problems = problemsOf(seen).map((problem) => ({ ...problem, sinceMs: sinceOf(problem) }));
     const present = new Set(problems.map(({ name }) => name));
     for (const name of firstSeen.keys())
@@ -120,7 +154,7 @@ export function startMonitor(options: MonitorOptions): Monitor {
     };
   }
 
-  /** A disk says how full it is, not since when. */
+  /** Some say of themselves how it is, not since when. */
   function sinceOf({ name, sinceMs }: Problem): number {
     const key = `problem ${name}`;
     const first = Math.min(firstSeen.get(key) ?? sinceMs, sinceMs);
@@ -128,7 +162,10 @@ export function startMonitor(options: MonitorOptions): Monitor {
     return first;
   }
 
-  const timer = setInterval(() => void lookOnce().catch(() => undefined), LOOK_MS);
+  const timer = setInterval(() => {
+    // Whoever asks for the status looks as well.
+    if (performance.now() - lookedMs > LOOK_MS / 2) void lookOnce().catch(() => undefined);
+  }, LOOK_MS);
   timer.unref();
   void lookOnce().catch(() => undefined);
   return {
@@ -145,6 +182,22 @@ export function startMonitor(options: MonitorOptions): Monitor {
   };
 }
 
+/** Asks again when the last answer is old; a failure is not remembered. */
+function remembered<T>(ask: () => Promise<T>): () => Promise<T> {
+  let last: Promise<T> | undefined;
+  let lastMs = 0;
+  return () => {
+    if (last && performance.now() - lastMs < REMEMBERED_MS) return last;
+    lastMs = performance.now();
+    const asked = ask();
+    last = asked;
+    asked.catch(() => {
+      if (last === asked) last = undefined;
+    });
+    return asked;
+  };
+}
+
 async function faultOf(checks: readonly HealthCheck[]): Promise<string | undefined> {
   for (const { check } of checks) {
     try {
@@ -156,11 +209,11 @@ async function faultOf(checks: readonly HealthCheck[]): Promise<string | undefin
   return undefined;
 }
 
-async function diskOf(directory: string | undefined): Promise<{ name: string; free: number; total: number }[]> {
+async function diskOf(directory: string | undefined): Promise<Disk[]> {
   if (directory === undefined) return [];
   try {
     const { bavail, blocks, bsize } = await statfs(directory);
-    return [{ name: "log", free: bavail * bsize, total: blocks * bsize }];
+    return [{ name: LOG_DISK, free: bavail * bsize, total: blocks * bsize }];
   } catch {
     // Not every file system says.
     return [];

@@ -24,7 +24,9 @@ export interface Facts {
   clickhouseAway?: Away | undefined;
   /** What the consumer says of itself, where it is in this process. */
   consumerFault?: string | undefined;
-  disks: readonly { name: string; free: number; total: number }[];
+  /** Since when log and ClickHouse answer again and have room; absent: they have since the first look. */
+  backMs?: number | undefined;
+  disks: readonly Disk[];
   /** The last run of `millrace verify`. */
   verify?: { atMs: number; isSound: boolean; missing: number; doubled: number } | undefined;
   letters?: { lastHour: number; newestClass: string; newestMs: number } | undefined;
@@ -35,6 +37,17 @@ export interface Away {
   why: string;
 }
 
+export interface Disk {
+  /** "log", or "clickhouse:" and ClickHouse's own name of it. */
+  name: string;
+  free: number;
+  total: number;
+  /** Since when it is full; absent: it is not. */
+  fullSinceMs?: number | undefined;
+}
+
+type FullDisk = Disk & { fullSinceMs: number };
+
 /**
  * A consumer that has not moved for so long, and for its batches' wait, while records wait, has stopped. Short enough for
  * whoever looks every two seconds to be told within ten.
@@ -44,7 +57,18 @@ const STUCK_MS = 6_000;
 const BEHIND_MS = 60_000;
 const DISK_FREE_SHARE_MIN = 0.05;
 const DISK_FREE_BYTES_MIN = 200_000_000;
+/** With less, ClickHouse reserves no room for a part. */
+const DISK_FULL_BYTES = 16_000_000;
+export const LOG_DISK = "log";
 const ORDER: readonly Severity[] = ["loss", "delay", "notice"];
+
+export function hasNoRoom({ free }: Pick<Disk, "free">): boolean {
+  return free < DISK_FULL_BYTES;
+}
+
+function isFull(disk: Disk): disk is FullDisk {
+  return disk.fullSinceMs !== undefined;
+}
 
 /** The gravest first. */
 export function problemsOf(facts: Facts): Problem[] {
@@ -64,11 +88,13 @@ export function problemsOf(facts: Facts): Problem[] {
 /** Why a record of this topic waits, as a sentence. */
 export function whyWaiting(facts: Facts | undefined, topic: string, partition: number): string {
   if (!facts) return "How far the consumer is, is not known yet.";
-  const { clickhouseAway: away, nowMs } = facts;
+  const { clickhouseAway: away } = facts;
   if (away) return `ClickHouse has not answered since ${timeText(away.sinceMs)}; the consumer stores it when it does.`;
   const flow = facts.flows.find((each) => each.topic === topic);
+  const full = fullOfClickHouse(facts);
+  if (full) return `The ${fullText(full)}; the consumer stores it when there is room.`;
   if (facts.consumerFault !== undefined) return `The consumer waits: ${facts.consumerFault}.`;
-  if (flow?.stuckSinceMs !== undefined && isStuck(flow, flow.stuckSinceMs, nowMs)) {
+  if (flow?.stuckSinceMs !== undefined && isStuck(facts, flow, flow.stuckSinceMs)) {
     return `The consumer has not moved since ${timeText(flow.stuckSinceMs)}: is one running? Its /readyz says why it waits.`;
   }
   const rate = flow?.storedPerSecond ?? 0;
@@ -81,7 +107,8 @@ export function whyWaiting(facts: Facts | undefined, topic: string, partition: n
 
 function logAway({ logAway: away, logSystem }: Facts): Problem | undefined {
   if (!away) return undefined;
-  const text = `No events are taken: the event log has not answered since ${timeText(away.sinceMs)} (${away.why}). Callers get 503 and keep their events.`;
+  const fault = logSystem === "kafka" ? "has not answered" : "could not be written";
+  const text = `No events are taken: the event log ${fault} since ${timeText(away.sinceMs)} (${away.why}). Callers get 503 and keep their events; what was acknowledged before is on the log, none is lost.`;
   return {
     ...{ name: "log_away", severity: "loss", text, sinceMs: away.sinceMs },
     remedy:
@@ -105,10 +132,10 @@ function clickhouseAway({ clickhouseAway: away, flows, newestRowMs }: Facts): Pr
 function flowProblem(facts: Facts, flow: TopicFlow): Problem | undefined {
   const { nowMs, newestRowMs, consumerFault } = facts;
   const { topic, waiting, stuckSinceMs, oldestWaitingMs } = flow;
-  // The reason of both is told already.
-  if (facts.clickhouseAway || facts.logAway || waiting === 0) return undefined;
+  // The reason is told already.
+  if (facts.clickhouseAway || facts.logAway || fullOfClickHouse(facts) || waiting === 0) return undefined;
   const suffix = topic === EVENTS_TOPIC ? "" : "_points";
-  if (stuckSinceMs !== undefined && isStuck(flow, stuckSinceMs, nowMs)) {
+  if (stuckSinceMs !== undefined && isStuck(facts, flow, stuckSinceMs)) {
     const why = consumerFault === undefined ? "" : ` (${consumerFault})`;
     return {
       ...{ name: `consumer_stopped${suffix}`, severity: "delay", sinceMs: stuckSinceMs },
@@ -125,18 +152,43 @@ function flowProblem(facts: Facts, flow: TopicFlow): Problem | undefined {
   };
 }
 
-function isStuck({ batchWait }: TopicFlow, sinceMs: number, nowMs: number): boolean {
-  return nowMs - sinceMs >= STUCK_MS + (batchWait?.ms ?? 0);
+/** What it waits for may be over, and be found out by a consumer only some seconds later. */
+function isStuck({ nowMs, backMs = 0 }: Facts, { batchWait }: TopicFlow, sinceMs: number): boolean {
+  return nowMs - Math.max(sinceMs, backMs) >= STUCK_MS + (batchWait?.ms ?? 0);
 }
 
-function disks({ disks: all, nowMs }: Facts): Problem[] {
-  return all
+export function fullOfClickHouse({ disks }: Pick<Facts, "disks">): FullDisk | undefined {
+  return disks.filter(isFull).find(({ name }) => name !== LOG_DISK);
+}
+
+function disks(facts: Facts): Problem[] {
+  // A log that cannot be written says itself that its disk is full.
+  const told = (disk: Disk) => facts.logAway !== undefined && disk.name === LOG_DISK;
+  return facts.disks
+    .filter((disk) => !told(disk))
     .filter(({ free, total }) => free < DISK_FREE_BYTES_MIN || free < total * DISK_FREE_SHARE_MIN)
-    .map(({ name, free, total }) => ({
-      ...{ name: `disk_${name}`, severity: free < DISK_FREE_BYTES_MIN ? "delay" : "notice", sinceMs: nowMs },
-      text: `The disk of ${name} has ${sizeText(free)} of ${sizeText(total)} left. When it is full, no more is stored; what was acknowledged stays on the log.`,
+    .map((disk) => ({
+      ...{ name: `disk_${disk.name}`, severity: disk.free < DISK_FREE_BYTES_MIN ? "delay" : "notice" },
+      ...{ sinceMs: disk.fullSinceMs ?? facts.nowMs, text: roomText(facts, disk) },
       remedy: "Free space or enlarge the disk; EVENTS_RETENTION and POINTS_RETENTION limit what is kept.",
     }));
+}
+
+function roomText({ flows, newestRowMs }: Facts, disk: Disk): string {
+  const left = `${sizeText(disk.free)} of ${sizeText(disk.total)}`;
+  if (!isFull(disk))
+    return `The ${diskText(disk)} has ${left} left. When it is full, no more is stored; what was acknowledged stays on the log.`;
+  const full = `${fullText(disk)} (${left} left).`;
+  if (disk.name === LOG_DISK) return `The ${full} Callers may get 503, and keep their events.`;
+  return `${rowsText(newestRowMs.get(EVENTS_TOPIC))}: the ${full}${waitingText(flows)}`;
+}
+
+function fullText(disk: FullDisk): string {
+  return `${diskText(disk)} has been full since ${timeText(disk.fullSinceMs)}`;
+}
+
+function diskText({ name }: Disk): string {
+  return name === LOG_DISK ? "disk of the log" : `disk of ClickHouse (${name.slice(name.indexOf(":") + 1)})`;
 }
 
 function letters({ letters: found }: Facts): Problem | undefined {
@@ -163,11 +215,14 @@ function rowsText(newestMs: number | undefined): string {
 }
 
 function waitingText(flows: readonly TopicFlow[]): string {
-  const waiting = flows.reduce((sum, flow) => sum + flow.waiting, 0);
-  if (waiting === 0) return " Nothing waits on the log.";
-  const noun =
-    flows.length === 1 && flows[0]?.topic !== EVENTS_TOPIC ? "points" : flows.length === 1 ? "events" : "records";
-  return ` ${numberText(waiting)} ${waiting === 1 ? noun.slice(0, -1) : noun} ${waiting === 1 ? "waits" : "wait"} on the log, none is lost.`;
+  const waiting = flows.filter((flow) => flow.waiting > 0);
+  if (waiting.length === 0) return " Nothing waits on the log.";
+  const counts = waiting.map(({ topic, waiting: n }) => {
+    const noun = topic === EVENTS_TOPIC ? "event" : "point";
+    return `${numberText(n)} ${noun}${n === 1 ? "" : "s"}`;
+  });
+  const isOne = waiting.length === 1 && waiting[0]?.waiting === 1;
+  return ` ${counts.join(" and ")} ${isOne ? "waits" : "wait"} on the log, none is lost.`;
 }
 
 function timeText(ms: number): string {

@@ -6,12 +6,28 @@ export interface TablesState {
   version: string;
   schema: string;
   letters: { total: number; lastHour: number; newestClass: string; newestMs: number } | undefined;
-  disks: { name: string; free: number; total: number }[];
   /** The last run of `millrace verify`. */
   verify: { atMs: number; isSound: boolean; notStored: number; missing: number; doubled: number } | undefined;
 }
 
 const SECONDS_MAX = 3;
+
+export interface WarehouseDisk {
+  name: string;
+  free: number;
+  total: number;
+}
+
+/** Rejects also where the account may not look. */
+export async function readDisks(warehouse: Warehouse, signal: AbortSignal): Promise<WarehouseDisk[]> {
+  const rows = await warehouse.query<{ name: string; free: string; total: string }>(
+    "SELECT name, toString(free_space) AS free, toString(total_space) AS total FROM system.disks WHERE total_space > 0",
+    { signal, maxSeconds: SECONDS_MAX },
+  );
+  return rows.map(({ name, free, total }) => ({
+    ...{ name: `clickhouse:${name}`, free: Number(free), total: Number(total) },
+  }));
+}
 
 /** When the log took the newest row, by topic; a topic without rows is absent. Proves that ClickHouse answers. */
 export async function newestRows(warehouse: Warehouse, signal: AbortSignal): Promise<Map<string, number>> {
@@ -31,15 +47,11 @@ export async function newestRows(warehouse: Warehouse, signal: AbortSignal): Pro
 
 export async function readTables(warehouse: Warehouse, signal: AbortSignal): Promise<TablesState> {
   const ask = <Row>(sql: string) => warehouse.query<Row>(sql, { signal, maxSeconds: SECONDS_MAX });
-  const [versions, letters, disks, [run]] = await Promise.all([
+  const [versions, letters, [run]] = await Promise.all([
     ask<{ version: string; schema: string }>(
       "SELECT version() AS version, (SELECT max(filename) FROM schema_migrations) AS schema",
     ),
     readLetters(warehouse, signal),
-    // Not every account may look.
-    ask<{ name: string; free: string; total: string }>(
-      "SELECT name, toString(free_space) AS free, toString(total_space) AS total FROM system.disks WHERE total_space > 0",
-    ).catch(() => []),
     // The table may be of a later version than this database.
     ask<Record<"at" | "waiting" | "missing" | "doubled", string> & { sound: boolean }>(
       `SELECT toString(toUnixTimestamp64Milli(ended_at)) AS at, toString(not_stored) AS waiting, toString(missing) AS missing,
@@ -54,7 +66,6 @@ export async function readTables(warehouse: Warehouse, signal: AbortSignal): Pro
       ...{ atMs: Number(run.at), isSound: run.sound, notStored: Number(run.waiting) },
       ...{ missing: Number(run.missing), doubled: Number(run.doubled) },
     },
-    disks: disks.map(({ name, free, total }) => ({ name, free: Number(free), total: Number(total) })),
   };
 }
 
