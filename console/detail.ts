@@ -45,7 +45,7 @@ export function detail(event: Detail): TemplateResult {
 export function json(text: string, isCut = false): TemplateResult {
   if (text === "" || text === "{}") return html`<p class="pad dim">No properties.</p>`;
   return html`<div class="json" tabindex="0" role="region" aria-label="Properties as JSON">
-    <pre dir="ltr">${shownBlock(prettyJson(text), JSON_CHARS_MAX)}</pre>
+    <pre dir="ltr">${shownBlock(prettyJson(text.slice(0, JSON_CHARS_MAX)), JSON_CHARS_MAX)}</pre>
     ${isCut ? html`<small class="dim">Cut: the whole of it is in ClickHouse.</small>` : nothing}
   </div>`;
 }

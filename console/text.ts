@@ -26,12 +26,41 @@ function visible(character: string): string {
   return `\\u${code.toString(16).padStart(4, "0")}`;
 }
 
-/** JSON text with line breaks; as it is when it is no JSON, as a cut text is none. */
+/** Beyond it lines are not moved further to the right. */
+const LEVELS_MAX = 40;
+/** A string, perhaps without its end; what opens and closes; what stands between values; white space. */
+const JSON_PARTS = /"[^"\\]*(?:\\.[^"\\]*)*"?|[{[]\s*[}\]]?|[}\]]|[,:]|\s+/gs;
+
+/**
+ * JSON text with line breaks, also when its end is cut off. Not by JSON.parse: that changes the digits of numbers. As it is
+ * when it is no object or array.
+ */
 export function prettyJson(text: string): string {
+  if (!/^\s*[{[]/.test(text)) return text;
+  let level = 0;
+  const line = () => `\n${"  ".repeat(Math.min(level, LEVELS_MAX))}`;
+  return text.replace(JSON_PARTS, (part) => {
+    if (part.startsWith('"')) return readable(part);
+    if (/^\s/.test(part)) return "";
+    if (part === ",") return part + line();
+    if (part === ":") return ": ";
+    if (/^[}\]]/.test(part)) {
+      level = Math.max(0, level - 1);
+      return line() + part;
+    }
+    const [open = "", close] = part.replace(/\s/g, "");
+    if (close !== undefined) return open + close;
+    level += 1;
+    return open + line();
+  });
+}
+
+/** A string of JSON without the escapes that it can do without. */
+function readable(text: string): string {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    return JSON.stringify(JSON.parse(text));
   } catch {
-    // Cut, or never JSON: shown as it is.
+    // Its end is cut off.
     return text;
   }
 }

@@ -110,6 +110,9 @@ describe("a tail", () => {
     ["a property", { where: [{ key: "plan", values: ["pro"] }] }, ["a", "b"]],
     ["alternatives", { where: [{ key: "plan", values: ["pro", "free"] }] }, ["a", "b", "c"]],
     ["a number", { where: [{ key: "n", values: ["5"] }] }, ["b"]],
+    ["a number beyond a double's digits", { where: [{ key: "big", values: ["9007199254740993"] }] }, ["c"]],
+    ["a number as it was sent", { where: [{ key: "big", values: ["1.50"] }] }, ["b"]],
+    ["nothing within a number", { where: [{ key: "big.rawJSON", values: ["1.50"] }] }, []],
     ["a nested one", { where: [{ key: "cart.items", values: ["2"] }] }, ["c"]],
     ["one with a dot in its name", { where: [{ key: "x.y", values: ["true"] }] }, ["d"]],
     ["an absent one", { where: [{ key: "plan", values: [""] }] }, ["d"]],
@@ -117,9 +120,9 @@ describe("a tail", () => {
     ["all of them together", { events: ["a", "c"], where: [{ key: "plan", values: ["pro"] }] }, ["a"]],
   ])("is narrowed by %s, also in what is there already", async (_, request, wanted) => {
     await append(
-      { event: "a", distinctId: "d1", propertiesJson: '{"plan":"pro"}' },
-      { event: "b", distinctId: "d2", propertiesJson: '{"plan":"pro","n":5}' },
-      { event: "c", distinctId: "d1", propertiesJson: '{"plan":"free","cart":{"items":2}}' },
+      { event: "a", distinctId: "d1", propertiesJson: '{"plan":"pro","big":9007199254740992}' },
+      { event: "b", distinctId: "d2", propertiesJson: '{"plan":"pro","n":5,"big":1.50}' },
+      { event: "c", distinctId: "d1", propertiesJson: '{"plan":"free","cart":{"items":2},"big":9007199254740993}' },
       { event: "d", distinctId: "d1", propertiesJson: '{"x.y":true}' },
       { event: "end", distinctId: "d2", propertiesJson: '{"plan":"pro","n":5,"end":1}' },
     );
