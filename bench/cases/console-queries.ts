@@ -40,8 +40,6 @@ export function questionsOf({ events, people }: { events: number; people: number
 
 function ofRange(name: string, hours: number, someone: () => object): Question[] {
   const days = Math.max(1, hours / 24);
-  // Of all names and a long time a breakdown is refused.
-  const breakdowns = hours <= 24 ? ["", BUSY, RARE] : [BUSY, RARE];
   const of = (event: string) => (event === "" ? "all" : event === BUSY ? "a busy name" : "a rare name");
   return [
     { name: `names, ${name}`, method: `${QUERIES}ListEventNames`, body: () => ({ ...range(hours), limit: 500 }) },
@@ -63,7 +61,7 @@ function ofRange(name: string, hours: number, someone: () => object): Question[]
         body: () => ({ days: event === "" ? 1 : days, event, limit: 200 }),
       },
     ]),
-    ...breakdowns.flatMap((event) =>
+    ...["", BUSY, RARE].flatMap((event) =>
       ["plan", "visit"].map((breakdown) => ({
         name: `breakdown of ${of(event)} by ${breakdown}, ${name}`,
         method: `${QUERIES}QueryTrend`,

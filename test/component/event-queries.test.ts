@@ -10,7 +10,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createEventAccess } from "../../services/stats/event-access.ts";
 import { registerEventQueries } from "../../services/stats/event-queries/service.ts";
 import { readNames, readTrend } from "../../services/stats/event-queries/trends.ts";
-import { createRunner, type Runner } from "../../services/stats/queries/run.ts";
+import { createRunner } from "../../services/stats/queries/run.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { callH1 } from "../kit/http-calls.ts";
 import { memoryLog, startTestStats, type TestStats, TOKEN } from "../kit/stats-live.ts";
@@ -244,13 +244,27 @@ describe("counts", () => {
     expect(Math.abs((series[0]?.total ?? 0) / rows - 0.75)).toBeLessThan(0.11);
   });
 
-  it("by a property, of too many events of all names, say what to ask instead", async () => {
-    const runner: Runner = {
-      turn: (_name, _signal, work) => work(),
-      query: async <Row>() => [{ w: "0", count: "400001" }] as Row[],
-    };
-    const asked = { range: { fromMs: 0, toMs: HOUR_MS }, event: "", stepMs: HOUR_MS, breakdown: "plan" };
-    await expect(readTrend(runner, asked)).rejects.toThrow(/400001 events .* name an event/);
+  it("by a property of all names, from a sample, are estimated from each name's own events, and add up", async () => {
+    const rows = 40_000;
+    const fromMs = BEGIN_MS - 60 * 24 * HOUR_MS;
+    // Half of the events are of one name, a quarter of the next, and each name has a plan of its own.
+    await warehouse.command(
+      `INSERT INTO events_raw (uuid, event, timestamp, inserted_at, properties, log_epoch, log_topic, log_partition, log_offset, log_time)
+       SELECT generateUUIDv4(), concat('of_', plan), fromUnixTimestamp64Milli(toInt64(${fromMs} + intDiv(number * ${2 * HOUR_MS}, ${rows}))), now64(6),
+         concat('{"plan":"', ['big','big','middle','small'][number % 4 + 1] AS plan, '"}'), 'e', 'millrace.events', 0, 10000 + number, now64(3)
+       FROM numbers(${rows})`,
+    );
+    const { runner } = recording();
+    const of = { fromMs, toMs: fromMs + 2 * HOUR_MS };
+    const asked = { range: of, event: "", stepMs: HOUR_MS, breakdown: "plan", sample: { blocks: 10, rows: 1_000 } };
+    const { series, every } = await readTrend(runner, asked);
+    expect(every).toBe(40);
+    // Exact, since nothing within a name is to be estimated.
+    expect(series.map(({ value, isRest, counts }) => [value, isRest, counts])).toEqual([
+      ["big", false, [10_000, 10_000]],
+      expect.arrayContaining([false, [5_000, 5_000]]),
+      expect.arrayContaining([false, [5_000, 5_000]]),
+    ]);
   });
 });
 

@@ -21,6 +21,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import type { Runner } from "../queries/run.ts";
 import { NO_PERSON } from "../refusals.ts";
 import { invalid, toRpcError } from "../rpc/errors.ts";
+import { HOUR_MS } from "./counts.ts";
 import { readLimit, readRange, readToken, readUuid, timeOfUs, tokenOf } from "./fields.ts";
 import { createPeople, type People } from "./people.ts";
 import {
@@ -31,7 +32,7 @@ import {
   readEvents,
   type StoredEventRow,
 } from "./stored-events.ts";
-import { DAY_MS, HOUR_MS, MINUTE_MS, readNames, readTrend, stepFor } from "./trends.ts";
+import { DAY_MS, MINUTE_MS, readNames, readTrend, stepFor } from "./trends.ts";
 
 export interface EventQueryOptions {
   warehouse: Warehouse;

@@ -156,8 +156,7 @@ export type QueryTrendRequest = Message<"millrace.stats.v1.QueryTrendRequest"> &
   interval: TrendInterval;
 
   /**
-   * Name of a property of the first level: the ten most frequent values have a series each. Empty: one series. Refused for
-   * more than 400,000 events of all names: name an event, or ask for a shorter time.
+   * Name of a property of the first level: the ten most frequent values have a series each. Empty: one series.
    *
    * @generated from field: string breakdown = 4;
    */
