@@ -64,4 +64,4 @@ function reachable(entry: string): Set<string> {
 }
 
 // Not to stdout, which `npm pack --json` has for itself.
-if (import.meta.main) console.error(`dist: ${await buildPackage()} files`);
+if (import.meta.main) console.error(`${await buildPackage(process.argv[2])} files`);
