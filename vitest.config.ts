@@ -16,9 +16,11 @@ const TIMED = ["test/e2e/{broker-away,rebalance-stall,kafka-outages}.test.ts"];
 
 /** Parts that leave nothing behind in their process, which therefore runs many of them. */
 const SHARING = [
-  "test/component/{agent,connections,credentials,doctor,import,openapi,secrets,tls}.test.ts",
+  "test/component/{agent,alert-*,alerts-*,client-*,connections,credentials,deploy-*,doctor,event-queries}.test.ts",
   // gateway-strangers measures the memory of its process.
-  "test/component/{client-*,gateway-!(strangers),relay-*,stats-*}.test.ts",
+  "test/component/{gateway-!(strangers),import,openapi,queries,relay-*,secrets,stats-*,tls,where}.test.ts",
+  "test/component/{cluster-statements,completion,dashboards,ddl,docs,guarantees,lint-rules}.test.ts",
+  "test/component/{metrics-docs,print-config,release,warehouse-requests,wires-docs}.test.ts",
 ];
 
 /** What ends when it hangs, and not when the machine is busy. */
