@@ -51,13 +51,13 @@ export const kafkaSettings = {
   kafkaTopicPrefix: prefix().describe("What the names of all topics begin with, for clusters that are shared."),
   kafkaGroupPrefix: prefix().describe("What the names of all consumer groups begin with."),
   kafkaRack: text().describe(
-    "Rack or zone of this process, as broker.rack says it: records are read from replicas there if brokers allow it.",
+    "Zone of this process, as in broker.rack: replicas there are read, if the brokers allow it.",
   ),
   kafkaCompression: oneOf(["none", "gzip", "snappy", "lz4", "zstd"], "none").describe(
     "Compression of what is appended.",
   ),
   kafkaPartitions: count(0, { min: 0, max: 10_000 }).describe(
-    "Partitions of a topic when it is created, and those of a topic that events go to; 0: 12 are created, and all are used.",
+    "Partitions of a topic to create and to use, the same in all services; 0: create 12, use all.",
   ),
   kafkaReplicationFactor: count(0, { min: 0, max: 10 }).describe(
     "Replicas of a created topic; 0: three, or all brokers if fewer.",
