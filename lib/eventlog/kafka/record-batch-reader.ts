@@ -32,7 +32,9 @@ export type Decompressor = (attributes: number) => ((records: Buffer) => Promise
 export async function readRecordBatches(bytes: Buffer, decompressorOf: Decompressor): Promise<FetchedRecord[]> {
   const records: FetchedRecord[] = [];
   for (let at = 0; at + HEAD_BYTES <= bytes.length; ) {
-    const end = at + FRAME_BYTES + bytes.readInt32BE(at + 8);
+    const length = bytes.readInt32BE(at + 8);
+    if (length < HEAD_BYTES - FRAME_BYTES) throw new Error(`a record batch has a length of ${length} bytes`);
+    const end = at + FRAME_BYTES + length;
     if (end > bytes.length) break;
     const batch = bytes.subarray(at, end);
     const decompress = decompressorOf(batch.readInt16BE(ATTRIBUTES_AT));
@@ -68,7 +70,8 @@ function readRecords(batch: Buffer, body: Buffer, records: FetchedRecord[]): voi
     };
     if (transaction) record.transaction = transaction;
     const headers = cursor.varint();
-    if (headers > 0) readTrace(cursor, headers, record);
+    // Each takes a byte at least: a number that is damaged is not counted down.
+    if (headers > 0 && headers <= Math.min(end, body.length) - cursor.at) readTrace(cursor, headers, record);
     if (cursor.at !== end || end > body.length) throw new Error(`the record at offset ${offset} is malformed`);
     records.push(record);
   }
