@@ -208,7 +208,7 @@ function kedaFaults(text: string): string[] {
   const [scaled] = readYaml<Manifest>(text);
   const { minReplicaCount, maxReplicaCount, fallback, advanced, triggers, scaleTargetRef } =
     scaled?.spec ?? ({} as Manifest["spec"]);
-  const partitions = Number(settings.get("migrate")?.own.get("KAFKA_PARTITIONS"));
+  const partitions = Number(/KAFKA_PARTITIONS: "(\d+)"/.exec(PLAIN)?.[1]);
   const metrics = read("services/consumer/metrics.ts");
   const query = triggers[0]?.metadata.query ?? "";
   const deployment = readYaml<Manifest>(PLAIN).find(
