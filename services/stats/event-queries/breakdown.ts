@@ -110,8 +110,10 @@ async function countsByName({ query }: Runner, trend: TrendQuery, names: readonl
   );
 }
 
+type Looked = Pick<Cell, "rank" | "n">;
+
 /** By rank, then by window: what is to be expected of the counts. */
-function sharesOf(
+export function sharesOf(
   cells: readonly Cell[],
   strata: ReadonlyMap<string, readonly number[]>,
   { windows, isByName }: { windows: number; isByName: boolean },
@@ -120,13 +122,15 @@ function sharesOf(
   const ofNames = Map.groupBy(cells, ({ name }) => name);
   for (const [name, counts] of strata) {
     const own = ofNames.get(name) ?? [];
+    const ofName = byRank(own);
     const ofWindows = Map.groupBy(own, ({ window }) => window);
     for (const [window, n] of counts.entries()) {
-      const here = ofWindows.get(window) ?? [];
-      const isEnough = !isByName || sum(here.map((cell) => cell.n)) >= ENOUGH;
-      const seen = isEnough ? here : own;
-      const looked = sum(seen.map((cell) => cell.n));
-      for (const cell of n === 0 ? [] : seen) {
+      if (n === 0) continue;
+      const here: readonly Looked[] = ofWindows.get(window) ?? [];
+      const isEnough = !isByName || lookedAt(here) >= ENOUGH;
+      const seen = isEnough ? here : ofName;
+      const looked = lookedAt(seen);
+      for (const cell of seen) {
         const series = shares.get(cell.rank) ?? new Array<number>(windows).fill(0);
         series[window] = (series[window] ?? 0) + (n * cell.n) / looked;
         shares.set(cell.rank, series);
@@ -134,4 +138,13 @@ function sharesOf(
     }
   }
   return shares;
+}
+
+/** One of each rank: they stand for every window that has too few, and a name can have tens of thousands of cells. */
+function byRank(cells: readonly Cell[]): Looked[] {
+  return [...Map.groupBy(cells, ({ rank }) => rank)].map(([rank, ofRank]) => ({ rank, n: lookedAt(ofRank) }));
+}
+
+function lookedAt(cells: readonly Looked[]): number {
+  return sum(cells.map(({ n }) => n));
 }
