@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect, it } from "vitest";
 import { createEventNames } from "./event-names.ts";
 
@@ -40,4 +42,20 @@ it("has a cap for each key", () => {
   expect(over()).toBe(0);
   names.note("k2", "a");
   expect(over()).toBe(1);
+});
+
+it("keeps nothing of the texts that names are cut from", () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const [count, bytes] = [500, 64 * 1024];
+  const { names } = startNames(count);
+  const heapUsed = () => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const before = heapUsed();
+  for (let i = 0; i < count; i++)
+    names.note("k", `${`a name of an event ${i}`.padEnd(32)}${"x".repeat(bytes)}`.slice(0, 32));
+  expect(heapUsed() - before).toBeLessThan((count * bytes) / 4);
+  names.note("k", "the last");
 });

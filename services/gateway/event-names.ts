@@ -47,7 +47,8 @@ export function createEventNames(options: EventNamesOptions): EventNames {
         namesOf.set(apiKey, names);
       }
       if (names.has(name)) return;
-      if (names.size < maxNames) names.add(name);
+      // A copy: a slice would keep the request's whole text alive.
+      if (names.size < maxNames) names.add(Buffer.from(name).toString());
       else warn(name);
     },
   };
