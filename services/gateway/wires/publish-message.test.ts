@@ -87,6 +87,13 @@ it("reads of damaged messages what the library reads, or leaves them to the libr
   );
 });
 
+it("leaves tags to the library that are written longer than they are", () => {
+  const event = [0x12, 1, 0x65];
+  for (const tag of [[0x0a], [0x8a, 0], [0x8a, 0x80, 0x80, 0x80, 0x80, 0]]) {
+    expect(cut(Buffer.from([...tag, event.length, ...event]))?.count).toBe(tag.length === 1 ? 1 : undefined);
+  }
+});
+
 it("takes what our clients send without the library", () => {
   const events = [
     {

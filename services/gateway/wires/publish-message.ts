@@ -49,7 +49,7 @@ class Cutter {
   message(maxEvents: number): PublishMessage | undefined {
     const found: PublishMessage = { events: [], count: 0, checkStored: false, returnPositions: false };
     while (this.#at < this.#bytes.length) {
-      const tag = this.#varint(this.#bytes.length);
+      const tag = this.#tag();
       if (tag === CHECK_STORED || tag === RETURN_POSITIONS) {
         const value = this.#varint(this.#bytes.length);
         if (value === UNREADABLE) return undefined;
@@ -75,7 +75,7 @@ class Cutter {
       ...{ value: undefined, time: undefined, properties: undefined },
     };
     while (this.#at < end) {
-      const tag = this.#varint(end);
+      const tag = this.#tag();
       if (tag === VALUE) {
         if (this.#at + 8 > end) return undefined;
         input.value = this.#bytes.readDoubleLE(this.#at);
@@ -116,7 +116,7 @@ class Cutter {
   #time(to: number): EventInput["time"] {
     let [seconds, nanos] = [0, 0];
     while (this.#at < to) {
-      const tag = this.#varint(to);
+      const tag = this.#tag();
       const value = this.#varint(to);
       if (value === UNREADABLE) return undefined;
       if (tag === SECONDS) seconds = value;
@@ -133,6 +133,11 @@ class Cutter {
       return isUtf8(bytes.subarray(this.#at, to)) ? bytes.toString("utf8", this.#at, to) : undefined;
     }
     return this.#texts.cut(this.#at, to);
+  }
+
+  /** Those that are read here take one byte; written longer they are not read here. */
+  #tag(): number {
+    return this.#bytes[this.#at++] as number;
   }
 
   /** The end of what has its length here, UNREADABLE if that is behind `end`. */
