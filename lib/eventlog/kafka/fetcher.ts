@@ -62,6 +62,8 @@ class FetchLoop implements Fetcher {
   readonly #busyNodes = new Set<string>();
   #closed = false;
   #failingSince: number | undefined;
+  /** A replica was asked in vain: till then leaders are not asked for one, or they would name the same again. */
+  #leadersUntilMs = 0;
   #retryTimer: NodeJS.Timeout | undefined;
 
   constructor(cluster: Cluster, options: FetcherOptions) {
@@ -94,7 +96,8 @@ class FetchLoop implements Fetcher {
     const wanted = new Map(group.map((inbox) => [inbox, inbox.next]));
     try {
       const broker = await this.#cluster.findBroker({ nodeId });
-      const response = await fetchFromBroker(broker, group, this.#options.rack);
+      const rack = performance.now() < this.#leadersUntilMs ? undefined : this.#options.rack;
+      const response = await fetchFromBroker(broker, group, rack);
       this.#failingSince = undefined;
       let bytes = 0;
       for (const { topicName, partitions } of response) {
@@ -113,6 +116,8 @@ class FetchLoop implements Fetcher {
       }
       if (bytes < CRUMB_BYTES) await new Promise((resolve) => setTimeout(resolve, CRUMB_REST_MS));
     } catch (error) {
+      if (group.some(({ replica }) => replica?.nodeId === nodeId))
+        this.#leadersUntilMs = performance.now() + REPLICA_MS;
       for (const one of group) one.replica = undefined;
       const inbox = outOfRange(error, group);
       if (inbox !== undefined && inbox.next === wanted.get(inbox)) await this.#settleOutOfRange(inbox, inbox.next);
