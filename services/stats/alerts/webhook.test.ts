@@ -177,7 +177,7 @@ describe("a webhook through a proxy", () => {
     expect(proxy.asked).toEqual(["POST http://1.1.1.1:8080/a?b host=1.1.1.1:8080", "CONNECT 1.1.1.1:443"]);
   });
 
-  it("speaks TLS with the name, through a tunnel to the address", async () => {
+  it("speaks TLS with the name or address of its URL, through a tunnel to the address", async () => {
     await using certificates = await createTestCertificates();
     const trusted = getCACertificates("default");
     setDefaultCACertificates([...trusted, await certificates.make("receiver", "localhost")]);
@@ -194,13 +194,15 @@ describe("a webhook through a proxy", () => {
     await using proxy = await startProxy("tunnel");
     try {
       expect(await send(`https://localhost:${port}/hook`, CLOSED, proxy.env)).toEqual({ status: 200 });
+      const toAddress = send(`https://[2606:4700::1111]:${port}/hook`, CLOSED, proxy.env);
+      await expect(toAddress).rejects.toThrow("IP: 2606:4700::1111 is not in the cert's list: 127.0.0.1");
     } finally {
       setDefaultCACertificates(trusted);
       server.closeAllConnections();
       server.close();
     }
     expect(seen).toEqual([["localhost", `localhost:${port}`]]);
-    expect(proxy.asked).toEqual([`CONNECT 1.1.1.1:${port}`]);
+    expect(proxy.asked).toEqual([`CONNECT 1.1.1.1:${port}`, `CONNECT [2606:4700::1111]:${port}`]);
   });
 
   it("is not sent where the name is a private address", async () => {

@@ -113,7 +113,7 @@ export function createWebhook(
     target.hostname = isIP(address) === 6 ? `[${address}]` : address;
     // Without TLS a proxy passes on nothing but what it was asked for.
     if (!isHttps) return respond(target, body, { ...options, agent });
-    const servername = isIP(url.hostname) === 0 ? url.hostname : undefined;
+    const servername = target.hostname === url.hostname ? undefined : url.hostname;
     return respond(target, body, { ...options, agent, servername, headers: { ...options.headers, host: url.host } });
   }
 }
