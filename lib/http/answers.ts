@@ -20,7 +20,7 @@ export function sendJson(
   value: unknown,
   headers: OutgoingHttpHeaders = {},
 ): void {
-  send(response, status, JSON.stringify(value), { ...headers, "content-type": "application/json; charset=utf-8" });
+  send(response, status, JSON.stringify(value), { "content-type": "application/json; charset=utf-8", ...headers });
 }
 
 export function sendText(

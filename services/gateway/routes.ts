@@ -165,8 +165,8 @@ export function createRoutes(options: RoutesOptions): (request: HttpRequest, res
       await nextTurn();
       const told = toRefused(error);
       const closes = request.httpVersionMajor === 1 && wire.closesAfter?.(told) === true;
-      const headers = closes ? { connection: "close" } : {};
-      return refuse(response, told, bodyOf(wire, told), headers, wire.statusOf?.(told));
+      const { status, headers } = wire.refusalHead?.(told) ?? {};
+      return refuse(response, told, bodyOf(wire, told), { ...headers, ...(closes && { connection: "close" }) }, status);
     }
   }
 

@@ -35,8 +35,8 @@ export interface Wire {
   /** Resolves with the body of a 200, or a `Reply`. Throws Refused. */
   answer(request: HttpRequest, arrival: Arrival): Promise<unknown>;
   refusalBody(refusal: Refused): unknown;
-  /** Where it is not that of the table of refusals. */
-  statusOf?(refusal: Refused): number;
+  /** Where the status is not that of the table of refusals. */
+  refusalHead?(refusal: Refused): { status: number; headers: Record<string, string> };
   /** Whether the connection ends with the refusal (HTTP/1.1). */
   closesAfter?(refusal: Refused): boolean;
 }

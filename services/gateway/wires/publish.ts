@@ -52,7 +52,7 @@ export function createPublishWire(edge: Edge, options: PublishOptions): Wire {
       const bytes = Buffer.from(toBinary(PublishResponseSchema, toResponse(verdict)));
       return new Reply(200, bytes, { "content-type": TYPE });
     },
-    statusOf: ({ code }) => codeToHttpStatus(code),
+    refusalHead: ({ code }) => ({ status: codeToHttpStatus(code), headers: { "content-type": "application/json" } }),
     refusalBody: ({ code, message }) => ({ code: codeToString(code), message }),
   };
 }
