@@ -7,6 +7,12 @@ export function listenHost(host: string): string | undefined {
   return host === EVERY_ADDRESS ? undefined : host;
 }
 
+/** What the URL of something that listens on `host` names: the loopback address of IPv4, where it is every address, of IPv6 too. */
+export function urlHost(host: string): string {
+  if (host === EVERY_ADDRESS || host === "0.0.0.0" || host === "") return "127.0.0.1";
+  return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
+}
+
 /** Without what a dual-stack socket puts before an IPv4 address, and without an interface name. */
 export function plainAddress(address: string): string {
   const [plain = ""] = address.split("%", 1);

@@ -2,6 +2,7 @@
 // directory, and whatever happens in it must not take the gateway and the log with it.
 import { type ChildProcess, fork } from "node:child_process";
 import { resolve } from "node:path";
+import { urlHost } from "#lib/http/addresses.ts";
 import type { BaseLogger } from "#lib/process/log.ts";
 import { bindRefusal } from "./auth.ts";
 import type { ChildMessage, ChildOptions, ParentMessage } from "./child.ts";
@@ -193,11 +194,4 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
     const timer = setTimeout(wake, ms);
     signal.addEventListener("abort", wake, { once: true });
   });
-}
-
-/** A client cannot connect to "every address", so the URL names the loopback one. */
-function urlHost(host: string): string {
-  if (host === "0.0.0.0" || host === "") return "127.0.0.1";
-  if (host === "::") return "[::1]";
-  return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
 }

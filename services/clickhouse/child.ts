@@ -4,6 +4,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { listenHost } from "#lib/http/addresses.ts";
 import { leaveFileSystem, writeAccessConfig } from "./access.ts";
 import { assertDefinitions } from "./boundary.ts";
 import { createClickHouseServer } from "./http.ts";
@@ -56,7 +57,7 @@ async function start(options: ChildOptions): Promise<void> {
   const server = createClickHouseServer(engine, options);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => reject(new StartError(listenFault(error, options), { cause: error })));
-    server.listen(options.port, options.host, resolve);
+    server.listen({ host: listenHost(options.host), port: options.port }, resolve);
   });
   stop = async () => {
     server.close();
