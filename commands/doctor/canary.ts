@@ -42,15 +42,16 @@ export interface LoggedCanary {
   uncertainMs: number;
 }
 
-/** Runs until the signal fires or the record is found. */
+/** Runs until the signal fires or the record is found. `partitions` are those that the gateway uses; 0: all. */
 export async function findOnLog(
   log: LogReader,
   { id, sentMs, ends }: SentCanary,
+  partitions: number,
   signal: AbortSignal,
 ): Promise<Result<LoggedCanary>> {
   const key = parseUuid(id);
   if (!ends || !key) return { status: "skip", what: "not looked for: the log could not be asked before it was sent" };
-  const partition = partitionOf(key, ends.size);
+  const partition = partitionOf(key, Math.min(ends.size, partitions || ends.size));
   let from = ends.get(partition) ?? 0;
   for (;;) {
     const records = await log.tail(EVENTS_TOPIC, partition, { ...READ, from });

@@ -118,10 +118,10 @@ function examineCanary({ probe }: Examination, config: DoctorConfig, { gateway, 
   const logged = probe(
     "canary on the log",
     { sent, log },
-    ({ sent, log: { log } }, signal) => findOnLog(log, sent, signal),
+    ({ sent, log: { log } }, signal) => findOnLog(log, sent, config.kafkaPartitions, signal),
     {
       what: `the gateway took it and it is not on the log after ${seconds} s`,
-      fix: "see whether the gateway writes to this log: compare its KAFKA_BROKERS or DATA_DIR",
+      fix: "see whether the gateway writes to this log: compare its KAFKA_BROKERS and KAFKA_PARTITIONS, or DATA_DIR",
     },
   );
   probe("log clock", { logged }, async ({ logged: { clockSkewMs, uncertainMs } }) =>
