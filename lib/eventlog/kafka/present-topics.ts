@@ -42,7 +42,7 @@ export async function checkPresent(admin: Admin, specs: readonly TopicSpec[], lo
     const wanted = specs.find((spec) => spec.topic === topic)?.partitions;
     if (partitions.length === wanted) continue;
     const advice =
-      "a topic keeps its number until Kafka's own tools add to it (KAFKA_PARTITIONS is for topics to be made)";
+      "a topic keeps its number until Kafka's own tools add to it, and of those KAFKA_PARTITIONS is how many are used";
     logger.warn(
       { topic, partitions: partitions.length, wanted },
       `the topic has another number of partitions: ${advice}`,
