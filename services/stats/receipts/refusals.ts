@@ -31,15 +31,22 @@ export function localRefusals(events: RefusedEvents): RefusalSource {
   return { ask: async (ids) => ({ refused: events.find(ids), sums: events.sums(), gaps: [] }) };
 }
 
-/** Each address of each name is a gateway of its own. */
-export function gatewayRefusals(urls: readonly string[], key: string | undefined): RefusalSource {
+type Resolve = (name: string) => Promise<{ address: string; family: number }[]>;
+const ofSystem: Resolve = (name) => lookup(name, { all: true });
+
+/** Each address of each name is a gateway of its own; of one that has addresses of both families, those of one are asked. */
+export function gatewayRefusals(
+  urls: readonly string[],
+  key: string | undefined,
+  resolve: Resolve = ofSystem,
+): RefusalSource {
   if (urls.length === 0) {
     const gap = "gateways were not asked what they refused: set REFUSALS_FROM of the stats service";
     return { ask: async () => ({ refused: [], sums: [], gaps: [gap] }) };
   }
   return {
     async ask(ids, signal) {
-      const addresses = (await Promise.all(urls.map(addressesOf))).flat();
+      const addresses = (await Promise.all(urls.map((url) => addressesOf(url, resolve)))).flat();
       const reports = await Promise.all(addresses.map((address) => askOne(address, key, ids, signal)));
       return {
         refused: reports.flatMap(({ refused }) => refused).sort((a, b) => b.timeMs - a.timeMs),
@@ -51,10 +58,11 @@ export function gatewayRefusals(urls: readonly string[], key: string | undefined
 }
 
 /** A certificate names no addresses, so an https gateway is asked by its name. */
-async function addressesOf(url: string): Promise<string[]> {
+async function addressesOf(url: string, resolve: Resolve): Promise<string[]> {
   const { protocol, hostname, port } = new URL(url);
   if (protocol !== "http:" || isIP(hostname.replace(/[[\]]/g, "")) > 0) return [url];
-  const found = await lookup(hostname, { all: true }).catch(() => []);
+  const all = await resolve(hostname).catch(() => []);
+  const found = all.filter(({ family }) => family === all[0]?.family);
   if (found.length < 2) return [url];
   return found.map(({ address, family }) => `http://${family === 6 ? `[${address}]` : address}:${port || "80"}`);
 }
