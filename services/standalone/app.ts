@@ -1,5 +1,6 @@
 // The all-in-one composition root: gateway, relay and stats over what core.ts starts.
 
+import { urlHost } from "#lib/http/addresses.ts";
 import { createRefusedEvents } from "#lib/ledger/refused-events.ts";
 import type { RunningService } from "#lib/process/lifecycle.ts";
 import type { Logger } from "#lib/process/log.ts";
@@ -22,7 +23,7 @@ export async function startStandalone(config: StandaloneConfig, logger: Logger):
   await using stack = new AsyncDisposableStack();
   const core = stack.use(await startCore(config, logger));
   const { log, registry, asked, checks } = core;
-  const { host } = config;
+  const host = urlHost(config.host);
   const scheme = config.tlsCert === undefined ? "http" : "https";
   const relay = stack.use(await startRelay({ config, log, registry, logger }));
   const retention = async () => ({ keptMs: config.logRetention, why: "the standalone's LOG_RETENTION" });
