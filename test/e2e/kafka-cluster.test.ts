@@ -135,6 +135,8 @@ describe.skipIf(!canRun)("a cluster of three brokers", () => {
     await using writing = openKafkaLog({ KAFKA_BROKERS: cluster.peers.join(",") });
     await writing.createTopics([{ topic: RACKS, partitions: 6 }]);
     const group = "racks";
+    // The first question about a group has the brokers make their topic of offsets.
+    await writing.committed(RACKS, group);
     const coordinator = await coordinatorOf(group);
     const states = await cluster.partitions(RACKS);
     const [partition, { leader, inSync }] = [...states].find(([, state]) => state.leader !== coordinator) as [
