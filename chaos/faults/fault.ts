@@ -1,5 +1,6 @@
 // What a fault is, and what several of them need.
 import { setTimeout as sleep } from "node:timers/promises";
+import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { patience } from "../../test/kit/patience.ts";
 import type { LogLine, Spawned } from "../../test/kit/processes.ts";
 import type { Random } from "../../test/kit/random.ts";
@@ -33,14 +34,25 @@ export function hold({ signal }: Pick<FaultContext, "signal">, ms: number): Prom
   return sleep(ms, undefined, { signal });
 }
 
-/** Resolves when `isSo` is; rejects, naming `what`, when that takes longer than `msMax` may on this machine. */
+/**
+ * Resolves when `isSo` is; rejects, naming `what`, when that takes longer than `msMax` may on this machine. It is not so while
+ * the brokers cannot be asked: another fault has them.
+ */
 export async function until(
   { signal }: Pick<FaultContext, "signal">,
   what: string,
   msMax: number,
   isSo: () => boolean | Promise<boolean>,
 ): Promise<void> {
-  await untilSo(isSo, what, patience(msMax), signal);
+  const isSoNow = async () => {
+    try {
+      return await isSo();
+    } catch (error) {
+      if (error instanceof LogUnavailableError) return false;
+      throw error;
+    }
+  };
+  await untilSo(isSoNow, what, patience(msMax), signal);
 }
 
 export function serviceOf(services: readonly Service[], name: string): Service {

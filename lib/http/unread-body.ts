@@ -6,6 +6,8 @@ import { constants, type ServerHttp2Stream } from "node:http2";
 import type { HttpRequest, HttpResponse } from "./message.ts";
 
 const DISCARD_BYTES_MAX = 64 * 1024 * 1024;
+/** Over HTTP/1.1, where what is not read costs the caller the answer: enough for a body somewhat too large. */
+const DISCARD_H1_BYTES_MAX = 4 * 1024 * 1024;
 /** Time for a client to read the answer before its connection (HTTP/2: stream) is closed under what it still sends. */
 const LINGER_MS = 500;
 
@@ -29,18 +31,19 @@ function closeAfterAnswer(request: IncomingMessage, response: HttpResponse & { s
   response.shouldKeepAlive = false;
   // Taken now: a request that has been destroyed meanwhile has let go of it.
   const { socket } = request;
-  response.once("finish", () => {
+  const destroySoon = socket.destroySoon.bind(socket);
+  // Node calls this when the answer is written. With bytes that nobody has read that is a reset, by which a caller who is
+  // still sending loses the answer: it gets an end first, and time.
+  socket.destroySoon = () => {
     if (socket.destroyed) return;
+    socket.end();
+    const bytesMax = socket.bytesRead + DISCARD_H1_BYTES_MAX;
     request.removeAllListeners("data");
-    request.resume();
-    const timer = setTimeout(() => socket.destroySoon(), LINGER_MS);
-    const close = () => {
-      clearTimeout(timer);
-      socket.destroySoon();
-    };
-    request.once("end", close);
+    request.on("data", () => socket.bytesRead > bytesMax && request.pause());
+    const timer = setTimeout(destroySoon, LINGER_MS);
+    request.once("end", destroySoon);
     socket.once("close", () => clearTimeout(timer));
-  });
+  };
 }
 
 function discardH2(stream: ServerHttp2Stream): void {
