@@ -4,6 +4,7 @@ import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { totalmem } from "node:os";
 import { join } from "node:path";
 import { DATABASE_ENGINES, TABLE_ENGINES } from "./allowed.ts";
+import { reservedBytes } from "./lost-writes.ts";
 
 /** Longest a query may run, whatever it asks for. */
 export const MAX_EXECUTION_SECONDS = 600;
@@ -60,6 +61,9 @@ export function writeAccessConfig(directory: string): string[] {
   <users_config>${escapeXml(users)}</users_config>
   <access_control_improvements><table_engines_require_grant>true</table_engines_require_grant></access_control_improvements>
   <remote_url_allow_hosts></remote_url_allow_hosts>
+  <storage_configuration><disks><default>
+    <keep_free_space_bytes>${reservedBytes(directory)}</keep_free_space_bytes>
+  </default></disks></storage_configuration>
 </clickhouse>
 `,
   );

@@ -8,6 +8,7 @@ import { listenHost } from "#lib/http/addresses.ts";
 import { leaveFileSystem, writeAccessConfig } from "./access.ts";
 import { assertDefinitions } from "./boundary.ts";
 import { createClickHouseServer } from "./http.ts";
+import { hasRoom } from "./lost-writes.ts";
 import type { OwnedDatabase } from "./owned-database.ts";
 import { createEngine, type Engine } from "./sessions.ts";
 
@@ -76,13 +77,17 @@ function prepareDirectory(directory: string): void {
     writeFileSync(probe, Buffer.alloc(4096));
     rmSync(probe);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    const remedy =
-      code === "ENOSPC"
-        ? "The disk is full: free some space."
-        : "Make it writable for this user, or set DATA_DIR elsewhere.";
-    throw new StartError(`Cannot write to ${directory} (${code}). ${remedy}`, { cause: error });
+    throw unwritable(directory, (error as NodeJS.ErrnoException).code ?? String(error), error);
   }
+  if (!hasRoom(directory)) throw unwritable(directory, "ENOSPC");
+}
+
+function unwritable(directory: string, code: string, cause?: unknown): StartError {
+  const remedy =
+    code === "ENOSPC"
+      ? "The disk is full: free some space."
+      : "Make it writable for this user, or set DATA_DIR elsewhere.";
+  return new StartError(`Cannot write to ${directory} (${code}). ${remedy}`, { cause });
 }
 
 function takeLock(path: string): DatabaseSync {
@@ -101,7 +106,7 @@ function takeLock(path: string): DatabaseSync {
 
 async function openEngine(path: string, connectionArgs: readonly string[]): Promise<Engine> {
   try {
-    return await createEngine(path, connectionArgs);
+    return await createEngine({ path, connectionArgs, onLostWrite });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     const missing = (error as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND" || reason.includes("@chdb/");
@@ -131,6 +136,11 @@ function tell(message: ChildMessage): void {
 async function exit(): Promise<void> {
   setTimeout(end, GRACE_MS + 1_000);
   await stop();
+  end();
+}
+
+function onLostWrite(): void {
+  process.stderr.write("a file could not be written: is the disk full or broken? What was in it is not acknowledged\n");
   end();
 }
 

@@ -9,6 +9,7 @@ import { MAX_EXECUTION_SECONDS } from "./access.ts";
 import { createBoundary } from "./boundary.ts";
 import { insertCounted } from "./counted-insert.ts";
 import { endpointError, engineError } from "./errors.ts";
+import { assertRoom, watchWrites } from "./lost-writes.ts";
 import { insertRows } from "./rows.ts";
 import { isRead, type Statement } from "./statement.ts";
 import { type Deliver, isStreamed, streamResult } from "./streamed-result.ts";
@@ -51,21 +52,32 @@ const QUEUE_WAIT_MS_MAX = 30_000;
 const DEFAULT_READ_SECONDS = 60;
 const KILL_INTERVAL_MS = 200;
 
+interface EngineOptions {
+  /** The data directory. */
+  path: string;
+  connectionArgs: readonly string[];
+  /** Has to end the process: what is on disk is not what the engine believes, and its next start puts that aside. */
+  onLostWrite(): void;
+}
+
 /** Opens the data directory. Throws what chdb throws when it cannot. */
-export async function createEngine(path: string, connectionArgs: readonly string[]): Promise<Engine> {
+export async function createEngine({ path, connectionArgs, onLostWrite }: EngineOptions): Promise<Engine> {
   // chdb is optional and CommonJS; loading it here keeps its 500 MB out of every other process.
   const chdb: typeof import("chdb") = createRequire(import.meta.url)("chdb");
   const open = () => new chdb.Session(path, { connectionArgs });
   // One session stays open, so that the engine does not shut down between two requests. It also stops queries.
   const keeper = open();
-  const boundary = await createBoundary((sql) => keeper.queryAsync(sql, { format: "JSON" }));
+  const ask = (sql: string) => keeper.queryAsync(sql, { format: "JSON" });
+  const boundary = await createBoundary(ask);
   const lanes = { read: createLane(READ_SLOTS), write: createLane(WRITE_SLOTS) };
   const running = new Set<Promise<unknown>>();
   const closing = new AbortController();
+  const writes = watchWrites({ ask: (sql) => tracked(ask(sql)), onLost: onLostWrite, signal: closing.signal });
 
   async function run(request: StatementRequest): Promise<StatementResult> {
     if (closing.signal.aborted) throw endpointError(210, "The engine is shutting down. Try again shortly.");
     await boundary.assertAllowed(request.statement, request.params);
+    assertRoom(request.statement, path);
     const read = isRead(request.statement);
     const release = await (read ? lanes.read : lanes.write).take(request.signal);
     const session = open();
@@ -77,6 +89,7 @@ export async function createEngine(path: string, connectionArgs: readonly string
         return await execute(session, request);
       } finally {
         stop?.();
+        if (!read) await writes.assertNoneLost();
         await boundary.assertStorages(request.statement);
       }
     } catch (error) {
@@ -87,13 +100,14 @@ export async function createEngine(path: string, connectionArgs: readonly string
     }
   }
 
+  function tracked<T>(promise: Promise<T>): Promise<T> {
+    const settled = promise.catch(() => undefined).finally(() => running.delete(settled));
+    running.add(settled);
+    return promise;
+  }
+
   return {
-    run(request) {
-      const promise = run(request);
-      const settled = promise.catch(() => undefined).finally(() => running.delete(settled));
-      running.add(settled);
-      return promise;
-    },
+    run: (request) => tracked(run(request)),
     async close(graceMs) {
       closing.abort();
       await Promise.race([Promise.all(running), new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);

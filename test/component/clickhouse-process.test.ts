@@ -1,14 +1,16 @@
 // The child process that owns the data: it comes back after kill -9 with every acknowledged row, and never outlives us.
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtemp, rm, statfs, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { startClickHouse } from "../../services/clickhouse/app.ts";
 import { patience } from "../kit/patience.ts";
+import { createDisk } from "../kit/small-disk.ts";
 
 let dataDir: string;
 const options = () => ({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
@@ -86,6 +88,57 @@ it("has what was acknowledged after kill -9 in the middle of inserts, and nothin
   expect(missing.filter((batch) => !repeated.has(batch))).toEqual([]);
   expect(there.size + missing.length).toBe(acknowledged);
   await warehouse[Symbol.asyncDispose]();
+});
+
+const limitFiles = (pid: number | undefined, bytes: string) =>
+  promisify(execFile)("prlimit", [`--pid=${pid}`, `--fsize=${bytes}:`]);
+
+// chdb goes on where a file could not be written, and answers as if it had been.
+it("acknowledges nothing that it could not write, and has everything else after it started again by itself", async () => {
+  await using endpoint = await startClickHouse(options());
+  const { url } = endpoint;
+  await using warehouse = createClickHouseWarehouse({ url, user: "default", password: "", database: "default" });
+  await warehouse.command(`CREATE TABLE t (a UInt8, INDEX i a TYPE minmax) ENGINE = MergeTree ORDER BY a
+    SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1`);
+  const insert = (a: number, token = `insert-${a}`) =>
+    warehouse.insert({ table: "t", columns: ["a"], rows: Buffer.from(`[${a}]\n`), token });
+  const stored = () => warehouse.query<{ a: number }>("SELECT a FROM t WHERE a < 200 ORDER BY a");
+  const writes = [() => insert(3), () => warehouse.command("OPTIMIZE TABLE t FINAL")];
+  await insert(1);
+  await insert(2);
+  for (const [at, write] of writes.entries()) {
+    await limitFiles(endpoint.pid, "0");
+    await expect(write()).rejects.toMatchObject({ kind: "transient" });
+    await expect.poll(() => endpoint.restarts, { timeout: 30_000 }).toBe(at + 1);
+    expect(await stored()).toEqual([{ a: 1 }, { a: 2 }]);
+  }
+  // The token may be spent on what was lost: who repeats has to look (docs/design.md, "Exactly once").
+  await insert(3, "insert-3:r1");
+  expect(await stored()).toEqual([{ a: 1 }, { a: 2 }, { a: 3 }]);
+});
+
+it("begins no insert and changes no table while the disk is nearly full", async ({ skip }) => {
+  await using disk = await createDisk(64);
+  if (!disk.isMounted) return skip("no file system can be mounted here: run the tests as root");
+  await using endpoint = await startClickHouse({ ...options(), dataDir: disk.dataDir });
+  const post = async (body: string) => (await fetch(endpoint.url, { method: "POST", body })).text();
+  const insert = () => post("INSERT INTO t (a) VALUES (1)");
+  const alter = () => post("ALTER TABLE t ADD COLUMN IF NOT EXISTS b UInt8");
+  await post("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY a");
+  expect(await insert()).toBe("");
+  const { bavail, bsize } = await statfs(disk.dataDir);
+  const filler = join(disk.dataDir, "filler");
+  await writeFile(filler, Buffer.alloc(bavail * bsize - 3 * 1024 * 1024));
+  expect(await insert()).toContain("(NOT_ENOUGH_SPACE)");
+  expect(await alter()).toBe("");
+  const filled = await disk.fill(process.pid);
+  expect(await insert()).toContain("(NOT_ENOUGH_SPACE)");
+  expect(await alter()).toContain("There is no room to write what ALTER changes: free space on the disk of");
+  expect(await post("SELECT a, b FROM t")).toBe("1\t0\n");
+  await rm(filler);
+  await filled.free();
+  expect([await insert(), await alter(), await post("SELECT count() FROM t")]).toEqual(["", "", "2\n"]);
+  expect(endpoint.restarts).toBe(0);
 });
 
 it("ends with its parent, even when that is killed with -9", async () => {
