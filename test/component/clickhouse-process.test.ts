@@ -1,16 +1,15 @@
 // The child process that owns the data: it comes back after kill -9 with every acknowledged row, and never outlives us.
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm, statfs, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { startClickHouse } from "../../services/clickhouse/app.ts";
 import { patience } from "../kit/patience.ts";
-import { createDisk } from "../kit/small-disk.ts";
+import { createDisk, limitFileSize } from "../kit/small-disk.ts";
 
 let dataDir: string;
 const options = () => ({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
@@ -90,9 +89,6 @@ it("has what was acknowledged after kill -9 in the middle of inserts, and nothin
   await warehouse[Symbol.asyncDispose]();
 });
 
-const limitFiles = (pid: number | undefined, bytes: string) =>
-  promisify(execFile)("prlimit", [`--pid=${pid}`, `--fsize=${bytes}:`]);
-
 // chdb goes on where a file could not be written, and answers as if it had been.
 it("acknowledges nothing that it could not write, and has everything else after it started again by itself", async () => {
   await using endpoint = await startClickHouse(options());
@@ -107,7 +103,7 @@ it("acknowledges nothing that it could not write, and has everything else after 
   await insert(1);
   await insert(2);
   for (const [at, write] of writes.entries()) {
-    await limitFiles(endpoint.pid, "0");
+    await limitFileSize(endpoint.pid ?? 0, "0");
     await expect(write()).rejects.toMatchObject({ kind: "transient" });
     await expect.poll(() => endpoint.restarts, { timeout: 30_000 }).toBe(at + 1);
     expect(await stored()).toEqual([{ a: 1 }, { a: 2 }]);

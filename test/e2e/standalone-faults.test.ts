@@ -3,8 +3,9 @@ import { mkdir, stat, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { childrenOf } from "../kit/os-processes.ts";
 import { FREE_PORTS } from "../kit/processes.ts";
-import { createDisk } from "../kit/small-disk.ts";
+import { createDisk, limitFileSize } from "../kit/small-disk.ts";
 import { type RunningStandalone, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
@@ -133,5 +134,24 @@ describe("a full disk", () => {
       stdout: expect.stringContaining(`verify: ${accepted} offsets accounted for, 0 missing, 0 doubled`),
     });
     expect(await standalone.process.stop("SIGINT")).toBe(0);
+  });
+});
+
+it("a disk that fails under ClickHouse costs no accepted event, and needs nobody", async () => {
+  await using standalone = await startStandalone({ dataDir: join(directory.path, "failing") });
+  const [clickhouse = 0] = await childrenOf(standalone.process.pid);
+  const send = async (events: number) => {
+    for (let i = 0; i < events; i++) expect((await post(standalone)).status).toBe(200);
+  };
+  const rows = () => standalone.query("SELECT count() FROM millrace.events WHERE event = 'full_disk'").catch(String);
+  await send(10);
+  await vi.waitFor(async () => expect(await rows()).toBe("10"), { timeout: 30_000 });
+  await limitFileSize(clickhouse, "0");
+  await send(10);
+  await vi.waitFor(async () => expect(await rows()).toBe("20"), { timeout: 30_000 });
+  expect(standalone.process.lines.join("\n")).toContain("a file could not be written");
+  expect(await runMillrace(["verify", "--wait", "30s"], standalone.env)).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining("verify: 20 offsets accounted for, 0 missing, 0 doubled"),
   });
 });

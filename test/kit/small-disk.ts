@@ -87,8 +87,13 @@ async function fillUp(filler: string): Promise<Filled> {
   });
 }
 
+/** From now on process `pid` can write no file beyond this size; what it starts later is not limited by it. */
+export async function limitFileSize(pid: number, bytes: string): Promise<void> {
+  await exec("prlimit", [`--pid=${pid}`, `--fsize=${bytes}:`]);
+}
+
 async function limitFiles(pid: number, dataDir: string): Promise<Filled> {
-  const limit = (bytes: string) => exec("prlimit", [`--pid=${pid}`, `--fsize=${bytes}:`]);
+  const limit = (bytes: string) => limitFileSize(pid, bytes);
   await limit(String((await stat(join(dataDir, "log.sqlite-wal"))).size));
   return untilFreed(async () => {
     try {
