@@ -1,5 +1,6 @@
 // What an onlooker sees while the run goes on: how much is stored, how long nothing was, how soon all is well again.
 import { setTimeout as sleep } from "node:timers/promises";
+import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { CONSUMER_GROUP, EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { patience } from "../test/kit/patience.ts";
@@ -85,13 +86,20 @@ const DRAIN_MS_MAX = 120_000;
  */
 export async function drained({ log }: Cluster, signal: AbortSignal): Promise<void> {
   const deadline = performance.now() + patience(DRAIN_MS_MAX);
-  for (;;) {
-    signal.throwIfAborted();
+  async function undrained(): Promise<string[]> {
     const committed = await log.committed(EVENTS_TOPIC, CONSUMER_GROUP);
-    const open = (await log.bounds(EVENTS_TOPIC)).flatMap(({ partition, start, end }) => {
+    return (await log.bounds(EVENTS_TOPIC)).flatMap(({ partition, start, end }) => {
       const commit = committed.get(partition);
       const isDone = end === start || (commit?.offset === end && !commit.metadata.includes('"to"'));
       return isDone ? [] : [`${partition}: ${commit?.offset ?? "nothing"} of ${end} ${commit?.metadata ?? ""}`.trim()];
+    });
+  }
+  for (;;) {
+    signal.throwIfAborted();
+    // The brokers may be away by a fault of their own.
+    const open = await undrained().catch((error: unknown) => {
+      if (error instanceof LogUnavailableError) return [error.message];
+      throw error;
     });
     if (open.length === 0) return;
     if (performance.now() > deadline) {
