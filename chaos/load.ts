@@ -28,6 +28,7 @@ export interface Load {
   readonly repeats: number;
   /** What a gateway refused for good. Anything here is a fault. */
   readonly refused: readonly string[];
+  readonly isPaused: boolean;
   /** Sends nothing until resumed; resolves when everything sent is acknowledged. */
   pause(): Promise<void>;
   /** Repetitions that were to come do not: what they repeat is no longer on the log, or the run is over. */
@@ -111,6 +112,9 @@ export function startLoad(options: LoadOptions): Load {
     },
     get repeats() {
       return source.repeats;
+    },
+    get isPaused() {
+      return isPaused;
     },
     async pause() {
       isPaused = true;

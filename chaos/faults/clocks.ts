@@ -2,10 +2,12 @@
 import { setClock } from "../../test/kit/clock.ts";
 import { drained } from "../watch.ts";
 import { type Fault, type FaultContext, hold, logged, serviceOf, until } from "./fault.ts";
+import { cut } from "./links.ts";
 
 /** Further than any honest difference between two clocks of one machine. */
 const WRONG_SECONDS = 60;
 const SEEN_MS_MAX = 30_000;
+const CUT_MS_MAX = 120_000;
 
 /** Seen in the receive times of rows, beside the broker's own time. */
 export const clockGateway: Fault = async (context) => {
@@ -48,6 +50,7 @@ export const clockConsumer: Fault = async (context) => {
       return seen;
     },
     async () => {
+      await until(context, "every consumer reaches ClickHouse", CUT_MS_MAX, () => cut.size === 0);
       await load.pause();
       try {
         await drained(cluster, context.signal);

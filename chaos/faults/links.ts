@@ -59,7 +59,7 @@ async function reset(context: FaultContext, link: TcpProxy) {
  * ClickHouse has forgotten what it sent. Beforehand its answers are held, so that an insert of its lands unseen.
  */
 export const cutConsumer: Fault = async (context) => {
-  const { cluster, random, target } = context;
+  const { cluster, load, random, target } = context;
   const consumer = serviceOf(cluster.consumers, target);
   const link = cluster.consumerLinks[cluster.consumers.indexOf(consumer)] as TcpProxy;
   const others = cluster.consumers.filter((one) => one !== consumer);
@@ -75,6 +75,9 @@ export const cutConsumer: Fault = async (context) => {
     seen = now;
     return tokens;
   };
+  // Without load the others insert nothing, and who waits for all that is on the log waits for this consumer.
+  await until(context, "there is load", PAUSE_MS_MAX, () => !load.isPaused);
+  cut.add(consumer);
   try {
     link.blackhole(true, "back");
     await hold(context, ANSWERS_HELD_MS);
@@ -85,6 +88,7 @@ export const cutConsumer: Fault = async (context) => {
     const isForgotten = () => count() > TOKENS_REMEMBERED;
     await until(context, "the others insert more than is remembered", FORGOTTEN_MS_MAX, isForgotten);
   } finally {
+    cut.delete(consumer);
     link.refuse(false);
     link.blackhole(false);
     link.resetAll();
@@ -92,6 +96,11 @@ export const cutConsumer: Fault = async (context) => {
   const seconds = Math.round((performance.now() - begun) / 1000);
   return { proof: `${how} for ${seconds} s, in which the others stored ${tokens} batches` };
 };
+
+/** Consumers that are cut off from ClickHouse now. */
+export const cut: Set<unknown> = new Set();
+/** Load is paused until all of it is stored. */
+const PAUSE_MS_MAX = 120_000;
 
 /** The slower ClickHouse is, the longer batches wait, and the fewer they are. */
 const FORGOTTEN_MS_MAX = 2 * SEEN_MS_MAX;
