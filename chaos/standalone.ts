@@ -222,12 +222,6 @@ async function fullDisk(context: Context): Promise<string> {
 
 /** One partition, in order: when the row of an event sent last is there, everything before it has been decided. */
 async function drained(standalone: StandaloneProcess, client: StandaloneClient): Promise<void> {
-  // After the last fault ClickHouse may still be starting.
-  const answers = () =>
-    fetch(`${standalone.clickhouseUrl}/ping`)
-      .then(({ ok }) => ok)
-      .catch(() => false);
-  await until(answers, "ClickHouse answers", patience(RECOVERED_MS_MAX));
   const last = await client.sendOne(AbortSignal.timeout(DRAIN_MS_MAX));
   await until(
     async () => {

@@ -53,7 +53,7 @@ export interface Monitor extends Disposable {
 const LOOK_MS = 5_000;
 const PART_MS_MAX = 3_000;
 const FRESH_MS = 1_000;
-/** Of what changes slowly, and would be most of the cost of a page that asks every two seconds. */
+/** Of what changes slowly, and would be most of the cost of a page that asks every three seconds. */
 const REMEMBERED_MS = 4_500;
 const NO_REPORT: RefusalReport = { refused: [], sums: [], gaps: [] };
 

@@ -50,7 +50,7 @@ type FullDisk = Disk & { fullSinceMs: number };
 
 /**
  * A consumer that has not moved for so long, and for its batches' wait, while records wait, has stopped. Short enough for
- * whoever looks every two seconds to be told within ten.
+ * whoever looks every three seconds to be told within ten.
  */
 const STUCK_MS = 6_000;
 /** Fresh enough: beyond it somebody is told. */
