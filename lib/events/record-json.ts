@@ -1,4 +1,4 @@
-// Whether bytes are exactly one JSON object on one line.
+// Whether bytes are exactly one JSON object. Line breaks are only between its tokens, where JSON allows them.
 
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
@@ -64,8 +64,9 @@ function endOfString(bytes: Uint8Array, from: number, to: number): number {
   for (let i = from; i < to; i++) {
     const byte = bytes[i] as number;
     if (byte === QUOTE) return i;
-    if (byte === BACKSLASH) i++;
-    else if (byte < 0x20) return to;
+    if (byte < 0x20) return to;
+    // Of the escaped byte, only a control character matters here.
+    if (byte === BACKSLASH && (bytes[++i] as number) < 0x20) return to;
   }
   return to;
 }

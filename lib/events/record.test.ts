@@ -119,6 +119,8 @@ describe("decoding", () => {
     ["NUL between tokens", '{"a":\u00001}'],
     ["a line break within a string", '{"a":"\n"}'],
     ["a carriage return within a string", '{"a":"\r"}'],
+    ["a line break behind a backslash", '{"a":"\\\n"}'],
+    ["NUL behind a backslash", '{"a":"\\\u0000"}'],
   ])("refuses properties with %s", (_case, json) => {
     expect(() => decodeRecord(withProperties(json))).toThrow(PoisonRecordError);
   });

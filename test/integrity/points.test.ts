@@ -48,7 +48,8 @@ async function survive(stage: Stage, { partitions, batchSize, deaths, untilMs }:
     await stage.drained();
     await until(() => closed.size === partitions, "every slot is closed");
   };
-  const config = { batchSize, flushInterval: 10 };
+  // Longer than any story: an id that comes after its window is stored again, as it should be.
+  const config = { batchSize, flushInterval: 10, idWindow: 2 * 3_600_000 };
   let hasDied = true;
   for (const [consumer, deathAt] of deaths.entries()) {
     const mortal = createMortal(deathAt);
