@@ -2,6 +2,7 @@
 import type { EventRecord, PointRecord } from "#gen/millrace/log/v1/log_pb.ts";
 import { formatUuid } from "#lib/events/ids.ts";
 import { pointId } from "#lib/events/point-record.ts";
+import { readProperties } from "#lib/identity/facts.ts";
 
 const BYTES_PER_LINE = 16;
 
@@ -86,13 +87,9 @@ function timeText(us: bigint): string {
   return Number.isNaN(date.getTime()) ? `${us} us` : date.toISOString();
 }
 
+/** That it is no JSON object may be why the letter is one: then it is shown as it is. */
 function propertiesView(bytes: Uint8Array): unknown {
   const text = utf8Text(bytes);
   if (text === undefined) return `${Buffer.from(bytes).toString("hex")} (no UTF-8)`;
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Shown as it is: that it is no JSON may be why the letter is one.
-    return text;
-  }
+  return readProperties(bytes) ?? text;
 }

@@ -47,6 +47,7 @@ it("a poison record among good ones is listed, explained, corrected, and a row o
   const shown = await stage.run("show", name);
   expect(shown.stdout).toContain(`"id": "${idOf(1)}"`);
   expect(shown.stdout).toContain('"value": "NaN"');
+  expect(shown.stdout).toContain('"big": 12345678901234567890\n');
   expect(shown.stdout).toContain("not replayed");
   const dumped = await stage.run("show", stage.nameOf(4));
   expect(dumped.stdout).toContain("00000000  0a ff 01 02 03");
