@@ -1,5 +1,5 @@
 // The examples are run by the commands of their READMEs, where they are, against a started standalone.
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { chromiumForTests } from "../browser/support/chromium.ts";
 import { freePort } from "../kit/free-port.ts";
+import { signalGroup } from "../kit/os-processes.ts";
 import { must } from "../kit/sdk-packages.ts";
 import { type RunningStandalone, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
@@ -24,8 +25,8 @@ let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 let standalone: RunningStandalone;
 let vitePort: number;
 let goProgram: Running | undefined;
-/** Each leads a process group. */
-const shells: ChildProcess[] = [];
+/** Process groups of those that have not ended. */
+const groups = new Set<number>();
 
 /** Whether Go is here with the modules of the example: without them the program cannot be built at all. */
 function findGo(): boolean {
@@ -58,7 +59,7 @@ beforeAll(async () => {
   if (go) goProgram = await runExample("go");
 });
 afterAll(async () => {
-  for (const shell of shells) signal(shell, "SIGKILL");
+  for (const leader of groups) signalGroup(leader, "SIGKILL");
   await standalone?.[Symbol.asyncDispose]();
   await directory?.[Symbol.asyncDispose]();
 });
@@ -94,7 +95,10 @@ async function runExample(name: string, more = ""): Promise<Running> {
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
-  shells.push(child);
+  const leader = child.pid as number;
+  groups.add(leader);
+  // The shell is not all that it started, and what still prints ends in peace.
+  child.once("close", () => groups.delete(leader) && signalGroup(leader, "SIGKILL"));
   const exited = once(child, "close").then(([code]) => code as number | null);
   const printed = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) {
@@ -116,20 +120,10 @@ async function runExample(name: string, more = ""): Promise<Running> {
         { timeout: STARTED_MS_MAX, interval: 50 },
       ),
     stop() {
-      signal(child, "SIGTERM");
+      if (groups.has(leader)) signalGroup(leader, "SIGTERM");
       return exited;
     },
   };
-}
-
-/** To all of its group: the shell is not what it started. */
-function signal({ pid }: ChildProcess, name: NodeJS.Signals): void {
-  try {
-    if (pid !== undefined) process.kill(-pid, name);
-  } catch (error) {
-    // All of it has ended.
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
-  }
 }
 
 async function untilRows(source: string, rows: string[]): Promise<void> {

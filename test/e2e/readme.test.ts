@@ -7,6 +7,7 @@ import { delimiter, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
+import { signalGroup } from "../kit/os-processes.ts";
 import { isExpectedOutput, readSteps, type Step } from "../kit/readme.ts";
 import { type RunningStandalone, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
@@ -18,15 +19,15 @@ const ofKind = (kind: Step["kind"]) => steps.filter((step) => step.kind === kind
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 let standalone: RunningStandalone;
-/** Each leads a process group, in which the README's background jobs are. */
-const shells: number[] = [];
+/** Process groups, in which the README's background jobs are. */
+const groups = new Set<number>();
 
 beforeAll(async () => {
   directory = await temporaryDirectory();
   standalone = await startStandalone({ dataDir: join(directory.path, ".millrace") });
 });
 afterAll(async () => {
-  for (const pid of shells) killGroup(pid);
+  for (const leader of groups) signalGroup(leader, "SIGKILL");
   await standalone?.[Symbol.asyncDispose]();
   await directory?.[Symbol.asyncDispose]();
 });
@@ -53,19 +54,12 @@ async function shell(command: string) {
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
-  if (child.pid !== undefined) shells.push(child.pid);
+  const leader = child.pid as number;
+  groups.add(leader);
   const closed = once(child, "close");
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), closed]);
+  if (!signalGroup(leader, 0)) groups.delete(leader);
   return { code: code as number | null, stdout, stderr };
-}
-
-function killGroup(leader: number): void {
-  try {
-    process.kill(-leader, "SIGKILL");
-  } catch (error) {
-    // All of it has ended.
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
-  }
 }
 
 /** Repeated until it prints what it should: rows are there about a second after the answer. */

@@ -78,11 +78,14 @@ export function startOn(storage: KafkaStorage, java?: readonly string[]): Promis
   });
 }
 
-function signalBroker({ pid }: GuardedChild, signal: Signal): void {
+function signalBroker({ pid, hasEnded }: GuardedChild, signal: Signal): void {
+  // The id of one that has ended is soon another's.
+  if (signal === "SIGKILL" && hasEnded()) return;
+  if (hasEnded()) throw new Error(`the broker has ended: no ${signal}`);
   try {
     process.kill(pid, signal);
   } catch (error) {
-    // One that ended by itself needs no killing.
+    // It ended a moment ago.
     if (signal !== "SIGKILL" || (error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
   }
 }
@@ -176,6 +179,7 @@ async function runBroker(port: number, control: BrokerControl): Promise<TestBrok
 interface GuardedChild {
   pid: number;
   exited: Promise<void>;
+  hasEnded(): boolean;
   /** Waits for the exit and keeps this process alive for it, which `exited` does not. */
   ended(): Promise<void>;
 }
@@ -199,11 +203,12 @@ async function spawnGuarded(command: string, cleanup = ":"): Promise<GuardedChil
   });
   const exited = new Promise<void>((resolve) => shell.once("exit", () => resolve()));
   void exited.then(() => shell.stdin?.destroy());
+  const hasEnded = () => shell.exitCode !== null || shell.signalCode !== null;
   const ended = () => {
-    if (shell.exitCode === null && shell.signalCode === null) shell.ref();
+    if (!hasEnded()) shell.ref();
     return exited;
   };
-  return { pid, exited, ended };
+  return { pid, exited, hasEnded, ended };
 }
 
 function runs(command: string, args: string[]): boolean {

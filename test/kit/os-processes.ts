@@ -42,6 +42,16 @@ export async function onlyChildOf(pid: number): Promise<number> {
   return child.pid;
 }
 
+/** To all of a process group. False: it is empty, and its id may soon be that of another. */
+export function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-leader, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
+    throw error;
+  }
+}
+
 export async function isFrozen(pid: number): Promise<boolean> {
   return (await listProcesses()).some((entry) => entry.pid === pid && entry.state.startsWith("T"));
 }
