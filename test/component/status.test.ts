@@ -17,6 +17,9 @@ let clickhouse: TestClickHouse;
 let stage: DeadLetterStage;
 let views: EventViewsStage;
 const away = { clickhouse: false, log: false };
+/** What ClickHouse is to say of its disks and policies: tables in the place of its own. */
+const SYSTEM_TABLES = /system\.(disks|storage_policies)/g;
+let hasOtherDisks = false;
 
 /** The stage's parts, which a test can take away from the stats service alone. */
 function breakable(): { log: OpenLog; warehouse: Warehouse } {
@@ -35,7 +38,7 @@ function breakable(): { log: OpenLog; warehouse: Warehouse } {
       ...warehouse,
       async query(sql, options) {
         if (away.clickhouse) throw new WarehouseError("ClickHouse does not answer", "transient");
-        return warehouse.query(sql, options);
+        return warehouse.query(hasOtherDisks ? sql.replace(SYSTEM_TABLES, "other_$1") : sql, options);
       },
     },
   };
@@ -103,6 +106,39 @@ describe("a status", () => {
     expect((await views.run("status")).out).toMatch(
       /^batches {7}events wait 10 ms for more, (ClickHouse is idle|so that about one insert)/m,
     );
+  });
+
+  it("says so too while a disk is full that none of the tables is on, and names the one on which there is no room", async () => {
+    const { warehouse } = stage;
+    const define = (disks: string, policies: string) =>
+      Promise.all([
+        warehouse.command(`CREATE OR REPLACE VIEW other_disks AS
+          SELECT c1 AS name, toUInt64(c2) AS free_space, toUInt64(c3) AS total_space FROM VALUES(${disks})`),
+        warehouse.command(`CREATE OR REPLACE VIEW other_storage_policies AS
+          SELECT c1 AS policy_name, c2 AS disks FROM VALUES(${policies})`),
+      ]);
+    const diskNames = ({ disks }: GetStatusResponse) => disks.map(({ name }) => name);
+    await stage.stopConsumer();
+    await stage.append(eventRecord());
+    hasOtherDisks = true;
+    await define("('default', 5e11, 1e12), ('backups', 0, 1e12)", "('default', ['default']), ('cold', ['backups'])");
+    const found = await statusThat((each) => has("consumer_stopped")(each) && diskNames(each).length === 1);
+    expect([found.problems.length, diskNames(found)]).toEqual([1, ["clickhouse:default"]]);
+
+    // Of several disks one that is full is none to wait for.
+    await define("('default', 0, 1e12), ('second', 5e11, 1e12)", "('default', ['default', 'second'])");
+    const beside = await statusThat((each) => diskNames(each)[0] === "clickhouse:second");
+    expect(beside.problems.map(({ name }) => name)).toEqual(["consumer_stopped"]);
+
+    await define("('default', 0, 1e12), ('second', 1e6, 1e12)", "('default', ['default', 'second'])");
+    const full = await statusThat(has("disk_clickhouse:second"));
+    expect(full.problems.map(({ text }) => text)).toEqual([
+      expect.stringMatching(/the disk of ClickHouse \(second\) has been full since \S+Z .* 1 event waits on the log/),
+    ]);
+    hasOtherDisks = false;
+    stage.startConsumer();
+    await stage.drained();
+    await statusThat(hasNone);
   });
 
   it("says that ClickHouse is away, that nothing is lost, and stops saying so", async () => {

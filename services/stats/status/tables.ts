@@ -11,6 +11,8 @@ export interface TablesState {
 }
 
 const SECONDS_MAX = 3;
+/** An exbibyte. */
+const UNLIMITED_BYTES_MIN = 2n ** 60n;
 
 export interface WarehouseDisk {
   name: string;
@@ -18,10 +20,21 @@ export interface WarehouseDisk {
   total: number;
 }
 
-/** Rejects also where the account may not look. */
+/**
+ * Of each storage policy that the database's tables have, the disk with the most room: while that takes parts, rows are stored.
+ * Disks that do not say how large they are, as object storage, are left out. Rejects also where the account may not look.
+ */
 export async function readDisks(warehouse: Warehouse, signal: AbortSignal): Promise<WarehouseDisk[]> {
   const rows = await warehouse.query<{ name: string; free: string; total: string }>(
-    "SELECT name, toString(free_space) AS free, toString(total_space) AS total FROM system.disks WHERE total_space > 0",
+    `SELECT DISTINCT roomiest.1 AS name, toString(roomiest.2) AS free, toString(roomiest.3) AS total
+     FROM (
+       SELECT argMax((d.name, d.free_space, d.total_space), d.free_space) AS roomiest
+       FROM (SELECT policy_name, arrayJoin(disks) AS disk FROM system.storage_policies) AS p
+       JOIN system.disks AS d ON d.name = p.disk
+       WHERE policy_name IN (SELECT storage_policy FROM system.tables WHERE database = currentDatabase())
+       GROUP BY policy_name
+     )
+     WHERE roomiest.3 BETWEEN 1 AND ${UNLIMITED_BYTES_MIN} ORDER BY name`,
     { signal, maxSeconds: SECONDS_MAX },
   );
   return rows.map(({ name, free, total }) => ({
