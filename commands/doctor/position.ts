@@ -66,7 +66,7 @@ export function judgeConsuming(lag: Lag, members: GroupState | undefined, nowMs:
     const names = idle.map(({ partition }) => partition).join(", ");
     return { status: "fail", what: `no member has partition ${names}; ${wait}`, fix: "restart the consumers" };
   }
-  const what = members ? `${members.members} members, ${wait}` : wait;
+  const what = members ? `${members.members} ${members.members === 1 ? "member" : "members"}, ${wait}` : wait;
   // Unknown is not 0: records that wait since nobody knows when may have waited for a day.
   if (lag.records === 0 || (ageMs !== undefined && ageMs <= LAG_WARN_MS)) return { status: "ok", what };
   return { status: "warn", what, fix: "see the checks of ClickHouse; if they are good, start more consumers" };

@@ -74,7 +74,7 @@ it.skipIf(!choice.available)("finds nothing broken in services around Kafka that
   expect(checks.get("log")?.what).toMatch(/^Kafka at 127\.0\.0\.1:\d+: 1 brokers$/);
   expect(checks.get(`consumer of ${EVENTS_TOPIC}`)).toMatchObject({
     status: "ok",
-    what: expect.stringMatching(/^1 members, /),
+    what: expect.stringMatching(/^1 member, /),
   });
   expect(checks.get(`consumer of ${POINTS_TOPIC}`)?.status).toBe("ok");
   expect(checks.get("canary on the log")?.what).toMatch(
