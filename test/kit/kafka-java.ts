@@ -4,7 +4,7 @@
 import { execFileSync, type StdioOptions, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -53,6 +53,14 @@ export async function createStorage(options: StorageOptions = {}): Promise<Kafka
   if (!existsSync(formatted)) await formatOnce(formatted, options.format);
   if (!existsSync(CLASSES)) await archiveClasses();
   return copyStorage(options);
+}
+
+/** Storage with what another broker left in its data directory, on free ports. */
+export async function createStorageFrom(kept: string): Promise<KafkaStorage> {
+  await fetchJars();
+  const { directory, config, port, data } = await configure();
+  await cp(kept, data, { recursive: true });
+  return { directory, config, port };
 }
 
 /** The command that runs a broker on the storage, for a shell. */
