@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 /** Of a process' command line. The first that matches names it. */
 const PARTS: readonly (readonly [string, RegExp])[] = [
   ["broker", /\bkafka\.Kafka\b|redpanda/],
-  ["engine", /services\/clickhouse\//],
+  ["engine", /services[/-]clickhouse[/-]/],
   ["gateway", /gateway-process|cli\.js gateway/],
   ["consumer", /consumer-process|cli\.js consumer/],
   ["standalone", /cli\.[jt]s start/],

@@ -84,7 +84,7 @@ async function gone(pids: ReadonlySet<number>): Promise<void> {
 /** Not a process that has got the same id since. */
 async function servesClickHouse(pid: number): Promise<boolean> {
   try {
-    return (await readFile(`/proc/${pid}/cmdline`, "utf8")).includes("services/clickhouse/child.ts");
+    return /clickhouse[/-]child\./.test(await readFile(`/proc/${pid}/cmdline`, "utf8"));
   } catch (error) {
     if (["ENOENT", "ESRCH"].includes((error as NodeJS.ErrnoException).code ?? "")) return false;
     throw error;

@@ -228,7 +228,8 @@ async function isConfined(container: Container): Promise<void> {
   expectThat(`${name}: root`, /^\S+ \/ \S+ ro[, ]/.test(root ?? ""), root);
   const interfaces = (await readFile(join(at, "net/dev"), "utf8")).match(/^ *\w+(?=:)/gm)?.map((found) => found.trim());
   expectThat(`${name}: network`, interfaces?.join() === "lo", interfaces);
-  ok(`${name}: user and group ${UID}, process 1, no capability, root read only, loopback only`);
+  const mb = ((Number.parseInt(field("VmRSS"), 10) * 1024) / MB).toFixed(0);
+  ok(`${name}: user and group ${UID}, process 1, no capability, root read only, loopback only; ${mb} MB resident`);
 }
 
 async function writesNowhere(container: Container): Promise<void> {

@@ -1,5 +1,5 @@
 // `npm run image:report`: what is in the image and how big, without Docker. Follows the Dockerfile: its npm command in an
-// empty directory, its COPY lines, its entry point. Fails when a package is in it that only development or an optional
+// empty directory, the build of the package, its COPY lines, its entry point. Fails when a package is in it that only development or an optional
 // dependency needs, or when a service does not get as far as its settings.
 import { spawn } from "node:child_process";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { buildPackage } from "./build-package.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -33,6 +34,8 @@ export function readRecipe(dockerfile: string): Recipe {
   const [program, ...args] = entryPoint === undefined ? [] : (JSON.parse(entryPoint) as string[]);
   if (npm === undefined || program !== "node")
     throw new Error("Dockerfile: no `RUN npm ci`, or ENTRYPOINT is not node");
+  if (!lines.includes("RUN npm run prepack") || !last.includes("COPY --from=build /app/dist dist"))
+    throw new Error("Dockerfile: the image does not have what `npm run prepack` builds");
   return { npm: npm.split(/\s+/), copies, entryPoint: args };
 }
 
@@ -41,11 +44,10 @@ export async function assemble(directory: string, recipe: Recipe): Promise<void>
   for (const file of ["package.json", "package-lock.json"]) await cp(join(root, file), join(directory, file));
   const { status, output } = await run("npm", [...recipe.npm, "--prefer-offline"], directory);
   if (status !== 0) throw new Error(`npm ${recipe.npm.join(" ")} failed:\n${output}`);
-  // As .dockerignore has it.
-  const filter = (path: string) => !path.endsWith(".test.ts");
+  await buildPackage(join(directory, "dist"));
   for (const path of recipe.copies) {
     await mkdir(join(directory, path, ".."), { recursive: true });
-    await cp(join(root, path), join(directory, path), { recursive: true, filter });
+    await cp(join(root, path), join(directory, path), { recursive: true });
   }
 }
 

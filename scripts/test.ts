@@ -1,7 +1,7 @@
 // `npm test`: all tests once, then the process ends. Arguments are handed on: `npm test -- lib/events`.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { bundleCommands } from "./bundle-commands.ts";
+import { buildPackage } from "./build-package.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const vitest = fileURLToPath(new URL("../node_modules/vitest/vitest.mjs", import.meta.url));
@@ -9,7 +9,7 @@ const vitest = fileURLToPath(new URL("../node_modules/vitest/vitest.mjs", import
 const cache = fileURLToPath(new URL("../node_modules/.cache", import.meta.url));
 const own = {
   NODE_COMPILE_CACHE: `${cache}/node-compile`,
-  MILLRACE_TEST_COMMANDS: await bundleCommands(`${cache}/millrace-commands`),
+  MILLRACE_TEST_COMMANDS: await buildPackage(`${cache}/millrace-package`),
 };
 const { status, error } = spawnSync(process.execPath, [vitest, "run", ...process.argv.slice(2)], {
   cwd: root,

@@ -39,7 +39,7 @@ export interface Image {
   bytes: number;
 }
 
-/** Builds the Dockerfile of this checkout in an empty directory: 20 s and more, of which most is copying. */
+/** Builds the Dockerfile of this checkout in an empty directory: a minute and more, of which most is installing the bundler. */
 export async function buildImage(directory: string): Promise<Image> {
   const buildah = await createBuildah(directory);
   const baseBytes = await makeBase(buildah);

@@ -65,7 +65,7 @@ export function confine(directory: string, port: number): string | undefined {
 function filesOf(directory: string, all: bigint): [path: string, rights: bigint][] {
   const require = createRequire(import.meta.url);
   const root = fileURLToPath(new URL("../..", import.meta.url));
-  const code = ["lib", "services", "gen", "package.json", "node_modules"].map((name) => join(root, name));
+  const code = ["lib", "services", "gen", "bundle", "package.json", "node_modules"].map((name) => join(root, name));
   for (const name of ["chdb/package.json", "lz4js/package.json"]) {
     try {
       // Installed beside this package or above it.

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -53,8 +53,8 @@ describe("the image", () => {
   it("is pinned, not root, and has node itself as process 1", () => {
     const dockerfile = read("Dockerfile");
     expect(dockerfile).toMatch(/^ARG NODE_IMAGE=node:24\.\d+\.\d+-\w+-slim$/m);
-    const bases = [...dockerfile.matchAll(/^FROM \$\{(\w+)\}/gm)].map(([, image]) => image);
-    expect(bases).toEqual(["NODE_IMAGE", "NODE_IMAGE"]);
+    const bases = [...dockerfile.matchAll(/^FROM (?:--platform=\S+ )?\$\{(\w+)\}/gm)].map(([, image]) => image);
+    expect(bases).toEqual(Array(3).fill("NODE_IMAGE"));
     expect(dockerfile).toMatch(/^USER 1000:1000$/m);
     expect(dockerfile).toMatch(/^HEALTHCHECK /m);
     expect(recipe.npm).toEqual(expect.arrayContaining(["ci", "--omit=dev", "--omit=optional"]));
@@ -83,6 +83,21 @@ describe("the image", () => {
     const faults = await Promise.all(IMAGE_SERVICES.map((service) => startFault(app, recipe, service)));
     expect(faults).toEqual(IMAGE_SERVICES.map(() => undefined));
     expect(await startFault(app, recipe, "gatway")).toContain("unknown command gatway");
+  });
+
+  it("runs no TypeScript, and names source files in stack traces where it is asked to", async () => {
+    expect(
+      (await readdir(app, { recursive: true })).filter((path) => /^(?!node_modules|dist\/console).*\.ts$/.test(path)),
+    ).toEqual([]);
+    const thread = "lib/eventlog/sqlite/worker.ts";
+    const line =
+      1 +
+      read(thread)
+        .split("\n")
+        .findIndex((text) => text.includes("runs as a worker thread only"));
+    const script = join(app, "dist/bundle/lib-eventlog-sqlite-worker.js");
+    const { stderr } = await run(process.execPath, ["--enable-source-maps", script]);
+    expect(stderr).toContain(`${thread}:${line}`);
   });
 
   it.concurrent.each(Object.entries(HEALTH_PORTS))(

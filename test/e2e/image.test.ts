@@ -7,7 +7,7 @@ import { imageForTests } from "../../scripts/check-image.ts";
 import { patience } from "../kit/patience.ts";
 
 const CHECK = fileURLToPath(new URL("../../scripts/check-image.ts", import.meta.url));
-const MS_MAX = patience(180_000);
+const MS_MAX = patience(300_000);
 
 const image = imageForTests();
 if (!image.available)

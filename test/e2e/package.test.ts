@@ -56,7 +56,7 @@ it("the package is small, built, and has what its commands read", () => {
       "README.md",
       "bin/millrace.cjs",
       "dist/migrations/0001_events.sql",
-      "dist/services/clickhouse/sandbox.js",
+      "dist/bundle/services-clickhouse-sandbox.js",
       "docs/errors.md",
     ]),
   );
@@ -68,7 +68,7 @@ it("the package is small, built, and has what its commands read", () => {
 });
 
 it("every command of the package loads", async () => {
-  const modules = packed.files.map(({ path }) => path).filter((path) => /^dist\/\w+\/[\w-]+\/main\.js$/.test(path));
+  const modules = packed.files.map(({ path }) => path).filter((path) => /^dist\/bundle\/main-[\w-]+\.js$/.test(path));
   expect(modules.length).toBeGreaterThan(14);
   const place = join(folder.path, "node_modules", "millrace");
   const loads = modules.map((path) => `await import(${JSON.stringify(join(place, path))});`).join("");
