@@ -215,6 +215,8 @@ async function keepLogs(cluster: Cluster): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "millrace-chaos-logs-"));
   for (const { name, lines } of cluster.logs())
     await writeFile(join(directory, `${name}.log`), `${lines.join("\n")}\n`);
+  for (const { id, log } of cluster.kafka?.brokers ?? [])
+    await writeFile(join(directory, `broker-${id}.log`), await log());
   return directory;
 }
 

@@ -9,11 +9,24 @@ import { PARTITIONS } from "../cluster.ts";
 import { type Fault, type FaultContext, hold, until } from "./fault.ts";
 import { withAdmin } from "./log.ts";
 
+/** Without it there is no group. */
+const OFFSETS_TOPIC = "__consumer_offsets";
 const AGAIN_MS_MAX = 90_000;
 /** An event stored before the second broker died is acknowledged with those of its request that never are. */
 const UNDER_WAY_MS = 6_000;
 /** Gateways look at a topic again after 30 s. */
 const METADATA_MS_MAX = 32_000;
+
+/**
+ * A fault that takes a broker away begins when the others have all of its records: what it alone has, nobody can lead while
+ * it is away.
+ */
+export function onceInSync(fault: Fault): Fault {
+  return async (context) => {
+    await inSync(context);
+    return fault(context);
+  };
+}
 
 export const killLeader: Fault = async (context) => killOne(context, await someLeader(context));
 
@@ -98,7 +111,7 @@ export const movePartitions: Fault = async (context) => {
   const orderOf = (partition: number) => orders.get(partition) ?? [1, 2, 3];
   await assign((partition) => orderOf(partition).slice(0, 2));
   await until(context, "two replicas each", AGAIN_MS_MAX, async () =>
-    (await syncCounts(context)).every((n) => n === 2),
+    (await syncCounts(context, EVENTS_TOPIC)).every((n) => n === 2),
   );
   await hold(context, context.holdMs);
   await assign(orderOf);
@@ -207,12 +220,13 @@ async function moved(context: FaultContext, { id }: ClusterBroker): Promise<stri
 
 async function inSync(context: FaultContext): Promise<void> {
   await until(context, "all replicas are in sync", AGAIN_MS_MAX, async () => {
-    return (await syncCounts(context)).every((count) => count === 3);
+    const counts = await Promise.all([EVENTS_TOPIC, OFFSETS_TOPIC].map((topic) => syncCounts(context, topic)));
+    return counts.flat().every((count) => count === 3);
   });
 }
 
-async function syncCounts(context: FaultContext): Promise<number[]> {
-  return [...(await kafkaOf(context).partitions(EVENTS_TOPIC)).values()].map((state) => state.inSync.length);
+async function syncCounts(context: FaultContext, topic: string): Promise<number[]> {
+  return [...(await kafkaOf(context).partitions(topic)).values()].map((state) => state.inSync.length);
 }
 
 /** Fingerprint of the certificate that the broker shows to its clients. */

@@ -25,6 +25,8 @@ export interface TestBroker extends AsyncDisposable {
   /** Freezes it: connections stay open and nothing answers. */
   pause(): void;
   resume(): void;
+  /** What it printed, warnings and worse. */
+  log(): Promise<string>;
 }
 
 type Signal = "SIGKILL" | "SIGTERM" | "SIGSTOP" | "SIGCONT";
@@ -69,12 +71,12 @@ async function startApache({ java, ...options }: BrokerOptions = {}): Promise<Te
 export function startOn(storage: KafkaStorage, java?: readonly string[]): Promise<TestBroker> {
   const { directory, port } = storage;
   const logFile = join(directory, "kafka.log");
-  const command = `${brokerCommand(storage, java)} >'${logFile}' 2>&1`;
+  const command = `${brokerCommand(storage, java)} >>'${logFile}' 2>&1`;
   return runBroker(port, {
     start: () => spawnGuarded(command, `rm -rf '${directory}'`),
     signal: signalBroker,
     remove: () => rm(directory, { recursive: true, force: true }),
-    log: async () => (await readFile(logFile, "utf8")).slice(-2_000),
+    log: () => readFile(logFile, "utf8"),
   });
 }
 
@@ -124,7 +126,7 @@ async function startRedpanda({ advertisedPort }: BrokerOptions = {}): Promise<Te
     start: () => spawnGuarded(`docker start -a ${name} >/dev/null 2>&1`, `docker rm -f ${name} >/dev/null 2>&1`),
     signal: (_child, signal) => docker(signals[signal], name),
     remove: async () => void docker("rm", "-f", name),
-    log: async () => execFileSync("docker", ["logs", "--tail", "20", name]).toString(),
+    log: async () => execFileSync("docker", ["logs", name]).toString(),
   });
 }
 
@@ -132,7 +134,6 @@ interface BrokerControl {
   start(): Promise<GuardedChild>;
   signal(child: GuardedChild, signal: Signal): void;
   remove(): Promise<void>;
-  /** The end of what it printed, for the message when it does not start. */
   log(): Promise<string>;
 }
 
@@ -157,7 +158,7 @@ async function runBroker(port: number, control: BrokerControl): Promise<TestBrok
   try {
     await answersMetadata(port, child.exited);
   } catch (error) {
-    const log = await control.log();
+    const log = (await control.log()).slice(-2_000);
     await dispose();
     throw new Error(`the Kafka broker did not start: ${log}`, { cause: error });
   }
@@ -172,6 +173,7 @@ async function runBroker(port: number, control: BrokerControl): Promise<TestBrok
     },
     pause: () => signal("SIGSTOP"),
     resume: () => signal("SIGCONT"),
+    log: () => control.log(),
     [Symbol.asyncDispose]: dispose,
   };
 }
