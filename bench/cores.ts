@@ -45,7 +45,7 @@ export function readTaken(): Map<string, Taken> | undefined {
   return parts;
 }
 
-function readProcess(pid: number) {
+export function readProcess(pid: number) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The name, in parentheses, may hold spaces.

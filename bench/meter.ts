@@ -49,10 +49,10 @@ function cpuUs(): number {
  * Linux hands ru_maxrss on over fork and exec, so that a small child of a large parent reports its parent's size; VmHWM
  * begins anew with the program.
  */
-function rssMaxMb(): number {
+export function rssMaxMb(pid: number | "self" = "self"): number {
   if (process.platform !== "linux") return (process.resourceUsage().maxRSS * 1024) / 1e6;
-  const [, kibibytes] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
-  if (kibibytes === undefined) throw new Error("/proc/self/status has no VmHWM");
+  const [, kibibytes] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+  if (kibibytes === undefined) throw new Error(`/proc/${pid}/status has no VmHWM`);
   return (Number(kibibytes) * 1024) / 1e6;
 }
 

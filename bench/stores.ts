@@ -22,8 +22,11 @@ export interface LogTarget extends AsyncDisposable {
   count(): Promise<number>;
 }
 
-export interface PathTarget extends LogTarget {
+export interface KafkaTarget extends LogTarget {
   broker: string;
+}
+
+export interface PathTarget extends KafkaTarget {
   clickhouseUrl: string;
   warehouse: Warehouse;
   /** Environment of a `millrace` command that works on these stores. */
@@ -47,7 +50,7 @@ export async function startSqliteTarget(): Promise<LogTarget> {
   return { address: `sqlite:${file}`, log, count: () => countRecords(log), ...disposing(owned) };
 }
 
-export async function startKafkaTarget(): Promise<LogTarget & { broker: string }> {
+export async function startKafkaTarget(): Promise<KafkaTarget> {
   await using stack = new AsyncDisposableStack();
   const choice = kafkaForTests();
   if (!choice.available) throw new Error(choice.reason);

@@ -1,20 +1,14 @@
 // What processes that do nothing take of memory, as the package runs them: gateway and consumer on Kafka, and the standalone
 // with its engine.
-import { execFile } from "node:child_process";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { FREE_PORTS, type Spawned, spawnMillrace } from "../../test/kit/processes.ts";
 import { readTaken } from "../cores.ts";
+import { packageMillrace } from "../packaged.ts";
 import type { Result, Setting } from "../result.ts";
 import { makeScratch, startPathTarget } from "../stores.ts";
 
 const SERVICE_MB_LIMIT = 90;
 const STANDALONE_MB_LIMIT = 400;
-const BUILD = fileURLToPath(new URL("../../scripts/build-package.ts", import.meta.url));
-/** Below node_modules, where the package's dependencies are. */
-const PACKAGE = fileURLToPath(new URL("../../node_modules/.cache/millrace-package", import.meta.url));
 
 export async function measureIdle(setting: Setting): Promise<Result> {
   const begun = performance.now();
@@ -25,9 +19,7 @@ export async function measureIdle(setting: Setting): Promise<Result> {
     if (!taken) throw new Error("there is no /proc to read memory from");
     return parts.reduce((sum, part) => sum + (taken.get(part)?.residentMb ?? Number.NaN), 0);
   };
-  setting.progress("building the package");
-  await promisify(execFile)(process.execPath, [BUILD, PACKAGE]);
-  const millrace = [process.execPath, "--max-semi-space-size=8", join(PACKAGE, "bundle/cli.js")];
+  const millrace = await packageMillrace(setting);
   const start = (args: string[], env: Record<string, string>): Spawned => spawnMillrace(args, env, millrace);
   let [gatewayMb, consumerMb] = [0, 0];
   {

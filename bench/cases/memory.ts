@@ -1,5 +1,5 @@
-// How large a gateway becomes at a load that it can well carry.
-import { startMeasured } from "../meter.ts";
+// How large a gateway becomes at a load that it can well carry, as the package runs it.
+import { packageMillrace, startPackagedGateway } from "../packaged.ts";
 import { BATCH_KEY } from "../requests.ts";
 import { expectCounted, type Result, type Setting } from "../result.ts";
 import { runLoad } from "../run-load.ts";
@@ -11,26 +11,27 @@ const SHARE_OF_CAPACITY = 0.6;
 const RSS_MB_LIMIT = 200;
 
 export async function measureMemory(setting: Setting): Promise<Result> {
+  const millrace = await packageMillrace(setting);
   await using target = await startKafkaTarget();
   const load = { kind: "batch" as const, connections: CONNECTIONS, eventsPerRequest: EVENTS_PER_REQUEST };
   let capacity: number;
   {
     setting.progress("capacity");
-    await using gateway = await startMeasured("gateway-process.ts", [target.address, BATCH_KEY]);
+    await using gateway = await startPackagedGateway(millrace, target, BATCH_KEY);
     const seconds = setting.quick ? 1 : 5;
-    const { acked } = await runLoad({ ...load, port: Number(gateway.details.port), seconds }, setting.signal);
+    const { acked } = await runLoad({ ...load, port: gateway.port, seconds }, setting.signal);
     capacity = acked / seconds;
   }
   const rowsBefore = await target.count();
   // A process that has not been at its limit.
-  await using gateway = await startMeasured("gateway-process.ts", [target.address, BATCH_KEY]);
-  const port = Number(gateway.details.port);
+  await using gateway = await startPackagedGateway(millrace, target, BATCH_KEY);
+  const { port } = gateway;
   const seconds = setting.quick ? 2 : 20;
   const eventsPerSecond = Math.round(capacity * SHARE_OF_CAPACITY);
   setting.progress(`${eventsPerSecond} events/s for ${seconds} s`);
-  const before = await gateway.read();
+  const before = gateway.read();
   const result = await runLoad({ ...load, port, seconds, eventsPerSecond }, setting.signal);
-  const { cpuUs, rssMaxMb } = await gateway.read();
+  const { cpuUs, rssMaxMb } = gateway.read();
   const rows = (await target.count()) - rowsBefore;
   expectCounted(result.acked, rows);
   return {

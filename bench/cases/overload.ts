@@ -1,6 +1,7 @@
-// More than the gateway can hold: it must answer, stay small, stay up, and lose nothing that it acknowledged.
+// More than the gateway can hold, as the package runs it: it must answer, stay small, stay up, and lose nothing that it
+// acknowledged.
 import type { LoadResult } from "../load.ts";
-import { startMeasured } from "../meter.ts";
+import { packageMillrace, startPackagedGateway } from "../packaged.ts";
 import { CaseFailedError, expectCounted, type Result, type Setting } from "../result.ts";
 import { runLoad } from "../run-load.ts";
 import { startKafkaTarget } from "../stores.ts";
@@ -13,12 +14,13 @@ const RSS_MB_LIMIT = 300;
 const ALLOWED_STATUSES = new Set(["200", "429", "503"]);
 
 export async function measureOverload(setting: Setting): Promise<Result> {
+  const millrace = await packageMillrace(setting);
   await using target = await startKafkaTarget();
-  await using gateway = await startMeasured("gateway-process.ts", [target.address]);
-  const port = Number(gateway.details.port);
+  await using gateway = await startPackagedGateway(millrace, target);
+  const { port } = gateway;
   const seconds = setting.quick ? 3 : 15;
   setting.progress(`${CONNECTIONS} connections, bodies of 1 to 3 MB, half of them chunked, for ${seconds} s`);
-  const before = await gateway.read();
+  const before = gateway.read();
   const load = await runLoad(
     {
       port,
@@ -30,7 +32,7 @@ export async function measureOverload(setting: Setting): Promise<Result> {
     },
     setting.signal,
   );
-  const { cpuUs, rssMaxMb } = await gateway.read();
+  const { cpuUs, rssMaxMb } = gateway.read();
   const rows = await target.count();
   expectCounted(load.acked, rows);
   const unexpected = Object.keys(load.statuses).filter((status) => isAnswer(status) && !ALLOWED_STATUSES.has(status));
