@@ -48,8 +48,10 @@ export const wipeTopic: Fault = async (context) => {
   const rows = await countRows(warehouse);
   await withAdmin(cluster, async (admin) => {
     await admin.deleteTopics({ topics: [EVENTS_TOPIC] });
-    // Refused as long as the deletion is under way.
-    await until(context, "the topic is made again", EMPTY_MS_MAX, () => createTopic(admin).catch(() => false));
+    // Refused as long as the deletion is under way, and again when an answer was lost.
+    await until(context, "the topic is made again", EMPTY_MS_MAX, async () => {
+      return (await createTopic(admin).catch(() => false)) || (await isEmpty(cluster));
+    });
   });
 
   load.resume(Math.max(eventsPerSecond, Math.min(eventsPerSecond * REFILL_FACTOR, REFILL_PER_SECOND_MAX)));
@@ -70,6 +72,11 @@ export const wipeTopic: Fault = async (context) => {
   const old = [...ends.values()].reduce((sum, end) => sum + end, 0);
   return { proof: `${old} records wiped and more appended; ${halted}; nothing stored until the new epoch` };
 };
+
+async function isEmpty({ log }: Cluster): Promise<boolean> {
+  const bounds = await log.bounds(EVENTS_TOPIC).catch(() => []);
+  return bounds.length === PARTITIONS && bounds.every(({ end }) => end === 0);
+}
 
 /** All partitions are halted, and every consumer that holds one says so, with the remedy. */
 async function waitForHalt(context: FaultContext): Promise<string> {
