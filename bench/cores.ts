@@ -9,6 +9,7 @@ const PARTS: readonly (readonly [string, RegExp])[] = [
   ["consumer", /consumer-process|cli\.js consumer/],
   ["standalone", /cli\.[jt]s start/],
   ["load generator", /bench\/load\.ts/],
+  ["browser", /chrom/],
 ];
 const CLOCK_TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4096;

@@ -41,7 +41,13 @@ export function reportText(environment: Environment, outcome: Outcome): string {
     "under test. Rows are counted on the log or in ClickHouse.",
   ].join("\n");
   const failed = outcome.failures.map(({ name, message }) => `FAILED ${name}: ${message}`);
-  return [head, tableOf(outcome.results), ...coreTables(outcome.results), ...failed].join("\n\n");
+  return [
+    head,
+    tableOf(outcome.results),
+    ...coreTables(outcome.results),
+    ...spreadTables(outcome.results),
+    ...failed,
+  ].join("\n\n");
 }
 
 /** Writes both forms and resolves with the path of the table. */
@@ -77,6 +83,17 @@ function coreTables(results: readonly Result[]): string[] {
     if (!cores) return [];
     const rows = Object.entries(cores).map(([part, taken]) => `| ${part} | ${taken.toFixed(2)} |`);
     return [[`| ${name} | cores |`, "| --- | --- |", ...rows].join("\n")];
+  });
+}
+
+/** The slowest first. */
+function spreadTables(results: readonly Result[]): string[] {
+  return results.flatMap(({ name, spreads }) => {
+    if (!spreads) return [];
+    const rows = Object.entries(spreads)
+      .sort(([, a], [, b]) => b.p99 - a.p99)
+      .map(([what, { p50, p99 }]) => `| ${what} | ${p50.toFixed(1)} | ${p99.toFixed(1)} |`);
+    return [[`| ${name} | p50 ms | p99 ms |`, "| --- | --- | --- |", ...rows].join("\n")];
   });
 }
 

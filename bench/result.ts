@@ -19,6 +19,12 @@ export interface Target {
   atLeast?: boolean;
 }
 
+/** Milliseconds. */
+export interface Spread {
+  p50: number;
+  p99: number;
+}
+
 export interface Result {
   name: string;
   /** Events in the requests that were sent, or on the topic that was drained. */
@@ -35,6 +41,8 @@ export interface Result {
   rssMaxMb?: number;
   /** Cores taken by each part while the load was on. */
   cores?: Record<string, number> | undefined;
+  /** What was asked again and again, by name. */
+  spreads?: Record<string, Spread>;
   targets: Target[];
   note: string;
 }

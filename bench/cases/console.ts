@@ -1,106 +1,115 @@
-// How fast the console's questions are answered at ten million events of a million people, Where among them.
-import { pino } from "pino";
-import { Registry } from "prom-client";
-import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
-import { ALERTS_TOPIC, EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
+// How fast `millrace start` answers the console's questions at ten million events of a million people, Where among them, and
+// what a console that is left open costs it.
+import { setTimeout as sleep } from "node:timers/promises";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startClickHouse } from "../../services/clickhouse/app.ts";
-import { startStats } from "../../services/stats/app.ts";
-import { statsSettings } from "../../services/stats/config.ts";
-import { defaultsOf } from "../defaults.ts";
-import { CaseFailedError, expectCounted, type Result, type Setting } from "../result.ts";
+import { type RunningStandalone, startStandalone } from "../../test/kit/standalone.ts";
+import { CaseFailedError, expectCounted, type Result, type Setting, type Spread } from "../result.ts";
 import { countRows, makeScratch } from "../stores.ts";
-import { type Filled, fillConsole } from "./console-data.ts";
-import { type Question, questionsOf } from "./console-queries.ts";
+import { type Filled, fillConsole, type Sizes } from "./console-data.ts";
+import { measureIdlePage } from "./console-page.ts";
+import { type Call, questionsOf } from "./console-queries.ts";
 
 const QUERY_MS_LIMIT = 300;
 const WHERE_MS_LIMIT = 100;
-const SLOWEST_SHOWN = 5;
+const IDLE_SHARE_LIMIT = 1;
+const MERGES_MS_MAX = 120_000;
+const KEY = "sk_bench";
+const SIZES: Sizes = { events: 10_000_000, people: 1_000_000, pointDays: 30 };
+const QUICK_SIZES: Sizes = { events: 30_000, people: 3_000, pointDays: 1 };
 const MIGRATIONS = new URL("../../migrations", import.meta.url).pathname;
-
-interface Times {
-  name: string;
-  p50: number;
-  p99: number;
-}
 
 export async function measureConsole(setting: Setting): Promise<Result> {
   await using stack = new AsyncDisposableStack();
   const dataDir = await makeScratch(stack);
-  const endpoint = await startClickHouse({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
-  stack.use(endpoint);
-  const connection = { url: endpoint.url, user: "default", password: "" };
-  await migrate({ connection, database: "bench", directory: MIGRATIONS });
-  const warehouse = createClickHouseWarehouse({ ...connection, database: "bench", requestTimeoutMs: 600_000 });
-  stack.use(warehouse);
   const begun = performance.now();
-  const filled = await fillConsole(warehouse, setting);
-  const times = await askConsole(warehouse, filled, setting);
-  const rows = await countRows(warehouse);
+  const filled = await fill(dataDir, setting.quick ? QUICK_SIZES : SIZES, setting);
+  const standalone = stack.use(await startStandalone({ dataDir, env: { SECRET_API_KEYS: KEY } }));
+  await merged(standalone, setting);
+  const spreads = await askAll(standalone, filled, setting);
+  const rows = Number(await standalone.query("SELECT count() FROM millrace.events_raw"));
   expectCounted(filled.events, rows);
-  const slowest = times.toSorted((a, b) => b.p99 - a.p99);
-  const ofWhere = slowest.filter(({ name }) => name.startsWith("where"));
+  const idle = await measureIdlePage(standalone, { key: KEY, seconds: setting.quick ? 2 : 40 }, setting);
+  const questions = Object.entries(spreads).filter(([name]) => !name.startsWith("view "));
+  const slowestOf = (all: [string, Spread][]) => all.toSorted(([, a], [, b]) => b.p99 - a.p99)[0];
+  const slowest = slowestOf(questions.filter(([name]) => !name.startsWith("where")));
+  const where = slowestOf(questions.filter(([name]) => /^where, \D/.test(name)));
   return {
     name: `console, ${(rows / 1e6).toFixed(1)} M events of ${(filled.people / 1e6).toFixed(1)} M people`,
-    ...{ events: filled.events, acked: filled.events, rows, seconds: (performance.now() - begun) / 1000 },
+    ...{ events: filled.events, acked: filled.events, rows, seconds: (performance.now() - begun) / 1000, spreads },
     targets: setting.quick
       ? []
       : [
           {
-            what: `slowest question p99 (${slowest[0]?.name}), ms`,
-            measured: slowest[0]?.p99 ?? 0,
+            what: `slowest question p99 (${slowest?.[0]}), ms`,
+            measured: slowest?.[1].p99 ?? 0,
             limit: QUERY_MS_LIMIT,
           },
-          { what: "where p99, ms", measured: ofWhere[0]?.p99 ?? 0, limit: WHERE_MS_LIMIT },
+          { what: `where of one, p99 (${where?.[0]}), ms`, measured: where?.[1].p99 ?? 0, limit: WHERE_MS_LIMIT },
+          { what: "Overview in front, % of a core beyond none", measured: idle.front, limit: IDLE_SHARE_LIMIT },
+          { what: "in the background, % of a core beyond none", measured: idle.hidden, limit: IDLE_SHARE_LIMIT },
         ],
-    note: `${times.length} questions; slowest by p99, p50/p99 ms: ${[...slowest.slice(0, SLOWEST_SHOWN), ...ofWhere].map(inMs).join("; ")}`,
+    note: `${questions.length} questions; ${idle.note}`,
   };
 }
 
+/** In the standalone's own directory, by its endpoint alone. */
+export async function fill(dataDir: string, sizes: Sizes, setting: Setting): Promise<Filled> {
+  await using endpoint = await startClickHouse({ host: "127.0.0.1", port: 0, dataDir, user: "default", password: "" });
+  const connection = { url: endpoint.url, user: "default", password: "" };
+  await migrate({ connection, database: "millrace", directory: MIGRATIONS });
+  await using warehouse: Warehouse = createClickHouseWarehouse({
+    ...{ ...connection, database: "millrace", requestTimeoutMs: 600_000 },
+  });
+  const filled = await fillConsole(warehouse, sizes, setting);
+  expectCounted(filled.events, await countRows(warehouse));
+  return filled;
+}
+
+/** A month's parts come in a month, and not in the minutes before the questions. */
+async function merged({ query }: RunningStandalone, setting: Setting): Promise<void> {
+  for (const deadline = performance.now() + MERGES_MS_MAX; ; await sleep(1000)) {
+    setting.signal.throwIfAborted();
+    const merges = await query("SELECT count() FROM system.merges");
+    if (merges === "0" || performance.now() > deadline) return;
+    setting.progress(`${merges} merges are under way`);
+  }
+}
+
 /** All questions of the page in turn, so many rounds. */
-export async function askConsole(warehouse: Warehouse, filled: Filled, setting: Setting): Promise<Times[]> {
-  await using stack = new AsyncDisposableStack();
-  const log = await createSqliteLog({ file: ":memory:" });
-  stack.use(log);
-  await log.createTopics([EVENTS_TOPIC, POINTS_TOPIC, ALERTS_TOPIC].map((topic) => ({ topic, partitions: 1 })));
-  const config = { ...defaultsOf(statsSettings), host: "127.0.0.1", statsPort: 0, stopTimeout: 1_000 };
-  const parts = { log, warehouse, registry: new Registry(), logger: pino({ level: "silent" }) };
-  const stats = stack.use(await startStats(config, parts));
-  const base = `http://127.0.0.1:${stats.port}/millrace.stats.v1.`;
+async function askAll({ statsUrl }: RunningStandalone, filled: Filled, setting: Setting) {
   const questions = questionsOf(filled);
   const times = new Map<string, number[]>(questions.map(({ name }) => [name, []]));
-  const rounds = setting.quick ? 2 : 100;
+  const rounds = setting.quick ? 2 : 50;
   for (let round = 0; round <= rounds; round++) {
     setting.progress(`questions, round ${round} of ${rounds}`);
-    for (const question of questions) {
+    for (const { name, calls } of questions) {
       setting.signal.throwIfAborted();
-      const ms = await timeOf(base, question);
+      const asked = calls();
+      const begun = performance.now();
+      await Promise.all(asked.map((call) => answered(statsUrl, call)));
       // The first round warms up.
-      if (round > 0) times.get(question.name)?.push(ms);
+      if (round > 0) times.get(name)?.push(performance.now() - begun);
     }
   }
-  return [...times].map(([name, all]) => {
-    all.sort((a, b) => a - b);
-    const at = (share: number) => all[Math.ceil(share * all.length) - 1] ?? Number.NaN;
-    return { name, p50: at(0.5), p99: at(0.99) };
-  });
+  return Object.fromEntries([...times].map(([name, all]) => [name, spreadOf(all)]));
 }
 
-async function timeOf(base: string, { name, method, body }: Question): Promise<number> {
-  const begun = performance.now();
-  const answer = await fetch(base + method, {
+function spreadOf(times: number[]): Spread {
+  times.sort((a, b) => a - b);
+  const at = (share: number) => times[Math.ceil(share * times.length) - 1] ?? Number.NaN;
+  return { p50: at(0.5), p99: at(0.99) };
+}
+
+async function answered(statsUrl: string, { method, body }: Call): Promise<void> {
+  const answer = await fetch(`${statsUrl}/millrace.stats.v1.${method}`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body()),
+    headers: { "content-type": "application/json", authorization: `Bearer ${KEY}` },
+    body: JSON.stringify(body),
   });
   const text = await answer.text();
-  const ms = performance.now() - begun;
-  if (answer.status !== 200) throw new CaseFailedError(`${name} was answered ${answer.status}: ${text.slice(0, 300)}`);
-  return ms;
-}
-
-function inMs({ name, p50, p99 }: Times): string {
-  return `${name} ${p50.toFixed(0)}/${p99.toFixed(0)}`;
+  if (answer.status === 200) return;
+  throw new CaseFailedError(`${method} ${JSON.stringify(body).slice(0, 200)}: ${answer.status}: ${text.slice(0, 300)}`);
 }

@@ -3,8 +3,7 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { createSqliteLog } from "#lib/eventlog/sqlite/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { noteNextSlot } from "#lib/points/progress.ts";
-import { computeSlots, slotOf } from "#lib/points/slots.ts";
+import { slotOf } from "#lib/points/slots.ts";
 import { createClickHouseWarehouse } from "#lib/warehouse/clickhouse.ts";
 import { migrate } from "#lib/warehouse/migrate.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -14,16 +13,11 @@ import { statsSettings } from "../../services/stats/config.ts";
 import { defaultsOf } from "../defaults.ts";
 import { CaseFailedError, expectCounted, type Result, type Setting } from "../result.ts";
 import { makeScratch } from "../stores.ts";
+import { fillPoints, HOSTS, insertPolls, METRICS } from "./points-data.ts";
 
-const HOSTS = 50;
-const METRICS = 20;
 const POLL_MS = 60_000;
-const DAY_MS = 86_400_000;
-/** Computed by one statement; the consumer computes one slot at a time. */
-const COMPUTED_MS = 6 * 3_600_000;
 const LATEST_MS_LIMIT = 50;
 const HOURLY_MS_LIMIT = 200;
-const ORIGIN = { epoch: "bench", topic: POINTS_TOPIC, partition: 0 };
 const MIGRATIONS = new URL("../../migrations", import.meta.url).pathname;
 
 interface Times {
@@ -77,38 +71,8 @@ async function withEndpoint<T>(
 /** Points of each poll until now, those of closed slots rolled up. */
 async function fill(warehouse: Warehouse, { url }: ClickHouseEndpoint, days: number, setting: Setting) {
   await migrate({ connection: { url, user: "default", password: "" }, database: "bench", directory: MIGRATIONS });
-  const endMs = slotOf(Date.now());
-  const startMs = endMs - days * DAY_MS;
-  for (let day = 0; day < days; day++) {
-    setting.signal.throwIfAborted();
-    setting.progress(`points of day ${day + 1} of ${days}`);
-    await insertPolls(warehouse, startMs + day * DAY_MS, DAY_MS / POLL_MS);
-  }
-  const begun = performance.now();
-  for (let fromMs = startMs; fromMs < endMs; fromMs += COMPUTED_MS) {
-    setting.signal.throwIfAborted();
-    setting.progress(`roll-up of ${new Date(fromMs).toISOString()}`);
-    await computeSlots(warehouse, { ...ORIGIN, fromMs, toMs: Math.min(endMs, fromMs + COMPUTED_MS) });
-  }
-  const slotMs = (performance.now() - begun) / ((endMs - startMs) / 300_000);
-  await noteNextSlot(warehouse, ORIGIN, endMs, endMs);
+  const { slotMs } = await fillPoints(warehouse, { endMs: slotOf(Date.now()), days, pollMs: POLL_MS }, setting);
   return { points: await count(warehouse, "points"), rolled: await count(warehouse, "points_5m"), slotMs };
-}
-
-/** A value of every metric of every host, so many times from `fromMs` on, appended a second after it was measured. */
-async function insertPolls(warehouse: Warehouse, fromMs: number, polls: number): Promise<void> {
-  const series = HOSTS * METRICS;
-  await warehouse.command(
-    `INSERT INTO points (uuid, metric, value, tags, time, inserted_at, relay_id, collector, log_epoch, log_topic,
-       log_partition, log_offset, log_time)
-     WITH fromUnixTimestamp64Milli({from:Int64} + intDiv(number, ${series}) * ${POLL_MS}, 'UTC') AS at,
-       concat('host-', toString(intDiv(number, ${METRICS}) % ${HOSTS})) AS host
-     SELECT generateUUIDv4(), concat('metric_', toString(number % ${METRICS})), randCanonical() * 100,
-       map('dc', if(endsWith(host, '7'), 'eu', 'us'), 'host', host), at, at + INTERVAL 1 SECOND, host, 'c',
-       {epoch:String}, {topic:String}, 0, {from:Int64} * ${series} + number, at + INTERVAL 1 SECOND
-     FROM numbers(${series * polls})`,
-    { params: { from: fromMs, epoch: ORIGIN.epoch, topic: ORIGIN.topic }, maxSeconds: 600 },
-  );
 }
 
 async function ask(warehouse: Warehouse, days: number, setting: Setting) {
@@ -128,7 +92,7 @@ async function ask(warehouse: Warehouse, days: number, setting: Setting) {
   const daily = await time((i) => `/daily/metric_${i % METRICS}?start=${days}d`);
   // What hosts have said since then: the last three polls.
   const polls = 3;
-  await insertPolls(warehouse, Math.floor(Date.now() / POLL_MS - polls + 1) * POLL_MS, polls);
+  await insertPolls(warehouse, Math.floor(Date.now() / POLL_MS - polls + 1) * POLL_MS, polls, POLL_MS);
   setting.progress("latest");
   const latest = await time((i) => `/latest/metric_${i % METRICS}?host=host-${i % HOSTS}`);
   return { latest, hourly, oneHost, daily, fresh: polls * HOSTS * METRICS, rows: await count(warehouse, "points") };
