@@ -1,5 +1,8 @@
 // The query module that all faces of stats share: every aggregation over points and over the roll-up.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { POINTS_TOPIC } from "#lib/events/topics.ts";
+import { noteNextSlot } from "#lib/points/progress.ts";
+import { computeSlots, slotOf } from "#lib/points/slots.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createStatsQueries, type StatsQueries } from "../../services/stats/queries/queries.ts";
 import { type Aggregation, VERBS } from "../../services/stats/queries/sql.ts";
@@ -144,6 +147,20 @@ it("names metrics, tags and their values, those of one metric as well", async ()
   expect(await queries.tags({ metric: "m" })).toEqual(["dc", "host"]);
   expect(await queries.tagValues("host")).toEqual(["a", "b"]);
   expect(await queries.tagValues("dc", { filters: { host: ["b"] } })).toEqual([]);
+});
+
+it("names a metric until nothing of it is left, rolled up or not", async () => {
+  const origin = { epoch: "test", topic: POINTS_TOPIC, partition: 0 };
+  const toMs = slotOf(NOW_MS - 2 * HOUR_MS);
+  const rollUp = () => computeSlots(warehouse, { ...origin, fromMs: toMs - 2 * HOUR_MS, toMs });
+  const of = (metric: string) => ({ metric, value: 1, agoMs: 3 * HOUR_MS });
+  await storePoints(warehouse, [of("gone"), of("kept")]);
+  await rollUp();
+  await noteNextSlot(warehouse, origin, toMs, toMs);
+  expect(await queries.metrics()).toEqual(["gone", "kept", "m", "other"]);
+  await warehouse.command("DELETE FROM points WHERE metric = 'gone'");
+  await rollUp();
+  expect(await queries.metrics()).toEqual(["kept", "m", "other"]);
 });
 
 describe("a question that cannot be answered", () => {

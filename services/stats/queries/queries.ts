@@ -69,7 +69,7 @@ export interface Point {
 /** All reject with StatsQueryError, or with the reason of a fired signal. */
 export interface StatsQueries {
   /** Names of metrics, sorted. */
-  metrics(options?: Partial<Selection>): Promise<string[]>;
+  metrics(options?: Partial<Omit<Selection, "metric">>): Promise<string[]>;
   /** Names of tags, sorted; of one metric when it is given. */
   tags(options?: Partial<Selection>): Promise<string[]>;
   /** Values of one tag, sorted, without the empty one. */
@@ -102,6 +102,18 @@ const ARRIVAL_MS_MAX = 86_400_000;
 const GROUP_TAGS_MAX = 10;
 const UINT32_MAX = 4_294_967_295;
 
+/**
+ * What points_rollup has, from its first column: FINAL is asked for those metrics only of which a row was deleted. What is not
+ * rolled up yet is among the points themselves.
+ */
+const DELETED_SQL = "SELECT metric FROM points_5m WHERE is_deleted = 1";
+const METRICS_SQL = `SELECT DISTINCT metric AS n FROM (
+    SELECT metric FROM points_5m WHERE metric NOT IN (${DELETED_SQL})
+    UNION ALL SELECT metric FROM points_rollup WHERE metric IN (${DELETED_SQL})
+    UNION ALL SELECT metric FROM points_all WHERE log_time >= (
+      SELECT min(if(updated_at < now64(3) - INTERVAL 10 SECOND, next_slot, previous_slot)) FROM rollup_progress FINAL)
+  ) WHERE n != '' ORDER BY n`;
+
 export function createStatsQueries(options: StatsQueriesOptions): StatsQueries {
   const { flushMs, pointsKeptMs, nowMs = Date.now } = options;
   const pollMs = options.pollMs || POLL_MS_DEFAULT;
@@ -125,7 +137,12 @@ export function createStatsQueries(options: StatsQueriesOptions): StatsQueries {
   }
 
   return {
-    metrics: (selection = {}) => names("metrics", "metric", selection, createBinder()),
+    async metrics(selection = {}) {
+      if (Object.keys(selection.filters ?? {}).length > 0) return names("metrics", "metric", selection, createBinder());
+      const { signal } = selection;
+      const rows = await run<{ n: string }>({ name: "metrics", sql: METRICS_SQL, params: {}, signal });
+      return rows.map(({ n }) => n);
+    },
     tags: (selection = {}) => names("tags", "arrayJoin(mapKeys(tags))", selection, createBinder()),
     tagValues(tag, selection = {}) {
       const bind = createBinder();
