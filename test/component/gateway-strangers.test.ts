@@ -74,7 +74,7 @@ describe("a body that unpacks to 20 MB, sent 20 times at once, costs no more mem
     "%s, %s",
     { timeout: patience(30_000) },
     async (_name, encoding, each) => {
-      const bytes = bodies.get(encoding) as Buffer;
+      const bytes = bodies.get(encoding) as Uint8Array;
       const framed = each.framed ? envelope(bytes, 1) : bytes;
       expect(framed.length).toBeLessThan(30_000);
       // What is refused without its body costs nothing, so these have a key, except where it would be in the body.
