@@ -91,6 +91,20 @@ export function checkedAddress(hostname: string, resolve?: Resolve): Promise<str
   return promise;
 }
 
+/** Whether Node sends a request for this URL through a proxy; of ranges of addresses in NO_PROXY it alone knows. */
+export function isProxied(env: NodeJS.ProcessEnv, { protocol, hostname, port }: URL): boolean {
+  const isHttps = protocol === "https:";
+  const proxy = isHttps ? env.https_proxy || env.HTTPS_PROXY : env.http_proxy || env.HTTP_PROXY;
+  if (!proxy || !/^https?:\/\//.test(proxy)) return false;
+  const host = withoutBrackets(hostname);
+  const names = ["*", host, `${host}:${port || (isHttps ? 443 : 80)}`];
+  const entries = (env.no_proxy || env.NO_PROXY || "").split(",").map((entry) => entry.trim().toLowerCase());
+  return !entries.some((entry) => {
+    if (entry.startsWith(".")) return `.${host}`.endsWith(entry);
+    return names.includes(entry) || (entry.startsWith("*.") && host.endsWith(entry.slice(1)));
+  });
+}
+
 /** What to tell who names this URL for webhooks that will all be refused; undefined when they may be sent, or nobody can tell. */
 export async function refusalOf(post: string, resolve?: Resolve): Promise<string | undefined> {
   const hostname = URL.parse(post)?.hostname ?? "";

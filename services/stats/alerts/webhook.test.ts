@@ -1,5 +1,6 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readFile } from "node:fs/promises";
-import { createServer, type IncomingMessage, type RequestListener } from "node:http";
+import { type ClientRequest, createServer, type IncomingMessage, type RequestListener } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { type Duplex, pipeline } from "node:stream";
@@ -220,6 +221,51 @@ describe("a webhook through a proxy", () => {
     const direct = { ...proxy.env, NO_PROXY: "127.0.0.1" };
     expect(await send(`http://127.0.0.1:${receiver.port}/`, OPEN, direct)).toEqual({ status: 200 });
     expect(proxy.asked).toEqual(["POST http://hooks.example/a host=hooks.example"]);
+  });
+
+  /** Host of the request that is made, which is ended before it has a connection. */
+  async function hostSaid(post: string, env: NodeJS.ProcessEnv): Promise<unknown> {
+    let host: unknown;
+    const see = (message: unknown) => {
+      const { request } = message as { request: ClientRequest };
+      host = request.getHeader("host");
+      request.destroy(new Error("seen"));
+    };
+    subscribe("http.client.request.created", see);
+    try {
+      await expect(send(post, CLOSED, env)).rejects.toThrow("seen");
+    } finally {
+      unsubscribe("http.client.request.created", see);
+    }
+    return host;
+  }
+
+  it.each([
+    ["hooks.example", "http://hooks.example/"],
+    [" Other.example, .EXAMPLE", "http://hooks.example/"],
+    ["*.example", "http://hooks.example/"],
+    ["hooks.example:80", "http://hooks.example/"],
+    ["*", "http://hooks.example/"],
+  ])("is not asked for a name in NO_PROXY=%s, whose address is checked all the same", async (names, post) => {
+    await using proxy = await startProxy();
+    const env = { ...proxy.env, NO_PROXY: names };
+    expect(await hostSaid(post, env)).toBe("hooks.example");
+    await expect(send(post, CLOSED, env, resolvesTo("10.0.0.1"))).rejects.toThrow("hooks.example resolves to 10.0.0.1");
+    expect(proxy.asked).toEqual([]);
+  });
+
+  it.each([{}, { HTTPS_PROXY: "http://127.0.0.1:1" }, { HTTP_PROXY: "socks5://127.0.0.1:1" }])(
+    "that is not for this scheme has no part in it: the receiver is told its name, with %j",
+    async (env) => {
+      expect(await hostSaid("http://hooks.example:8080/", env)).toBe("hooks.example:8080");
+    },
+  );
+
+  it("is asked for a name that NO_PROXY does not have, whatever it says of the address", async () => {
+    await using proxy = await startProxy();
+    const env = { ...proxy.env, NO_PROXY: "1.1.1.1, example, hooks.example:81, *.hooks.example" };
+    expect(await send("http://hooks.example/a", CLOSED, env)).toEqual({ status: 200 });
+    expect(proxy.asked).toEqual(["POST http://1.1.1.1/a host=1.1.1.1"]);
   });
 
   it("that hangs is cut off by the timeout", async () => {

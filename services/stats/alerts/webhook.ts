@@ -4,7 +4,7 @@ import { Agent as HttpsAgent, request as httpsRequest, type RequestOptions } fro
 import { isIP } from "node:net";
 import { shortened } from "#lib/process/printable.ts";
 import { packageVersion } from "#lib/process/version.ts";
-import { checkedAddress, guardedLookup, type Resolve, refuseAddress } from "./webhook-address.ts";
+import { checkedAddress, guardedLookup, isProxied, type Resolve, refuseAddress } from "./webhook-address.ts";
 import { webhookSignature } from "./webhook-payload.ts";
 
 export interface WebhookConfig {
@@ -87,9 +87,9 @@ export function createWebhook(
     const url = URL.parse(address);
     if (!url || !/^https?:$/.test(url.protocol)) throw new WebhookError("the URL is not an http or https address");
     if (isGuarded) refuseAddress(url.hostname);
-    const response = await (proxyEnv === undefined
-      ? respond(url, body, { ...options, agent: false, ...(isGuarded && { lookup: guardedLookup(resolve) }) })
-      : respondThrough(proxyEnv, url, body, options));
+    const response = await (proxyEnv !== undefined && isProxied(proxyEnv, url)
+      ? respondThrough(proxyEnv, url, body, options)
+      : respond(url, body, { ...options, agent: false, ...(isGuarded && { lookup: guardedLookup(resolve) }) }));
     const status = response.statusCode ?? 0;
     try {
       await drain(response);
@@ -106,15 +106,18 @@ export function createWebhook(
   /** A name that is checked here is not left to the proxy to look up again: it is asked for the address. */
   async function respondThrough(proxies: NodeJS.ProcessEnv, url: URL, body: string, options: RequestOptions) {
     const isHttps = url.protocol === "https:";
-    const agent = new (isHttps ? HttpsAgent : HttpAgent)({ proxyEnv: proxies, timeout: config.webhookTimeout });
-    if (!isGuarded) return respond(url, body, { ...options, agent });
+    const agentFor = (proxyEnv: NodeJS.ProcessEnv) =>
+      new (isHttps ? HttpsAgent : HttpAgent)({ proxyEnv, timeout: config.webhookTimeout });
     const target = new URL(url);
-    const address = await checkedAddress(url.hostname, resolve);
+    const address = isGuarded ? await checkedAddress(url.hostname, resolve) : url.hostname;
     target.hostname = isIP(address) === 6 ? `[${address}]` : address;
+    if (target.hostname === url.hostname) return respond(url, body, { ...options, agent: agentFor(proxies) });
+    // NO_PROXY is of names, and has been asked about this one.
+    const agent = agentFor({ ...proxies, NO_PROXY: "", no_proxy: "" });
     // Without TLS a proxy passes on nothing but what it was asked for.
     if (!isHttps) return respond(target, body, { ...options, agent });
-    const servername = target.hostname === url.hostname ? undefined : url.hostname;
-    return respond(target, body, { ...options, agent, servername, headers: { ...options.headers, host: url.host } });
+    const headers = { ...options.headers, host: url.host };
+    return respond(target, body, { ...options, agent, servername: url.hostname, headers });
   }
 }
 
