@@ -71,6 +71,31 @@ describe.each(["/events", "/cloudevents", "/api/v1/events"])("POST %s", (path) =
     expect(events[0]?.text).toContain('"n":1.50');
   });
 
+  it("of one id in sources with and without spaces are different events", async () => {
+    const events = [
+      { ...EVENT, source: "a b", id: "c" },
+      { ...EVENT, source: "a", id: "b c" },
+      { ...EVENT, source: "a b c", id: "d" },
+    ];
+    const stored = (await post(path, events, { "content-type": TYPES.batch })).events;
+    expect(stored.map(({ source, id }) => [source, id])).toEqual([
+      ["a b", idOf("a%20b", "c")],
+      ["a", idOf("a", "b c")],
+      ["a b c", idOf("a%20b%20c", "d")],
+    ]);
+  });
+
+  it("binary with quoted attributes, as RFC 7230 has them", async () => {
+    const headers = {
+      ...{ "ce-specversion": '"1.0"', "ce-id": '"q 1"', "ce-source": "/shop", "ce-type": '"t"' },
+      ...{ "ce-subject": '"J%C3%BCrgen \\"J\\\\\\""', "ce-open": '"a' },
+    };
+    const { answer, events } = await post(path, "", headers);
+    expect(answer.status).toBe(204);
+    expect(events).toMatchObject([{ event: "t", distinctId: 'Jürgen "J\\"', id: idOf("/shop", "q 1") }]);
+    expect(events[0]?.properties).toEqual({ ce_id: "q 1", ce_open: '"a' });
+  });
+
   it("in a batch, of which the events at fault are named", async () => {
     const batch = [EVENT, { ...EVENT, id: "" }, 5, { ...EVENT, id: "2", data: [1] }];
     const { answer, events } = await post(path, batch, { "content-type": TYPES.batch });

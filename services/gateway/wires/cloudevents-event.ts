@@ -156,7 +156,8 @@ function eventOf(members: Members, { inner, limits }: JsonReading): EventInput |
     distinctId: attributes[SUBJECT] ?? "",
     source,
     value: undefined,
-    id: uuidV5(NAMESPACE, `${source} ${id}`),
+    // The first space ends the source, so that no other source and id are the same name; a URI has none of its own.
+    id: uuidV5(NAMESPACE, `${source.replaceAll(" ", "%20")} ${id}`),
     time: us === undefined ? undefined : { us, text: () => time ?? "" },
     properties: data ? withNeverLifted(data, more, inner, limits) : withMembers(undefined, more, inner),
   };

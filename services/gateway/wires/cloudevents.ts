@@ -92,13 +92,19 @@ function readEvents(json: JsonReading, max: number): { events: (EventInput | Rul
   return { events, count };
 }
 
-/** Of the headers that begin with "ce-": text outside printable ASCII is percent-encoded there. */
+/** Of the headers that begin with "ce-": quoted as RFC 7230 has it, then text outside printable ASCII percent-encoded. */
 function attributesOf({ headers }: HttpRequest): Map<string, string> {
   const attributes = new Map<string, string>();
   for (const [name, value] of Object.entries(headers)) {
-    if (name.startsWith(HEADER)) attributes.set(name.slice(HEADER.length), unescaped(headerText(value)));
+    if (name.startsWith(HEADER)) attributes.set(name.slice(HEADER.length), unescaped(unquoted(headerText(value))));
   }
   return attributes;
+}
+
+const QUOTED = /^"(?:[^"\\]|\\.)*"$/;
+
+function unquoted(text: string): string {
+  return QUOTED.test(text) ? text.slice(1, -1).replaceAll(/\\(.)/g, "$1") : text;
 }
 
 function unescaped(text: string): string {
