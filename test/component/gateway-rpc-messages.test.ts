@@ -80,6 +80,9 @@ describe.each(CALLS)("over %s", (_, call) => {
     ["time", '"2025-02-29T00:00:00Z"', expect.stringContaining("does not exist")],
     ["time", '"yesterday"', expect.stringContaining("is no time")],
     ["time", '"0000-01-01T00:00:00Z"', '"0000-01-01T00:00:00Z" is not within the years 1 to 9999'],
+    ["time", '"9999-12-31T23:59:60Z"', '"9999-12-31T23:59:60Z" is not within the years 1 to 9999'],
+    ["time", '"9999-12-31T23:59:59-00:01"', expect.stringContaining("is not within the years 1 to 9999")],
+    ["time", '"2026-01-01T00:00:00.5.5Z"', expect.stringContaining("is no time")],
     ["value", "1e400", 'must be a number, not "1e400"'],
     ["event", '"a"', expect.stringContaining("is there twice in one object")],
   ])("a wrong %s of %s names its event", async (field, value, fault) => {
@@ -150,7 +153,8 @@ describe.each(CALLS)("over %s", (_, call) => {
 
   it("what may be null or absent may be so, and times as they are", async () => {
     const nulls = '"id":null,"source":null,"value":null,"time":null,"properties":null';
-    const times = ["2024-02-29T23:59:59.123456789Z", "2026-12-31T00:00:00+14:00"].map(
+    const last = ["9999-12-31T23:59:59.999999999Z", "9999-12-31 23:59:59.999999Z", "0001-01-01T00:00:00Z"];
+    const times = ["2024-02-29T23:59:59.123456789Z", "2026-12-31T00:00:00+14:00", ...last].map(
       (time) => `{"event":"a","value":"1.5","time":"${time}"}`,
     );
     expect((await json(`{"events":[{"event":"a",${nulls}},${times}],"checkStored":false}`)).code).toBe("ok");

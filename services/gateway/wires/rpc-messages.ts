@@ -160,18 +160,18 @@ function memberText(cursor: JsonCursor, name: number, kind: JsonKind, field: str
 
 /** The library moves 30 February into March, and does not read every form. */
 function timeText(text: string, field: string): string {
-  const us = parseRfc3339(text);
-  if (us === undefined) {
+  // Without a fraction of the second, which a double of microseconds would round up to the year 10000.
+  const secondUs = parseRfc3339(text) === undefined ? undefined : parseRfc3339(text.replace(/\.\d+/, ""));
+  if (secondUs === undefined) {
     const fault = `"${text.slice(0, 40)}" is no time of RFC 3339 such as 2026-03-27T12:00:00Z, or does not exist`;
     throw refused("invalid", { field, fault });
   }
-  if (us < TIMESTAMP_US_MIN || us >= TIMESTAMP_US_END) {
+  if (secondUs < TIMESTAMP_US_MIN || secondUs >= TIMESTAMP_US_END) {
     throw refused("invalid", { field, fault: `"${text.slice(0, 40)}" is not within the years 1 to 9999` });
   }
   if (LIBRARY_TIME.test(text)) return text;
-  const seconds = Math.floor(us / 1e6);
-  const micros = String(us - seconds * 1e6).padStart(6, "0");
-  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${micros}Z`;
+  const [fraction = ""] = /\.\d{1,9}/.exec(text) ?? [];
+  return `${new Date(secondUs / 1000).toISOString().slice(0, 19)}${fraction}Z`;
 }
 
 function checkNumber(text: string, field: string): void {
