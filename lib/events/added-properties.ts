@@ -90,7 +90,7 @@ export interface Added {
 
 /** No member is shorter: `"":0,`. */
 const MEMBER_BYTES_MIN = 5;
-const [QUOTE_BYTES, END, COMMA, SPACE] = [2, 0x7d, 0x2c, 0x20];
+const [END, COMMA, SPACE] = [0x7d, 0x2c, 0x20];
 const [OPEN_BRACE, OPEN_BRACKET] = [0x7b, 0x5b];
 
 /** Said in both places, properties of a person are all of them said. */
@@ -189,9 +189,10 @@ function isEmpty({ bytes, from, to }: JsonText): boolean {
 function liftedFrom(own: Lifted, added: readonly Added[]): Lifted {
   let lifted = own;
   for (const { key, value, text } of added) {
-    if (key.place === undefined || value.to - value.from === QUOTE_BYTES) continue;
-    const said = text ?? (JSON.parse(textOf(value)) as string);
-    if (said.trim() === "") continue;
+    if (key.place === undefined) continue;
+    const said = text ?? (JSON.parse(textOf(value)) as unknown);
+    // Text alone is lifted, whoever put it among the properties.
+    if (typeof said !== "string" || said.trim() === "") continue;
     if (lifted === own) lifted = { ...own };
     (lifted as Record<keyof Lifted, unknown>)[key.place] = said;
   }

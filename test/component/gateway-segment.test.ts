@@ -185,6 +185,7 @@ describe("ids and times", () => {
 });
 
 describe("bodies", () => {
+  const good = { ...TRACK, messageId: "beside" };
   it.each([
     [
       "JSON that is said to be a form, compressed, as RudderStack's Node client sends it",
@@ -202,7 +203,30 @@ describe("bodies", () => {
     expect([answer.status, events.length]).toEqual([200, 1]);
   });
 
-  const good = { ...TRACK, messageId: "beside" };
+  it.each([
+    ["an address that is a number", { page: { url: 12345 } }, { $current_url: 12345 }, { currentUrl: "", host: "" }],
+    ["a host that is a number", { page: { host: 8080 } }, { $host: 8080 }, { currentUrl: "", host: "" }],
+    [
+      "a session that is a number",
+      { sessionId: 1700000000 },
+      { $session_id: "1700000000" },
+      { sessionId: "1700000000" },
+    ],
+  ])("of %s the digits are a property", async (_case, context, properties, lifted) => {
+    const message = { ...TRACK, messageId: "digits", context };
+    const { answer, events } = await storedBy(() => post("/v1/batch", { batch: [message, good] }));
+    expect([answer.status, jsonOf(answer)]).toEqual([200, { success: true }]);
+    expect(events).toMatchObject([{ properties: { ...properties, context }, ...lifted }, { event: "Paid" }]);
+  });
+
+  it("an empty text stands for nothing", async () => {
+    const originalTimestamp = "2026-03-27T11:00:00Z";
+    const message = { ...TRACK, timestamp: "", originalTimestamp, groupId: "", context: { groupId: "g" } };
+    const { events } = await storedBy(() => post("/v1/batch", { batch: [message] }));
+    expect(events).toMatchObject([{ timeUs: BigInt(Date.parse(originalTimestamp)) * 1000n }]);
+    expect(events[0]?.properties.$groups).toEqual({ group: "g" });
+  });
+
   it.each([
     ["an unknown type", { ...TRACK, type: "trak" }, { code: "invalid", field: "type" }],
     ["no type", { event: "e", userId: "u" }, { code: "missing", field: "type" }],

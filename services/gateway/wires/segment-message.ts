@@ -139,11 +139,12 @@ function messageOf(
   }
   const mapped = MAPPINGS[type](members, distinctId);
   if ("fault" in mapped) return mapped;
-  const { messageId = "", originalTimestamp = "", timestamp = originalTimestamp, sentAt = "" } = texts;
+  const { messageId = "", originalTimestamp = "", sentAt = "" } = texts;
+  const timestamp = texts.timestamp || originalTimestamp;
   // RudderStack's clients stamp every message with the first; the second beside it is what their caller said. In messages
   // that Segment has handled it is the corrected one.
-  const isFinal = originalTimestamp !== "" && texts.timestamp !== undefined;
-  const { groupId = members.context?.groupId ?? "" } = texts;
+  const isFinal = originalTimestamp !== "" && Boolean(texts.timestamp);
+  const groupId = unlessBlank(texts.groupId) || (members.context?.groupId ?? "");
   const { said } = mapped;
   for (const each of members.context?.said ?? []) said.push(each);
   if (userId !== "" && anonymousId !== "") said.push(saidText(DEVICE_ID, anonymousId));
