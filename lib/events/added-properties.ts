@@ -1,7 +1,7 @@
 // Properties that a wire makes of what stands beside a caller's own, put behind them without reading those once more.
 import { type JsonCursor, type JsonText, textOf } from "./json-cursor.ts";
 import { hashOf } from "./json-keys.ts";
-import { appendedTo, hasNoneOf, type JsonMember, put, withMembers } from "./json-members.ts";
+import { appendedTo, hasNoneOf, type JsonMember, MERGED, put, withMembers } from "./json-members.ts";
 import type { EventLimits } from "./limits.ts";
 import { CheckedProperties, EMPTY, type Lifted, type PropertiesInput } from "./properties.ts";
 
@@ -92,9 +92,6 @@ export interface Added {
 const MEMBER_BYTES_MIN = 5;
 const [END, COMMA, SPACE] = [0x7d, 0x2c, 0x20];
 const [OPEN_BRACE, OPEN_BRACKET] = [0x7b, 0x5b];
-
-/** Said in both places, properties of a person are all of them said. */
-const MERGED: ReadonlySet<string> = new Set(["$set"]);
 
 /** A property of the caller's own by the same name stays; of two `$set` one is made, in which the added one counts. Do not call it while `cursor` is within another text. */
 export function withAdded(

@@ -12,6 +12,9 @@ const EMPTY: JsonText = { bytes: Buffer.from("{}"), from: 0, to: 2 };
 const [COLON, COMMA, END] = [0x3a, 0x2c, 0x7d];
 const NO_NAMES = new JsonNames([]);
 
+/** Said beside the properties and among them, properties of a person are all of them said. */
+export const MERGED: ReadonlySet<string> = new Set(["$set", "$set_once"]);
+
 /**
  * The object with these members behind its own; `object` undefined is an empty one. Where it has the key already, its own
  * value stays, except under `merged` keys: there two objects become one in which the new members count.

@@ -108,6 +108,17 @@ describe("an accepted event", () => {
     expect(Buffer.from((await lastEvent())?.propertiesJson ?? []).toString()).toBe('{"a":"property"}');
   });
 
+  it("keeps all that is said of a person, beside the properties and among them", async () => {
+    await post({ ...GOOD, properties: { $set: { a: 1 }, $set_once: { c: 3 } }, $set: { b: 2 }, $set_once: { d: 4 } });
+    const { $set, $set_once } = JSON.parse(
+      Buffer.from((await lastEvent())?.propertiesJson ?? []).toString(),
+    ) as object & Record<string, unknown>;
+    expect([$set, $set_once]).toEqual([
+      { a: 1, b: 2 },
+      { c: 3, d: 4 },
+    ]);
+  });
+
   it.each([
     ["year 0", "0000-01-01T00:00:00Z", 0],
     ["year 9999", "9999-12-31T23:59:59Z", NOW + 86_400_000],

@@ -33,13 +33,15 @@ it("lines are events: known members, and properties as they were sent", async ()
     '{"distinct_id":7,"properties":{"n":1},"n":2,"extra":null}\r',
     "   ",
     '{"event":null,"$set":{"plan":"pro"}}',
+    '{"$set":{"a":1,"b":1},"distinct_id":" ","properties":{"distinct_id":"p","$set":{"b":2,"c":2}}}',
   ];
   const { status, body, events } = await post("/v0/events?name=clicks", lines.join("\n"));
-  expect([status, body]).toEqual([202, { successful_rows: 3, quarantined_rows: 0 }]);
+  expect([status, body]).toEqual([202, { successful_rows: 4, quarantined_rows: 0 }]);
   expect(events).toMatchObject([
     { event: "paid", distinctId: "u1", text: '{"n":1.50,"m":[ 1 ]}', idFromCaller: true, apiKey: KEY },
     { event: "clicks", distinctId: "7", text: '{"n":1,"extra":null}', idFromCaller: false },
     { event: "clicks", distinctId: "", text: '{"$set":{"plan":"pro"}}' },
+    { event: "clicks", distinctId: "p", text: '{"distinct_id":"p","$set":{"a":1,"b":1,"c":2}}' },
   ]);
   expect(formatUuid(events[0]?.id as Uint8Array)).toBe(UUID);
   expect(events[0]?.timeUs).toBe(BigInt(Date.parse("2026-03-27T12:00:00.500Z")) * 1000n);

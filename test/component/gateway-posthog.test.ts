@@ -105,6 +105,21 @@ describe("an event says", () => {
       { distinctId: "p" },
     ],
     ["its distinct id with a dollar", { distinct_id: undefined, $distinct_id: "q" }, { distinctId: "q" }],
+    [
+      "that as a number",
+      { distinct_id: undefined, $distinct_id: 9007199254740993n },
+      { distinctId: "9007199254740993" },
+    ],
+    [
+      "a number among the properties",
+      { distinct_id: undefined, properties: { n: 1, distinct_id: 9007199254740993n } },
+      { distinctId: "9007199254740993" },
+    ],
+    [
+      "that with a dollar, and a blank beside",
+      { distinct_id: " ", properties: { distinct_id: "", $distinct_id: 42 } },
+      { distinctId: "42" },
+    ],
     ["nothing where it says null", { properties: null, timestamp: null, uuid: null }, { properties: {}, id: "" }],
     ["an id that is not a UUID, which is none", { uuid: "evt_1" }, { id: "" }],
     [

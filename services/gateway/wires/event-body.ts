@@ -1,9 +1,9 @@
 // One event of a PostHog-shaped body, read where the cursor stands: `/batch/` as its contract has it, the other wires as
 // PostHog's clients send it.
 import { type Added, type AddedKey, addedKey, withAdded } from "#lib/events/added-properties.ts";
-import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
+import { type JsonCursor, type JsonKind, type JsonText, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
-import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { type JsonMember, MERGED, withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties, type PropertiesInput, within } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { eventBounds, type JsonReading } from "../json-body.ts";
@@ -28,7 +28,9 @@ const UUID = PROPERTIES + 1;
 /** Known to PostHog alone, and of no importance where they are no texts. */
 const POSTHOG = ["token", "sent_at", "$distinct_id"];
 const [TOKEN, SENT_AT, OTHER_DISTINCT_ID] = POSTHOG.map((_, at) => CONTRACT.length + at);
-const MERGED = new Set(["$set", "$set_once"]);
+
+/** Among the properties: as text they are lifted with the others. */
+const DISTINCT_IDS = new JsonNames(["distinct_id", "$distinct_id"]);
 
 /** Of Capture V1: what its SDKs take out of the properties, and its names there. */
 const V1 = ["session_id", "window_id"];
@@ -48,7 +50,7 @@ const V1_FROM = CONTRACT.length + POSTHOG.length;
 
 export interface EventForm {
   readonly names: JsonNames;
-  /** null is as if the member were not there, and a number is a distinct id. */
+  /** null is as if the member were not there, and a number is a distinct id, wherever that may stand. */
   readonly isLenient: boolean;
   /** Properties are made of other members of most events. */
   readonly adds?: boolean;
@@ -130,6 +132,7 @@ export class EventReader {
       this.#lifted(read, name, kind);
     } else if (name >= CONTRACT.length) {
       if (kind === "string") read.texts[name] = cursor.text();
+      else if (kind === "number" && name === OTHER_DISTINCT_ID) read.texts[name] = textOf(cursor.slice());
       else cursor.skip();
     } else if (kind === "null") {
       cursor.skip();
@@ -182,13 +185,25 @@ export class EventReader {
       distinctId:
         unlessBlank(texts[DISTINCT_ID]) ||
         unlessBlank(texts[OTHER_DISTINCT_ID as number]) ||
-        unlessBlank(checked?.lifted.distinctId),
+        unlessBlank(checked?.lifted.distinctId) ||
+        (this.#form.isLenient && checked ? textIn(checked.json, DISTINCT_IDS, "number", inner) : ""),
       timestamp: texts[TIMESTAMP] ?? "",
       uuid,
       properties: checked,
       ignoresSentAt: ignoresSentAt || checked?.lifted.ignoresSentAt === true,
     };
   }
+}
+
+/** What the first of the object's members by these names says that is of the kind; "" when there is none. */
+export function textIn(object: JsonText, names: JsonNames, kind: "string" | "number", cursor: JsonCursor): string {
+  cursor.open(object.bytes, object.from, object.to);
+  cursor.enter();
+  while (cursor.nextMember(names)) {
+    if (cursor.name >= 0 && cursor.kind() === kind) return kind === "string" ? cursor.text() : textOf(cursor.slice());
+    cursor.skip();
+  }
+  return "";
 }
 
 function unlessBlank(text = ""): string {

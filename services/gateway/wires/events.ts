@@ -1,7 +1,7 @@
 // clickpulse's POST /events: one JSON object, one event. Contract: status 200 {"status":"accepted"}, else {"error": …}.
 import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
-import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { type JsonMember, MERGED, withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { fault as ruleFault } from "#lib/events/rule-fault.ts";
 import { parseRfc3339 } from "#lib/events/time.ts";
@@ -127,7 +127,7 @@ function readMember({ cursor, properties, limits }: JsonReading, members: Member
 /** `properties` as they are, joined by every field the contract does not know, so that nothing a caller sends is lost. */
 function joined({ inner }: JsonReading, { properties, more }: Members): EventInput["properties"] {
   // A field named like one of the properties is the one that does not win: what is under `properties` was meant so.
-  return more.length === 0 ? properties : withMembers(properties?.json, more, inner);
+  return more.length === 0 ? properties : withMembers(properties?.json, more, inner, MERGED);
 }
 
 function required(text: string | undefined, field: string): string {

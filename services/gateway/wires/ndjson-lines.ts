@@ -2,7 +2,7 @@
 import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonFault } from "#lib/events/json-fault.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
-import { type JsonMember, withMembers } from "#lib/events/json-members.ts";
+import { type JsonMember, MERGED, withMembers } from "#lib/events/json-members.ts";
 import { articled, type CheckedProperties } from "#lib/events/properties.ts";
 import { fault, type RuleFault } from "#lib/events/rule-fault.ts";
 import { parseDateText } from "#lib/events/time.ts";
@@ -87,13 +87,15 @@ function refuse(members: Members, name: number, wanted: string, kind: JsonKind, 
   pass();
 }
 
-/** All that has no other meaning is a property; of two by one name the one under `properties` stays. */
+/** All that has no other meaning is a property; of two by one name the one under `properties` stays, of two `$set` both. */
 function eventOf({ inner }: JsonReading, { texts, properties, more }: Members, name: string): EventInput | RuleFault {
   const [event = name, distinctId = "", timestamp = "", uuid = ""] = texts;
+  // Some clients say it among the properties.
+  const said = distinctId.trim() === "" ? properties?.lifted.distinctId : undefined;
   const time = timeOf(timestamp);
   if (time && "fault" in time) return time;
-  const all = more.length === 0 ? properties : withMembers(properties?.json, more, inner);
-  return { id: uuid, event, distinctId, source: "", value: undefined, time, properties: all };
+  const all = more.length === 0 ? properties : withMembers(properties?.json, more, inner, MERGED);
+  return { id: uuid, event, distinctId: said || distinctId, source: "", value: undefined, time, properties: all };
 }
 
 function timeOf(text: string): EventTime | RuleFault | undefined {

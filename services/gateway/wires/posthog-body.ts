@@ -1,5 +1,5 @@
 // Bodies of PostHog's clients: one event, an array of events, or an object with a batch of them.
-import { type JsonCursor, type JsonText, textOf } from "#lib/events/json-cursor.ts";
+import { type JsonCursor, textOf } from "#lib/events/json-cursor.ts";
 import { JsonFault } from "#lib/events/json-fault.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
 import { articled, CheckedProperties } from "#lib/events/properties.ts";
@@ -7,7 +7,7 @@ import type { RuleFault } from "#lib/events/rule-fault.ts";
 import { faultError, type JsonReading, readJsonBody } from "../json-body.ts";
 import { NO_EVENTS, type Refused, refused, SEVERAL_KEYS } from "../refusals.ts";
 import { behindMark, type Envelope } from "./batch-body.ts";
-import type { BodyEvent, EventReader } from "./event-body.ts";
+import { type BodyEvent, type EventReader, textIn } from "./event-body.ts";
 
 export interface PostHogBody extends Envelope {
   /** The token among the first event's properties, where nothing else names a key. */
@@ -151,18 +151,8 @@ class Reading {
 
   #tokenOfFirst(): string {
     const first = this.#batch.find((each): each is BodyEvent => !("fault" in each));
-    return first?.properties instanceof CheckedProperties ? this.#tokenIn(first.properties.json) : "";
-  }
-
-  #tokenIn({ bytes, from, to }: JsonText): string {
-    const { inner } = this.#json;
-    inner.open(bytes, from, to);
-    inner.enter();
-    while (inner.nextMember(JUST_TOKEN)) {
-      if (inner.name === 0 && inner.kind() === "string") return inner.text().trim();
-      inner.skip();
-    }
-    return "";
+    if (!(first?.properties instanceof CheckedProperties)) return "";
+    return textIn(first.properties.json, JUST_TOKEN, "string", this.#json.inner).trim();
   }
 }
 
