@@ -19,7 +19,7 @@ interface Cell {
 const SERIES_MAX = 10;
 /** A breakdown reads properties, which are most of what is stored. */
 const SAMPLE: SampleBounds = { blocks: 25, rows: 20_000 };
-const SAMPLE_OF_ALL: SampleBounds = { blocks: 60, rows: 30_000 };
+const SAMPLE_OF_ALL: SampleBounds = { blocks: 30, rows: 30_000 };
 /** What all other names make up is in the rest. */
 const NAMES_MAX = 50;
 /** Of a name and window, to stand for them: otherwise the name's events of all windows do. */

@@ -61,7 +61,7 @@ const LOOKS_MS = [3_600_000, 86_400_000];
 export async function readEvents(runner: Runner, asked: EventsQuery): Promise<StoredEventRow[]> {
   const { fromMs, toMs } = asked.range;
   const endMs = asked.after ? Math.min(toMs, Math.ceil(Number(asked.after[0]) / 1000) + 1) : toMs;
-  // Of one person there are few, wherever they are.
+  // Of one person there are few, mostly.
   const looks = asked.person.sql === "" ? LOOKS_MS.filter((ms) => endMs - ms > fromMs) : [];
   for (const ms of looks) {
     const found = await readRange(runner, { ...asked, range: { fromMs: endMs - ms, toMs: endMs } });
@@ -76,12 +76,19 @@ function readRange({ query }: Runner, asked: EventsQuery): Promise<StoredEventRo
   const beyond = after
     ? "AND (timestamp, log_partition, log_offset) < (fromUnixTimestamp64Micro({cUs:Int64}, 'UTC'), {cPartition:UInt32}, {cOffset:UInt64})"
     : "";
+  const wanted = `${rangeSql(range, bind)} ${eventSql(event, bind)} ${person.sql} ${beyond}`;
+  // Somebody may have events everywhere: when the newest of them were is found out first, and no other properties are read.
+  const newest =
+    person.sql === ""
+      ? ""
+      : `AND timestamp >= (SELECT min(timestamp) FROM (
+          SELECT timestamp FROM events_raw WHERE ${wanted} ORDER BY timestamp DESC LIMIT ${bind.integer(limit)}))`;
   const sql = `SELECT * FROM (
     SELECT toString(uuid) AS id, ${cutSql("event")} AS eventName, ${cutSql("distinct_id")} AS distinctId,
       if(distinct_id = '', '', toString(person_id_at_ingest)) AS personId, toString(toUnixTimestamp64Micro(timestamp)) AS timeUs,
       toString(toUnixTimestamp64Micro(inserted_at)) AS receivedUs, ${cutSql("properties", PROPERTIES_CHARS_MAX)} AS propertiesJson,
       ${cutSql("source")} AS sourceText, value, log_partition AS partition, toString(log_offset) AS offset
-    FROM events_raw WHERE ${rangeSql(range, bind)} ${eventSql(event, bind)} ${person.sql} ${beyond}
+    FROM events_raw WHERE ${wanted} ${newest}
     ORDER BY timestamp DESC, log_partition DESC, log_offset DESC LIMIT ${bind.integer(limit)})`;
   const [cUs, cPartition, cOffset] = after ?? [];
   const params = { ...bind.params, ...person.params, ...(after && { cUs, cPartition, cOffset }) };
