@@ -1,4 +1,4 @@
-// What `millrace status` and the page say while a part of a running cluster is away, and that they say when it is over. Every part is a process of its own; events are sent all the while.
+// What `millrace status` and the page say while a part of a running cluster is away or a disk is full, and that they say when it is over. Every part is a process of its own; events are sent all the while.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -7,7 +7,8 @@ import { freePort } from "../kit/free-port.ts";
 import { kafkaForTests, type TestBroker } from "../kit/kafka.ts";
 import { atMost, patience } from "../kit/patience.ts";
 import { createService, type Service } from "../kit/service.ts";
-import { runMillrace, temporaryDirectory } from "../kit/standalone.ts";
+import { createDisk, type Disk, type Filled } from "../kit/small-disk.ts";
+import { runMillrace, startStandalone } from "../kit/standalone.ts";
 import { until } from "../kit/until.ts";
 import { chromiumForTests } from "./support/chromium.ts";
 
@@ -18,6 +19,8 @@ const SEND_PAUSE_MS = 100;
 const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`;
 const WAIT = String.raw`(\d[\d,]*) events? waits? on the log, none is lost\.`;
 const REFUSED = "Callers get 503 and keep their events; what was acknowledged before is on the log, none is lost\\.";
+/** Enough that nothing is said of it before it is full. */
+const DISK_MEGABYTES = 400;
 const TEST_MS_MAX = patience(120_000);
 /** A time of the text is cut to the second, and the consumer's is when it was last seen to move. */
 const SINCE_MS_OFF_MAX = 3_000;
@@ -133,6 +136,8 @@ async function isWell(shown: Page, url: string): Promise<void> {
 interface Fault {
   begin(): Promise<unknown>;
   end(): Promise<unknown>;
+  /** It fills this disk, which has to be a real one. */
+  disk?: () => Disk;
   /** Its groups are since when, and how many events wait. */
   text: RegExp;
   remedy: RegExp;
@@ -166,18 +171,37 @@ async function goThrough({ url, statsUrl, clickhouseUrl, page }: Scene, { begin,
   expect([...rows.values()].filter((n) => n !== 1)).toEqual([]);
 }
 
+/** Of `disk` until `end`. */
+function filling(disk: () => Disk, pid: () => number): Pick<Fault, "begin" | "end" | "disk"> {
+  let filled: Filled | undefined;
+  return {
+    disk,
+    begin: async () => {
+      filled = await disk().fill(pid());
+    },
+    end: async () => filled?.free(),
+  };
+}
+
+/** Rejects as goThrough does. */
+async function tell(scene: Scene, { disk, ...fault }: Fault, skip: (note: string) => void) {
+  if (disk && !disk().isMounted) return skip("no file system can be mounted here: run the tests as root");
+  return goThrough(scene, fault);
+}
+
 const hasCluster = chromium.available && kafka.available && kafka.kind !== "environment";
 
 describe.skipIf(!hasCluster)("command and page of a cluster say within ten seconds, and when it is over:", () => {
   let broker: TestBroker;
   let clickhouse: Service;
   let consumer: Service;
+  let disk: Disk;
   let scene: Scene;
   const ended: string[] = [];
 
   beforeAll(async () => {
     if (!kafka.available || kafka.kind === "environment") return;
-    const directory = stack.use(await temporaryDirectory());
+    disk = stack.use(await createDisk(DISK_MEGABYTES));
     broker = stack.use(await kafka.start());
     const port = await freePort();
     const clickhouseUrl = `http://127.0.0.1:${port}`;
@@ -192,7 +216,7 @@ describe.skipIf(!hasCluster)("command and page of a cluster say within ten secon
       await service.start();
       return service;
     };
-    const own = { HOST: "127.0.0.1", CLICKHOUSE_HTTP_PORT: String(port), DATA_DIR: directory.path };
+    const own = { HOST: "127.0.0.1", CLICKHOUSE_HTTP_PORT: String(port), DATA_DIR: disk.dataDir };
     clickhouse = await start("clickhouse", "ClickHouse endpoint is ready", own);
     expect(await runMillrace(["migrate"], env)).toMatchObject({ code: 0 });
     const gateway = await start("gateway", "gateway listening");
@@ -227,6 +251,38 @@ describe.skipIf(!hasCluster)("command and page of a cluster say within ten secon
       text: new RegExp(`No events are taken: the event log has not answered since (${TIME}) \\(.+\\)\\. ${REFUSED}`),
       remedy: /See that the brokers run and can be reached/,
     },
+    {
+      what: "the disk of ClickHouse is full",
+      ...filling(
+        () => disk,
+        () => clickhouse.process.pid,
+      ),
+      text: new RegExp(
+        `No rows since ${TIME}: the disk of ClickHouse \\(default\\) has been full since (${TIME}) \\(\\d+ MB of \\d+ MB left\\)\\. ${WAIT}`,
+      ),
+      remedy: /Free space or enlarge the disk/,
+    },
   ];
-  it.for(faults)("$what", { timeout: TEST_MS_MAX }, ({ what: _, ...fault }) => goThrough(scene, fault));
+  it.for(faults)("$what", { timeout: TEST_MS_MAX }, ({ what: _, ...fault }, { skip }) => tell(scene, fault, skip));
 });
+
+it.skipIf(!chromium.available)(
+  "command and page of `millrace start` say so of a full disk under log and ClickHouse",
+  { timeout: TEST_MS_MAX },
+  async ({ skip }) => {
+    await using disk = await createDisk(DISK_MEGABYTES);
+    await using standalone = await startStandalone({ dataDir: disk.dataDir });
+    const { url, statsUrl, clickhouseUrl } = standalone;
+    const fault: Fault = {
+      ...filling(
+        () => disk,
+        () => standalone.process.pid,
+      ),
+      text: new RegExp(
+        `No events are taken: the event log could not be written since (${TIME}) \\(.+\\)\\. ${REFUSED}`,
+      ),
+      remedy: /See that the disk of DATA_DIR has room and can be written/,
+    };
+    await tell({ url, statsUrl, clickhouseUrl, page: await overviewAt(statsUrl) }, fault, skip);
+  },
+);
