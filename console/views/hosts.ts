@@ -15,11 +15,14 @@ import {
   rangeOf,
   rangePicker,
 } from "../parts.ts";
-import { ago, count, decimal, moment, nowMs, shown } from "../text.ts";
+import { ago, count, decimal, moment, nowMs, seconds, shown, span } from "../text.ts";
 import { drawer, reading, type View } from "../view.ts";
 
 const AGAIN_MS = 15_000;
 const SERIES_MAX = 10;
+const CHANGES_MAX = 100;
+/** The gravest last. */
+const LEVELS = ["ok", "info", "warn", "crit"];
 /** Multiples of five minutes: the roll-up has them for every range. */
 const STEPS: Record<RangeName, number> = { "1h": 300, "24h": 900, "7d": 3_600, "30d": 14_400 };
 const OPERATORS: Readonly<Record<string, string>> = { GT: ">", GE: "≥", LT: "<", LE: "≤", EQ: "=", NE: "≠" };
@@ -54,7 +57,7 @@ export const hostsView: View = (host) => {
   const history = reading(
     host,
     draw,
-    (signal) => call<Transitions>("AlertService/ListTransitions", { pageSize: 100 }, signal),
+    (signal) => call<Transitions>("AlertService/ListTransitions", { pageSize: CHANGES_MAX }, signal),
     { everyMs: AGAIN_MS },
   );
 
@@ -120,16 +123,12 @@ export const hostsView: View = (host) => {
   function alertTable({ alerts: found = [] }: Alerts): Piece {
     if (found.length === 0)
       return empty("No alerts", html`Make one with <code>POST /alerts</code> on this port: docs/alerts.md.`);
-    const levels = new Map<string, string>();
-    // Newest first: the first of an alert is its state.
-    for (const { alertId = "", level = "" } of history.state.value?.transitions ?? []) {
-      if (!levels.has(alertId)) levels.set(alertId, level);
-    }
+    const stateOf = statesOf(history.state.value);
     return html`<table class="table"><thead><tr><th>State</th><th>Alert</th><th>Over</th></tr></thead><tbody>
       ${found.map(({ id, definition = {} }) => {
         const operator = OPERATORS[(definition.operator ?? "").replace("ALERT_OPERATOR_", "")] ?? ">";
-        return html`<tr><td>${levelBadge(levels.get(id) ?? "")}</td>
-          <td>${foreign(definition.metric ?? "", 80)} ${operator} ${decimal(Number(definition.threshold ?? 0))}</td><td class="dim">${definition.duration ?? ""}</td></tr>`;
+        return html`<tr><td>${levelBadge(stateOf(id))}</td>
+          <td>${foreign(definition.metric ?? "", 80)} ${operator} ${decimal(Number(definition.threshold ?? 0))}</td><td class="dim">${span(seconds(definition.duration))}</td></tr>`;
       })}
     </tbody></table>`;
   }
@@ -139,7 +138,7 @@ export const hostsView: View = (host) => {
     return html`<div class="scroll" tabindex="0" role="region" aria-label="History of alerts"><table class="table"><thead><tr><th>Time</th><th>State</th><th>Metric</th><th class="num">Mean</th><th>Told</th></tr></thead><tbody>
       ${transitions.map(
         ({ time, level = "", metric: of = "", group = {}, value, delivery = {} }) =>
-          html`<tr><td class="dim" title=${ago(time)}>${time === undefined ? "" : moment(time)}</td><td>${levelBadge(level)}</td>
+          html`<tr><td class="dim" title=${ago(time)}>${time === undefined ? "" : moment(time)}</td><td>${levelBadge(levelName(level))}</td>
             <td>${foreign(of, 60)} ${Object.entries(group).map(([tag, of_]) => html`<small class="dim">${foreign(tag, 30)}=${foreign(of_, 60)}</small> `)}</td>
             <td class="num">${value === undefined ? "–" : decimal(Number(value))}</td>
             <td class="dim">${(delivery.state ?? "").replace("STATE_", "").toLowerCase()}</td></tr>`,
@@ -164,8 +163,31 @@ export const hostsView: View = (host) => {
   if (metric !== "") series.read();
 };
 
-function levelBadge(level: string): Piece {
-  const name = level.replace("ALERT_LEVEL_", "").toLowerCase();
-  const tone = name === "crit" ? "bad" : name === "warn" ? "warn" : name === "info" ? "" : "good";
-  return html`<span class="badge ${tone}">${name === "" ? "ok" : name}</span>`;
+/** Of each alert the gravest of its groups' levels; undefined: not known from these changes. */
+function statesOf(history: Transitions | undefined): (alertId: string) => string | undefined {
+  const transitions = history?.transitions ?? [];
+  const seen = new Set<string>();
+  const levels = new Map<string, string>();
+  // Newest first: the first of an alert and group is its state.
+  for (const { alertId = "", level = "", group = {} } of transitions) {
+    const key = JSON.stringify([alertId, Object.entries(group).sort()]);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    const name = levelName(level);
+    if (LEVELS.indexOf(name) >= LEVELS.indexOf(levels.get(alertId) ?? "ok")) levels.set(alertId, name);
+  }
+  // What has never changed is well.
+  const isWhole = history !== undefined && transitions.length < CHANGES_MAX;
+  return (alertId) => levels.get(alertId) ?? (isWhole ? "ok" : undefined);
+}
+
+function levelName(level: string): string {
+  return level.replace("ALERT_LEVEL_", "").toLowerCase();
+}
+
+function levelBadge(name: string | undefined): Piece {
+  if (name === undefined)
+    return html`<span class="dim" title=${`None of the newest ${CHANGES_MAX} changes is of this alert`}>–</span>`;
+  const tone = { crit: "bad", warn: "warn", info: "" }[name] ?? "good";
+  return html`<span class="badge ${tone}">${name}</span>`;
 }

@@ -74,6 +74,30 @@ async function open(
 const card = (page: Page, title: string) =>
   page.locator(".card", { has: page.getByRole("heading", { name: title, exact: true }) });
 
+/** One that has all of it in every text that somebody else says. */
+async function insertHostileAlert(): Promise<void> {
+  const quoted = (text: string) => `'${text.replace(/[\\']/g, "\\$&").replaceAll("\0", "\\0")}'`;
+  const long = "repeat('x', 1000000)";
+  const tags = `map('<script>', concat(char(0), ${long}), '${PROTO}', ${quoted(RTL)}, ${quoted(RTL)}, ${quoted(HTML)}, ${quoted(SIGNS)}, ${quoted(SIGNS)}, ${long}, '')`;
+  const metric = `concat('<b>alert', char(0), ${quoted(RTL)}, ${long})`;
+  const [id, change] = [crypto.randomUUID(), crypto.randomUUID()];
+  await insert(
+    standalone,
+    `INSERT INTO millrace.alerts (alert_id, version, is_deleted, write_id, metric, tags, level, operator, threshold, threshold_text, duration_ms, duration, post, group_by, no_data, created_at, updated_at)
+     VALUES ('${id}', 1, 0, '${id}', ${metric}, ${tags}, 'crit', ${quoted(HTML)}, 1, ${quoted(HTML)}, 300000, ${quoted(HTML)}, ${quoted(HTML)}, [${quoted(RTL)}], 'keep', now64(3), now64(3))`,
+  );
+  await insert(
+    standalone,
+    `INSERT INTO millrace.alert_events (kind, transition_id, alert_id, at, alert_version, scope, group_tags, level, previous_level, value, window_start, metric, payload, post)
+     VALUES ('transition', '${change}', '${id}', now64(3), 1, 'scene', ${tags}, ${quoted(HTML)}, 'ok', NULL, now64(3), ${metric}, ${quoted(HTML)}, ${quoted(HTML)})`,
+  );
+  await insert(
+    standalone,
+    `INSERT INTO millrace.alert_events (kind, transition_id, alert_id, at, attempts, http_status, error)
+     VALUES ('failed', '${change}', '${id}', now64(3), 1, 0, concat(${quoted(HTML)}, char(0), ${long}))`,
+  );
+}
+
 /** Everything that was asked for is there. Start goes on waiting for an event. */
 async function settled(page: Page, view: string): Promise<void> {
   await page.locator("main .card").first().waitFor();
@@ -192,13 +216,27 @@ describe.skipIf(!chromium.available)("views", () => {
     expect(complaints).toEqual([]);
   });
 
-  it("hosts: a metric by host", async () => {
+  it("hosts: a metric by host, alerts with their state and history", async () => {
     await using opened = await open("hosts");
     const { page, complaints } = opened;
     await page.locator(".legend").getByText("web-2").waitFor();
     await page.getByRole("button", { name: "ram_used" }).click();
     await page.getByRole("heading", { name: "ram_used" }).waitFor();
-    await page.getByText("No alerts").waitFor();
+    const rowsOf = (title: string) => card(page, title).locator("tbody tr");
+    // In the red on one host and well again on another: in the red.
+    await expect
+      .poll(() => rowsOf("Alerts").allInnerTexts())
+      .toEqual([
+        expect.stringMatching(/^ok\s+queue_length > 1,000\s+5 min 0 s$/),
+        expect.stringMatching(/^crit\s+disk_used > 0\.9\s+5 min 0 s$/),
+      ]);
+    await expect
+      .poll(() => rowsOf("History of alerts").allInnerTexts())
+      .toEqual([
+        expect.stringMatching(/crit\s+disk_used host=web-1\s+0\.97\s+delivered$/),
+        expect.stringMatching(/ok\s+disk_used host=web-2\s+0\.71\s+delivered$/),
+        expect.stringMatching(/crit\s+disk_used host=web-2\s+0\.93\s+delivered$/),
+      ]);
     expect(complaints).toEqual([]);
   });
 
@@ -318,6 +356,7 @@ describe.skipIf(!chromium.available)("views", () => {
       `INSERT INTO millrace.points (uuid, metric, value, tags, time, inserted_at, relay_id, collector, log_epoch, log_topic, log_partition, log_offset, log_time)
        VALUES (generateUUIDv4(), '<b>metric', 1, map('host', concat('<script>', char(0))), now64(6), now64(6), 'r', 'c', 'scene', 'millrace.points', 9, 9999, now64(3))`,
     );
+    await insertHostileAlert();
     const stored = `SELECT count() FROM millrace.events_raw WHERE distinct_id IN ('${PROTO}', '${RTL}')`;
     const rows = String(2 + 2 * OFTEN + 1);
     await vi.waitFor(async () => expect(await standalone.query(stored)).toBe(rows), { timeout: 20_000 });
@@ -361,6 +400,11 @@ describe.skipIf(!chromium.available)("views", () => {
       });
       // The address that the view made of its state brings it back.
       if (query.event === SIGNS) await page.getByRole("heading", { name: SIGNS }).waitFor();
+      if (view === "hosts") {
+        await card(page, "Alerts").getByText("<b>alert").waitFor();
+        const entry = card(page, "History of alerts").locator("tr", { hasText: "<b>alert" });
+        for (const text of ["<script>", "__proto__", "gnp", "%2F?a=b"]) await entry.getByText(text).first().waitFor();
+      }
       if (query.id === SIGNS) await card(page, "Person").getByText(SIGNS).first().waitFor();
     }
     // What is not an id is refused in words.

@@ -1,5 +1,6 @@
 // Events, people, points and a dead letter for the console to show: a day of a small shop.
 import { ownerHeaders } from "#lib/warehouse/owner-key.ts";
+import { scopeOf } from "../../services/stats/alerts/transitions.ts";
 import type { RunningStandalone } from "./standalone.ts";
 import { until } from "./until.ts";
 
@@ -83,6 +84,7 @@ export async function seedConsole(
       })
       .join(",")}`,
   );
+  await insertAlerts(standalone, now);
   if (hasLetters)
     await insert(
       standalone,
@@ -97,6 +99,36 @@ export async function seedConsole(
     STORED_MS_MAX,
   );
   return { events: "?event=page_view&by=plan", people: "?id=user_100", where: `?id=${id}` };
+}
+
+/** One that has nothing to say, and one that is in the red again on one of two hosts. */
+async function insertAlerts(standalone: RunningStandalone, now: number): Promise<void> {
+  const [quiet, flapping] = [crypto.randomUUID(), crypto.randomUUID()];
+  const at = (hoursAgo: number) => `fromUnixTimestamp64Milli(${Math.round(now - hoursAgo * HOUR_MS)})`;
+  const definition = (id: string, hours: number, metric: string, threshold: number, groupBy: string) =>
+    `('${id}', 1, 0, generateUUIDv4(), '${metric}', map(), 'crit', 'gt', ${threshold}, NULL, 300000, '5m', 'http://127.0.0.1:9/', ${groupBy}, 'keep', ${at(hours)}, ${at(hours)})`;
+  await insert(
+    standalone,
+    `INSERT INTO millrace.alerts VALUES ${definition(quiet, 30, "queue_length", 1_000, "[]")}, ${definition(flapping, 20, "disk_used", 0.9, "['host']")}`,
+  );
+  const changes = [
+    ["web-2", "crit", 9, 0.93],
+    ["web-2", "ok", 6, 0.71],
+    ["web-1", "crit", 2, 0.97],
+  ] as const;
+  const ids = changes.map(() => crypto.randomUUID());
+  const scope = scopeOf({ metric: "disk_used", tags: {}, groupBy: ["host"] });
+  const columns = "kind, transition_id, alert_id, at";
+  await insert(
+    standalone,
+    `INSERT INTO millrace.alert_events (${columns}, alert_version, scope, group_tags, level, previous_level, value, window_start, metric, payload, post)
+     VALUES ${changes.map(([host, level, hours, value], n) => `('transition', '${ids[n]}', '${flapping}', ${at(hours)}, 1, '${scope}', map('host', '${host}'), '${level}', '${level === "ok" ? "crit" : "ok"}', ${value}, ${at(hours + 1)}, 'disk_used', '{}', 'http://127.0.0.1:9/')`).join()}`,
+  );
+  await insert(
+    standalone,
+    `INSERT INTO millrace.alert_events (${columns}, attempts, http_status, error)
+     VALUES ${changes.map(([, , hours], n) => `('delivered', '${ids[n]}', '${flapping}', ${at(hours)}, 1, 200, '')`).join()}`,
+  );
 }
 
 /** Events, or their JSON text. Rejects unless all of them are taken. */
