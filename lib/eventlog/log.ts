@@ -62,6 +62,11 @@ export interface Assignment {
   committed(): Promise<Commit | undefined>;
   commit(commit: Commit): Promise<void>;
   bounds(): Promise<PartitionBounds>;
+  /**
+   * As `LogReader.topicId`, of the topic that is read. Rejects when another one has taken its place, which ends the
+   * assignment.
+   */
+  topicId(): Promise<string | undefined>;
   /** Records with consecutive offsets beginning exactly at `from`. Rejects with OffsetOutOfRangeError, never skips. */
   read(options: ReadOptions): Promise<StoredRecord[]>;
 }
@@ -115,10 +120,12 @@ export interface LogReader {
   /** By partition; a partition without a commit is absent. */
   committed(topic: string, group: string): Promise<Map<number, Commit>>;
   /**
-   * Identity of this incarnation of the log, if the log itself keeps one (SQLite: made with the file). Undefined: the
-   * epoch is recorded in ClickHouse when the topic is created (Kafka).
+   * Identity of this incarnation of the log, if the log itself keeps one (SQLite: made with the file). Undefined: epochs are
+   * recorded in ClickHouse, for each topic (Kafka).
    */
   epoch(): Promise<string | undefined>;
+  /** Another one for each topic that is made, also under a name that was used before. Undefined: the log gives none. */
+  topicId(topic: string): Promise<string | undefined>;
 }
 
 export interface LogAdmin {

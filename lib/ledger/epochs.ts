@@ -1,16 +1,62 @@
-// Which incarnation of a topic is being written. A log may know it itself (SQLite); of the others it is in log_epochs.
+// Which incarnation of a topic is being written. A log may know it itself (SQLite). Of the others it is in log_epochs: that of
+// a topic with an id is the id, unless it was already being stored when ids were not kept (docs/decisions/epoch-of-topic-id.md).
 import { randomUUID } from "node:crypto";
 import type { LogReader } from "#lib/eventlog/log.ts";
+import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
+import { appendedAt, resetFault, stillHeld, storedHeads } from "./same-log.ts";
+import type { StoredTopic } from "./stored-topics.ts";
+
+interface RecordedEpoch {
+  epoch: string;
+  /** Of the topic whose records have this epoch; empty: that was not kept. */
+  topicId: string;
+  generation: number;
+}
 
 /** The topic's epoch; undefined when none was ever recorded. */
 export async function currentEpoch(log: LogReader, warehouse: Warehouse, topic: string): Promise<string | undefined> {
-  return (await log.epoch()) ?? (await recordedEpoch(warehouse, topic));
+  return (await log.epoch()) ?? epochOf(await recordedEpochs(warehouse, topic), await log.topicId(topic));
 }
 
-/** Of logs that do not know it themselves. */
+/** What was recorded last, whatever the log is now. */
 export async function recordedEpoch(warehouse: Warehouse, topic: string): Promise<string | undefined> {
-  return (await newestOf(warehouse, topic))?.epoch;
+  return (await recordedEpochs(warehouse, topic))[0]?.epoch;
+}
+
+export interface EpochQuestion {
+  log: LogReader;
+  warehouse: Warehouse;
+  kind: Pick<StoredTopic, "topic" | "table">;
+  /** Of the log whose records are to be stored, as it gave it to the one who reads them. */
+  topicId: string | undefined;
+  logger: Logger;
+}
+
+/**
+ * As `currentEpoch`, and recorded before anything is stored under it, so that all who ask agree: what several record at
+ * once is the same. Undefined: there is none, and without a topic id only `recordEpoch` can make one.
+ */
+export async function settleEpoch(question: EpochQuestion): Promise<string | undefined> {
+  const { log, warehouse, kind, topicId, logger } = question;
+  const { topic } = kind;
+  const own = await log.epoch();
+  if (own !== undefined) return own;
+  const recorded = await recordedEpochs(warehouse, topic);
+  const [newest] = recorded;
+  if (topicId === undefined || recorded.some((one) => one.topicId === topicId)) return epochOf(recorded, topicId);
+  if (newest !== undefined && (await goesOn(question, recorded, newest.epoch))) {
+    await insert(warehouse, topic, { ...newest, topicId });
+    logger.info({ topic, topicId, epoch: newest.epoch }, "the epoch is that of this topic id from now on");
+    return newest.epoch;
+  }
+  const epoch = epochOf(recorded, topicId) ?? topicId;
+  // Of before topic ids, and not this log's: whoever stores under it will find that out, and what to do.
+  if (epoch !== topicId) return epoch;
+  await insert(warehouse, topic, { epoch, topicId, generation: (newest?.generation ?? 0) + 1 });
+  if (newest === undefined) logger.info({ topic, epoch }, "new epoch recorded");
+  else logger.warn({ topic, epoch, before: newest.epoch }, "the topic was deleted and made again, and has a new epoch");
+  return epoch;
 }
 
 /**
@@ -20,30 +66,70 @@ export async function recordedEpoch(warehouse: Warehouse, topic: string): Promis
 export async function recordEpoch(
   warehouse: Warehouse,
   topic: string,
+  topicId: string | undefined,
   isWanted: (present: string | undefined) => boolean,
 ): Promise<{ epoch: string; isNew: boolean }> {
-  const present = await newestOf(warehouse, topic);
-  if (present !== undefined && !isWanted(present.epoch)) return { epoch: present.epoch, isNew: false };
-  const own = randomUUID();
-  await warehouse.insert({
-    table: "log_epochs",
-    columns: ["log_topic", "log_epoch", "generation"],
-    rows: Buffer.from(`${JSON.stringify([topic, own, (present?.generation ?? 0) + 1])}\n`),
-    token: own,
-  });
-  const epoch = (await newestOf(warehouse, topic))?.epoch ?? own;
+  const recorded = await recordedEpochs(warehouse, topic);
+  const present = epochOf(recorded, topicId);
+  if (present !== undefined && !isWanted(present)) return { epoch: present, isNew: false };
+  const own = topicId === undefined || recorded.some(({ epoch }) => epoch === topicId) ? randomUUID() : topicId;
+  const generation = (recorded[0]?.generation ?? 0) + 1;
+  await insert(warehouse, topic, { epoch: own, topicId: topicId ?? "", generation });
+  const epoch = epochOf(await recordedEpochs(warehouse, topic), topicId) ?? own;
   return { epoch, isNew: epoch === own };
 }
 
-/** Of the highest generation the one that was recorded first, so that a second one of it changes nothing. */
-async function newestOf(
-  warehouse: Warehouse,
-  topic: string,
-): Promise<{ epoch: string; generation: number } | undefined> {
-  const [row] = await warehouse.query<{ epoch: string; g: number }>(
-    `SELECT log_epoch AS epoch, generation AS g FROM log_epochs WHERE log_topic = {topic:String}
-     ORDER BY generation DESC, toUnixTimestamp64Micro(created_at) * if(generation = 0, -1, 1), epoch LIMIT 1`,
+/** Of the log with this id. */
+function epochOf(recorded: readonly RecordedEpoch[], topicId: string | undefined): string | undefined {
+  const [newest] = recorded;
+  if (newest === undefined || topicId === undefined) return newest?.epoch;
+  const own = recorded.find((one) => one.topicId === topicId);
+  if (own !== undefined) return own.epoch;
+  return isBound(recorded, newest.epoch) ? topicId : newest.epoch;
+}
+
+function isBound(recorded: readonly RecordedEpoch[], epoch: string): boolean {
+  return recorded.some((one) => one.epoch === epoch && one.topicId !== "");
+}
+
+/** Whether the log has the records that are stored under the epoch, although nothing says that it is theirs. */
+async function goesOn(
+  { log, warehouse, kind }: EpochQuestion,
+  recorded: readonly RecordedEpoch[],
+  epoch: string,
+): Promise<boolean> {
+  const { topic } = kind;
+  const heads = await storedHeads(warehouse, kind, epoch);
+  // It was another topic's: this one is a copy of that, as after moving to another cluster, only when it is seen to be.
+  if (isBound(recorded, epoch)) return (await stillHeld(log, topic, heads)) !== undefined;
+  for (const bounds of await log.bounds(topic)) {
+    const { partition } = bounds;
+    const fault = await resetFault(heads.get(partition), bounds, (at) => appendedAt(log, topic, partition, at));
+    if (fault !== undefined) return false;
+  }
+  return true;
+}
+
+/** Those that count first: of the highest generation, and in it the one recorded first, so that a second one changes nothing. */
+async function recordedEpochs(warehouse: Warehouse, topic: string): Promise<RecordedEpoch[]> {
+  const rows = await warehouse.query<{ epoch: string; id: string; g: number }>(
+    `SELECT log_epoch AS epoch, topic_id AS id, generation AS g FROM log_epochs WHERE log_topic = {topic:String}
+     ORDER BY generation DESC, toUnixTimestamp64Micro(created_at) * if(generation = 0, -1, 1), epoch`,
     { params: { topic } },
   );
-  return row && { epoch: row.epoch, generation: Number(row.g) };
+  return rows.map(({ epoch, id, g }) => ({ epoch, topicId: id, generation: Number(g) }));
+}
+
+async function insert(
+  warehouse: Warehouse,
+  topic: string,
+  { epoch, topicId, generation }: RecordedEpoch,
+): Promise<void> {
+  await warehouse.insert({
+    table: "log_epochs",
+    columns: ["log_topic", "log_epoch", "topic_id", "generation"],
+    rows: Buffer.from(`${JSON.stringify([topic, epoch, topicId, generation])}\n`),
+    // The same twice is one.
+    token: JSON.stringify([topic, epoch, topicId]),
+  });
 }

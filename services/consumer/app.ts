@@ -1,5 +1,4 @@
 // Composition root of the consumer, and the life of its partitions.
-import { once } from "node:events";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Registry } from "prom-client";
 import {
@@ -10,7 +9,7 @@ import {
   LogUnavailableError,
 } from "#lib/eventlog/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
-import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { settleEpoch } from "#lib/ledger/epochs.ts";
 import { createProgressKeeper } from "#lib/ledger/progress.ts";
 import { appendedAt } from "#lib/ledger/same-log.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
@@ -19,7 +18,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createBatchWaits } from "./batch-wait.ts";
 import { createBreakers } from "./breakers.ts";
 import type { BatchConfig } from "./config.ts";
-import { PartitionHaltedError } from "./halted.ts";
+import { PartitionHaltedError, untilOver } from "./halted.ts";
 import { createIdentity } from "./identity/resolver.ts";
 import type { TopicKind } from "./kinds.ts";
 import { createConsumerMetrics, registerBatchWait } from "./metrics.ts";
@@ -81,7 +80,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
     identity: kind.hasIdentity ? identity : undefined,
     rollup: kind.isRolledUp ? rollup : undefined,
-    epoch: () => currentEpoch(log, warehouse, kind.topic),
+    epoch: async (assignment) => settleEpoch({ log, warehouse, kind, topicId: await assignment.topicId(), logger }),
     arrivedAt: (partition, offset) => appendedAt(log, kind.topic, partition, offset),
     onWaiting(assignment, reason) {
       const { topic, partition } = assignment;
@@ -115,13 +114,24 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
       },
     });
     const { assignment } = watched;
+    let epoch: string | undefined;
+    const noting = { ...deps, epoch: async () => (epoch = await deps.epoch(assignment)) };
+    // For the log that was found there a partition can be halted, not for one that has taken its place since.
+    const isAnother = async () => epoch !== (await deps.epoch(assignment));
     while (!assignment.lost.aborted && !stopping.signal.aborted) {
       try {
-        return await consumePartition(assignment, deps);
+        return await consumePartition(assignment, noting);
       } catch (error) {
         // Whatever fails after the loss fails because of it, or is met again by the partition's next owner.
         if (assignment.lost.aborted) return logger.debug({ topic, partition, err: error }, "partition lost");
-        if (error instanceof PartitionHaltedError) return await halt(assignment, error);
+        if (error instanceof PartitionHaltedError) {
+          await untilOver(isAnother, AbortSignal.any([assignment.lost, stopping.signal]), () => {
+            setHalted(assignment, error.message);
+            logger.error({ err: error, topic, partition }, "partition halted");
+          });
+          setHalted(assignment, undefined);
+          continue;
+        }
         // A commit refused for the loss of a partition that then was not lost is an unavailable log as well.
         if (!(error instanceof LogUnavailableError || error instanceof AssignmentLostError)) throw error;
         // What was in flight is known to the marker, so starting over is safe.
@@ -129,14 +139,6 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
         await pause(RESTART_MS);
       }
     }
-  }
-
-  /** Holds the partition without touching it, so that no other consumer runs into the same wall. */
-  async function halt(assignment: Assignment, error: PartitionHaltedError): Promise<void> {
-    const { topic, partition } = assignment;
-    setHalted(assignment, error.message);
-    logger.error({ err: error, topic, partition }, "partition halted");
-    await Promise.race([assignment.lost, stopping.signal].map((signal) => signal.aborted || once(signal, "abort")));
   }
 
   function setHalted({ topic, partition }: PartitionName, reason: string | undefined): void {

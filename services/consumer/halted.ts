@@ -1,8 +1,28 @@
 // Errors that make a partition halt or wait.
+import { sleepUnless } from "#lib/process/waiting.ts";
 
 /** The partition cannot go on without somebody's decision; the message ends with the remedy. */
 export class PartitionHaltedError extends Error {
   override readonly name = "PartitionHaltedError";
+}
+
+/** Between two looks at whether a halted partition may go on. */
+const LOOK_MS = 5000;
+
+/** Resolves when what the partition was halted for is over, or when `ended`; calls `onHalted` unless it is over at once. */
+export async function untilOver(
+  isOver: () => Promise<boolean>,
+  ended: AbortSignal,
+  onHalted: () => void,
+): Promise<void> {
+  // Who cannot look, because log or ClickHouse is away, looks again.
+  const look = () => isOver().catch(() => false);
+  let isHalted = false;
+  while (!ended.aborted && !(await look()) && !ended.aborted) {
+    if (!isHalted) onHalted();
+    isHalted = true;
+    await sleepUnless(ended, LOOK_MS);
+  }
 }
 
 /**

@@ -40,8 +40,8 @@ export interface PartitionDeps {
   rollup: Rollup | undefined;
   /** Name of the log's kind in traces. */
   messagingSystem: string;
-  /** Epoch of the topic's log; undefined while none is recorded. */
-  epoch(): Promise<string | undefined>;
+  /** Epoch of the log that is read; undefined while none is recorded. */
+  epoch(assignment: Assignment): Promise<string | undefined>;
   /** When a record was appended, as the log tells it to somebody who does not consume. */
   arrivedAt(partition: number, offset: number): Promise<number | undefined>;
   /** The partition waits for somebody to act, and says for what; undefined: it goes on. */
@@ -121,7 +121,7 @@ async function remedyOf(error: OffsetOutOfRangeError, assignment: Assignment, ki
 async function awaitEpoch(assignment: Assignment, deps: PartitionDeps): Promise<string | undefined> {
   const ended = AbortSignal.any([assignment.lost, deps.stopping]);
   for (let isWaiting = false; ; isWaiting = true) {
-    const epoch = await askPatiently(() => deps.epoch(), patienceOf(assignment, deps));
+    const epoch = await askPatiently(() => deps.epoch(assignment), patienceOf(assignment, deps));
     if (epoch !== undefined) {
       if (isWaiting) deps.onWaiting(assignment, undefined);
       return epoch;

@@ -25,6 +25,7 @@ import { describeEventLog } from "../kit/eventlog-contract.ts";
 import { appendToOne, everything, keyed, readRange, record, tailing, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
 import { runKafkaTool } from "../kit/kafka-java.ts";
+import { makeAgain } from "../kit/made-again.ts";
 import { atMost, patience } from "../kit/patience.ts";
 import { startTcpProxy } from "../kit/tcp-proxy.ts";
 import { until } from "../kit/until.ts";
@@ -105,7 +106,12 @@ async function addPartitions(topic: string, count: number): Promise<void> {
 function unfed(group: string) {
   return {
     group,
-    feed: { read: async () => [], bounds: () => Promise.reject(new Error("unused")), close: () => undefined },
+    feed: {
+      read: async () => [],
+      bounds: () => Promise.reject(new Error("unused")),
+      topicIds: () => Promise.reject(new Error("unused")),
+      close: () => undefined,
+    },
     leaseHolds: () => true,
     fenced: () => undefined,
     abandon: () => undefined,
@@ -462,16 +468,35 @@ describe.skipIf(skip !== undefined)("Kafka: groups", () => {
       },
     });
     await ready.promise;
-    const client = createKafkaClient({ brokers: broker.brokers, clientId: "deleter", logger }, 5_000);
-    const admin = client.kafka.admin();
-    await admin.connect();
-    await admin.deleteTopics({ topics: [topic] });
-    await expect.poll(() => log.createTopics([{ topic, partitions: 1 }]), { timeout: 20_000 }).toEqual([topic]);
-    client.kill();
+    await makeAgain(broker.brokers, log, topic);
     await expect.poll(() => log.append(topic, [record("k", "new")]).catch((error) => error)).toHaveLength(1);
     expect(await outcome.promise).toBeInstanceOf(OffsetOutOfRangeError);
     leaving.abort();
     await consumed;
+  });
+
+  it("a topic made again, and grown beyond the old one's end, has no record for who reads the old one", async () => {
+    await using log = openLog();
+    const topic = await freshTopic(log, 1);
+    await appendToOne(log, topic, 5);
+    await using consumer = consuming(log, topic, topic);
+    const old = await assigned(consumer, 0);
+    await readRange((options) => old.read(options), 0, 5);
+    const id = await old.topicId();
+    // For a reader that has not asked for a second nothing is fetched ahead, which would have met the deletion.
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    await makeAgain(broker.brokers, log, topic);
+    await expect.poll(() => log.append(topic, keyed(20)).catch((error) => error)).toHaveLength(20);
+
+    const found: unknown[] = [];
+    const readOn = async () => {
+      for (;;) found.push(...(await old.read({ from: 5, maxRecords: 10, maxBytes: 1e6, maxWaitMs: 500 })));
+    };
+    await expect(readOn()).rejects.toBeInstanceOf(AssignmentLostError);
+    expect(found).toEqual([]);
+    const next = await assigned(consumer, 0);
+    expect(await next.topicId()).not.toBe(id);
+    expect(await readRange((options) => next.read(options), 0, 20)).toHaveLength(20);
   });
 });
 

@@ -15,6 +15,7 @@ import { decodeRecord } from "#lib/events/record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
 import { bytes, everything, keyed, text } from "../kit/eventlog-reading.ts";
 import { kafkaForTests } from "../kit/kafka.ts";
+import { makeAgain } from "../kit/made-again.ts";
 import { atMost, patience } from "../kit/patience.ts";
 import { spawnMillrace } from "../kit/processes.ts";
 import { type ProduceFaults, startProduceFaults } from "../kit/produce-faults.ts";
@@ -25,6 +26,7 @@ const BAD = 2;
 /** Of the Kafka protocol: the first may pass, so it is waited for a moment; the second will not. */
 const KAFKA_STORAGE_ERROR = 56;
 const TOPIC_AUTHORIZATION_FAILED = 29;
+const REQUEST_TIMED_OUT = 7;
 const ERRORS = [
   ["an error that may pass", KAFKA_STORAGE_ERROR, 6_000],
   ["an error that stays", TOPIC_AUTHORIZATION_FAILED, 1_500],
@@ -81,6 +83,23 @@ describe.skipIf(!kafka.available)("one partition that cannot be written", () => 
       }
     },
   );
+
+  it("what may be in a topic that was deleted is not put into the one made in its place, and what comes next is", async () => {
+    await using log = openLog();
+    const topic = `e2e-${randomUUID()}`;
+    await log.createTopics([{ topic, partitions: 1 }]);
+    await log.append(topic, keyed(3));
+    // The broker stores it and does not say so: it is tried again until it does.
+    faults.refuse({ partition: 0, errorCode: REQUEST_TIMED_OUT });
+    const doubtful = log.append(topic, keyed(1)).catch((error: unknown) => error);
+    await expect.poll(() => log.bounds(topic)).toEqual([{ partition: 0, start: 0, end: 4 }]);
+    await makeAgain([`127.0.0.1:${faults.port}`], log, topic);
+    faults.refuse(undefined);
+    expect(await doubtful).toBeInstanceOf(LogUnavailableError);
+    expect(await log.bounds(topic)).toEqual([{ partition: 0, start: 0, end: 0 }]);
+    const next = () => log.append(topic, keyed(1)).catch((error: unknown) => error);
+    await expect.poll(next).toEqual([{ partition: 0, offset: 0 }]);
+  });
 
   it("a request to the gateway is answered OK and names the events to send again", async () => {
     await using log = openLog();

@@ -871,3 +871,8 @@ ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' ADD PROJECTION IF NOT 
 -- once
 -- Rows that are stored already are counted in the background. Until then their parts are read whole.
 ALTER TABLE millrace_local.events_raw ON CLUSTER 'events' MATERIALIZE PROJECTION by_hour;
+
+-- once
+-- The id that Kafka gave the topic whose records have this epoch. Empty: recorded before ids were kept, or by brokers that
+-- give none. A topic that is deleted and made again has another id (docs/decisions/epoch-of-topic-id.md).
+ALTER TABLE millrace.log_epochs ON CLUSTER 'events' ADD COLUMN IF NOT EXISTS topic_id String DEFAULT '';

@@ -2,8 +2,9 @@
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { currentEpoch, settleEpoch } from "#lib/ledger/epochs.ts";
 import { prepareStores, SameLogError } from "#lib/ledger/prepare-stores.ts";
+import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createStage, eventRecord } from "../kit/consumer.ts";
@@ -62,6 +63,84 @@ describe("four migrations at once", () => {
       { params: { topic: EVENTS_TOPIC } },
     );
     expect(Number(row?.g)).toBe(2);
+  });
+});
+
+describe("the epoch of a topic with an id", () => {
+  const kind = STORED_EVENTS;
+  /** As the migrations before topic ids were kept have left it. */
+  const recordOld = (warehouse: Warehouse, epoch: string) =>
+    warehouse.insert({
+      table: "log_epochs",
+      columns: ["log_topic", "log_epoch", "generation"],
+      rows: Buffer.from(`${JSON.stringify([EVENTS_TOPIC, epoch, 1])}\n`),
+      token: epoch,
+    });
+  const settled = async (log: ScriptedLog, warehouse: Warehouse) =>
+    settleEpoch({ log, warehouse, kind, topicId: await log.topicId(EVENTS_TOPIC), logger });
+  const idOf = async (log: ScriptedLog) => (await log.topicId(EVENTS_TOPIC)) as string;
+
+  /** A log of which all is stored under `old`, in a database of its own. */
+  async function storedUnder(database: string, count = 3) {
+    await clickhouse.migrate(database);
+    const warehouse = clickhouse.warehouse(database);
+    const stage = await createStage(warehouse, { epoch: "old", givesTopicIds: true });
+    await stage.append(...Array.from({ length: count }, () => eventRecord()));
+    const consumer = stage.start();
+    await stage.drained();
+    await consumer[Symbol.asyncDispose]();
+    return { warehouse, log: stage.log };
+  }
+
+  it("is the id, and another one for a topic that was made again, whoever asks", async () => {
+    await clickhouse.migrate("ids");
+    const warehouse = clickhouse.warehouse("ids");
+    const log = createScriptedLog({ partitions: 1, givesTopicIds: true });
+    await Promise.all(Array.from({ length: 4 }, () => prepare(log, warehouse)));
+    const first = await idOf(log);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe(first);
+    log.wipe(EVENTS_TOPIC);
+    const second = await idOf(log);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe(second);
+    const asked = await Promise.all(Array.from({ length: 4 }, () => settled(log, warehouse)));
+    expect(new Set([...asked, second]).size).toBe(1);
+    await prepare(log, warehouse);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe(second);
+  });
+
+  it("that was stored before ids were kept stays its epoch, whoever is first and however often it is killed", async () => {
+    const { warehouse, log } = await storedUnder("adopted");
+    await recordOld(warehouse, "old");
+    const dying: Warehouse = { ...warehouse, insert: () => Promise.reject(new Error("killed")) };
+    await expect(settled(log, dying)).rejects.toThrow("killed");
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe("old");
+    const asked = await Promise.all([settled(log, warehouse), settled(log, warehouse), prepare(log, warehouse)]);
+    expect(asked.slice(0, 2)).toEqual(["old", "old"]);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe("old");
+    // It is known now which topic that was.
+    log.wipe(EVENTS_TOPIC);
+    expect(await settled(log, warehouse)).toBe(await idOf(log));
+  });
+
+  it("that was stored before ids were kept, and made again since, has the old epoch until a new one is begun", async () => {
+    const { warehouse, log } = await storedUnder("unclear");
+    await recordOld(warehouse, "old");
+    log.wipe(EVENTS_TOPIC);
+    expect(await settled(log, warehouse)).toBe("old");
+    await prepare(log, warehouse);
+    expect(await settled(log, warehouse)).toBe("old");
+    await prepare(log, warehouse, [EVENTS_TOPIC]);
+    expect(await settled(log, warehouse)).toBe(await idOf(log));
+  });
+
+  it("under another id with the records that are stored is the same, as after moving to another cluster", async () => {
+    const { warehouse, log } = await storedUnder("moved");
+    await recordOld(warehouse, "old");
+    expect(await settled(log, warehouse)).toBe("old");
+    const moved = { ...log, topicId: async () => "of the other cluster" };
+    expect(await settled(moved, warehouse)).toBe("old");
+    expect(await currentEpoch(moved, warehouse, EVENTS_TOPIC)).toBe("old");
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe("old");
   });
 });
 

@@ -68,15 +68,22 @@ export interface StageOptions {
   /** Distinguishes the stages that share one database. */
   epoch: string;
   now?: () => number;
+  /** As of the scripted log. */
+  givesTopicIds?: boolean;
   /** Default: events, without the roll-up of their values. */
   kind?: TopicKind;
 }
 
 /** Disposing stops the consumers it started, but for the dead. */
 export async function createStage(warehouse: Warehouse | MemoryWarehouse, options: StageOptions): Promise<Stage> {
-  const { partitions = 1, epoch, now, kind = { ...EVENTS, isRolledUp: false } } = options;
+  const { partitions = 1, epoch, now, givesTopicIds = false, kind = { ...EVENTS, isRolledUp: false } } = options;
   const { topic, group } = kind;
-  const log = createScriptedLog({ partitions, ...(now ? { now } : {}), wait: (ms) => pause(Math.min(ms, 20)) });
+  const log = createScriptedLog({
+    partitions,
+    givesTopicIds,
+    ...(now ? { now } : {}),
+    wait: (ms) => pause(Math.min(ms, 20)),
+  });
   await log.createTopics([{ topic, partitions }]);
   const ofEpoch = { ...log, epoch: async () => epoch };
   const consumers: RunningConsumer[] = [];

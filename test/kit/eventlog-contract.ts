@@ -255,6 +255,15 @@ function administering({ log, partitions, freshTopic }: ContractContext, make: (
     expect(await log().epoch()).toBe(await log().epoch());
   });
 
+  it("a topic keeps its id, which its readers are told too; another topic has another", async () => {
+    const topic = await freshTopic();
+    const id = await log().topicId(topic);
+    await using consumer = consuming(log(), topic, "group");
+    expect(await (await assigned(consumer, 0)).topicId()).toBe(id);
+    expect(await log().topicId(topic)).toBe(id);
+    if (id !== undefined) expect(await log().topicId(await freshTopic())).not.toBe(id);
+  });
+
   it("check resolves while appends can succeed", async () => {
     await log().check();
   });

@@ -291,6 +291,7 @@ class Process implements InterleavedProcess {
       partition: held.partition,
       lost: heard.signal,
       bounds: () => held.bounds(),
+      topicId: () => held.topicId(),
       committed: () => this.#call("committed", () => held.committed()),
       commit: (commit) =>
         this.#call(`commit ${held.partition}:${commit.offset} ${commit.metadata}`, () => held.commit(commit)),

@@ -94,6 +94,10 @@ function eachFrame(take: (frame: Buffer) => void): (chunk: Buffer) => void {
 
 /** Produce response, versions 3 to 7: topics of name and partitions of number, error code, offsets and times. */
 function putError(frame: Buffer, version: number, fault: { partition: number; errorCode: number }): void {
+  if (version === 13) {
+    putErrorById(frame, fault);
+    return;
+  }
   if (version < 3 || version > 7) throw new Error(`produce response version ${version} is not known here`);
   const restBytes = version >= 5 ? 24 : 16;
   let at = 8;
@@ -107,5 +111,20 @@ function putError(frame: Buffer, version: number, fault: { partition: number; er
       if (frame.readInt32BE(at) === fault.partition) frame.writeInt16BE(fault.errorCode, at + 4);
       at += 6 + restBytes;
     }
+  }
+}
+
+/**
+ * The same of version 13: one topic by its id, of fewer than 127 partitions. Lengths are a byte, one more than they are. What
+ * the broker itself refuses is left as it is, being longer.
+ */
+function putErrorById(frame: Buffer, fault: { partition: number; errorCode: number }): void {
+  const idAt = 10;
+  let at = idAt + 16;
+  const partitions = frame.readUInt8(at++) - 1;
+  for (let i = 0; i < partitions; i++) {
+    if (frame.readInt16BE(at + 4) !== 0) return;
+    if (frame.readInt32BE(at) === fault.partition) frame.writeInt16BE(fault.errorCode, at + 4);
+    at += 33; // number, code, offsets and times; no records with errors, no message, no tagged fields
   }
 }

@@ -112,6 +112,7 @@ function regardless(
         async () => (await log.bounds(topic)).find((one) => one.partition === partition) ?? held.bounds(),
       ),
     read: (options) => orElse(held.read(options), () => log.tail(topic, partition, options)),
+    topicId: () => orElse(held.topicId(), () => log.topicId(topic)),
   };
 }
 

@@ -2,6 +2,7 @@
 // fail before or after they took effect, topics deleted and made again. No timers of its own: whatever waits, waits for
 // the test, so that a property test's scheduler decides every order.
 
+import { randomUUID } from "node:crypto";
 import {
   type AppendRecord,
   AssignmentLostError,
@@ -26,6 +27,8 @@ export interface ScriptedLogOptions {
   wait?: (ms: number) => Promise<void>;
   /** Append times, milliseconds. Default: the wall clock. */
   now?: () => number;
+  /** Each topic that is made gets an id, as Kafka has it. Default: none. */
+  givesTopicIds?: boolean;
 }
 
 export interface AppendedRecord extends StoredRecord, Position {
@@ -56,7 +59,10 @@ export interface ScriptedLog
   delayNext(call: ScriptedCall): () => void;
   /** Ends the wait of every read that waits now. */
   expireWaits(): void;
-  /** As if the topic were deleted and created again: empty, offsets from 0, and no commits unless `keepCommits`. */
+  /**
+   * As if the topic were deleted and created again: empty, offsets from 0, and no commits unless `keepCommits`. Where topics
+   * have ids, what was assigned of the old one reads nothing of the new one, until the next rebalance.
+   */
   wipe(topic: string, keepCommits?: boolean): void;
 }
 
@@ -70,6 +76,7 @@ interface Partition {
 export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
   const topics = new Map<string, Partition[]>();
   const committed = new Map<string, Map<number, Commit>>();
+  const topicIds = new Map<string, string>();
   const appends: AppendedRecord[] = [];
   const commits: CommitAttempt[] = [];
   const script = createScript(options);
@@ -138,8 +145,16 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
     if (failure) throw failure.error;
   }
 
+  function nameTopic(topic: string): void {
+    if (options.givesTopicIds) topicIds.set(topic, randomUUID());
+  }
+
   function makeAssignment(member: Member, partition: number, lost: AbortSignal) {
     const { topic, group } = member.options;
+    const topicId = topicIds.get(topic);
+    const refuseAnother = () => {
+      if (topicIds.get(topic) !== topicId) throw new AssignmentLostError(`topic ${topic} was made again`);
+    };
     const fenced = <T>(act: () => Promise<T>) => fence(member, partition, lost, act);
     return {
       topic,
@@ -156,7 +171,17 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
           await script.enter("bounds", topic);
           return boundsOf(topic, partition);
         }),
-      read: (wanted: ReadOptions) => fenced(() => read(topic, partition, wanted)),
+      read: (wanted: ReadOptions) =>
+        fenced(async () => {
+          const records = await read(topic, partition, wanted);
+          refuseAnother();
+          return records;
+        }),
+      topicId: () =>
+        fenced(async () => {
+          refuseAnother();
+          return topicId;
+        }),
     };
   }
 
@@ -188,7 +213,10 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
     async createTopics(specs) {
       await script.enter("createTopics", specs.map(({ topic }) => topic).join());
       const missing = specs.map(({ topic }) => topic).filter((topic) => !topics.has(topic));
-      for (const topic of missing) topics.set(topic, Array.from({ length: options.partitions }, emptyPartition));
+      for (const topic of missing) {
+        topics.set(topic, Array.from({ length: options.partitions }, emptyPartition));
+        nameTopic(topic);
+      }
       return missing;
     },
     async trim(topic, partition, before) {
@@ -200,6 +228,7 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
       target.start = Math.max(start, before);
     },
     epoch: () => Promise.resolve(undefined),
+    topicId: (topic) => Promise.resolve(topicIds.get(topic)),
     check: () => script.enter("check", ""),
     [Symbol.asyncDispose]() {
       script.close();
@@ -221,6 +250,7 @@ export function createScriptedLog(options: ScriptedLogOptions): ScriptedLog {
     wipe(topic, keepCommits = false) {
       const wiped = topics.get(topic) ?? [];
       topics.set(topic, Array.from({ length: options.partitions }, emptyPartition));
+      nameTopic(topic);
       for (const partition of wiped) announce(partition);
       for (const [name, group] of committed) if (!keepCommits && JSON.parse(name)[0] === topic) group.clear();
     },

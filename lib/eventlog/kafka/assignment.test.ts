@@ -9,7 +9,12 @@ function held(leaseHolds: boolean) {
   const holding = createAssignment("t", 0, {
     group: "g",
     membership: { memberId: "m", generationId: 1, coordinator: {} as never, assigned: new Map() },
-    feed: { read: async () => [], bounds: () => Promise.reject(new Error("unused")), close: () => undefined },
+    feed: {
+      read: async () => [],
+      bounds: () => Promise.reject(new Error("unused")),
+      topicIds: async () => ({ read: "one", now: "another" }),
+      close: () => undefined,
+    },
     leaseHolds: () => leaseHolds,
     fenced: () => undefined,
     abandon(reason) {
@@ -25,6 +30,12 @@ it("a call after the partition was taken away in a rebalance does not end the me
   lose(new Error("the group is rebalancing"));
   await expect(assignment.read(READ)).rejects.toBeInstanceOf(AssignmentLostError);
   expect(abandoned).toEqual([]);
+});
+
+it("another topic of the same name ends the membership", async () => {
+  const { assignment, abandoned } = held(true);
+  await expect(assignment.topicId()).rejects.toBeInstanceOf(AssignmentLostError);
+  expect(abandoned).toEqual([new Error("the topic was deleted and made again")]);
 });
 
 it("a call of a holder whose lease is over ends the membership and is refused", async () => {

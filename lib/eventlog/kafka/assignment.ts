@@ -72,6 +72,12 @@ export function createAssignment(topic: string, partition: number, deps: Assignm
     lost: life.signal,
     committed: () => persist(() => fetchCommit(deps.membership.coordinator, deps.group, topic, partition)),
     bounds: () => persist(() => feed.bounds()),
+    async topicId() {
+      const { read, now } = await persist(() => feed.topicIds());
+      if (read !== now) deps.abandon(new Error("the topic was deleted and made again"));
+      alive();
+      return now;
+    },
     async commit(commit) {
       for (;;) {
         alive();

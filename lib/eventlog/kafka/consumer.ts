@@ -34,7 +34,7 @@ import {
 import { createFetcher, type Fetcher } from "./fetcher.ts";
 import { createMember, sayGoodbye } from "./member.ts";
 import { type MemberIdentity, type Membership, onGroupJoins } from "./patches.ts";
-import { protocolErrorOf } from "./refusals.ts";
+import { isWithoutTopic } from "./refusals.ts";
 
 const REQUEST_TIMEOUT_MS = 5_000;
 /** How long handlers may take to end after `lost`; at most half a session, since heartbeats rest. */
@@ -264,7 +264,7 @@ class Session {
  * new assignment asks whether it is. A leader that merely moved has the same log.
  */
 function mayHideAnotherLog(error: unknown): boolean {
-  return protocolErrorOf(error) === "UNKNOWN_TOPIC_OR_PARTITION" || isConnectionError(error);
+  return isWithoutTopic(error) || isConnectionError(error);
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -5,6 +5,8 @@ import { createFetcher } from "./fetcher.ts";
 const [LEADER, REPLICA] = ["1", "2"];
 const RECORD = { offset: 0, appendTimeMs: 0, key: Buffer.from("k"), value: Buffer.from("v") };
 
+const TOPIC = { topic: "t", topicErrorCode: 0, partitionMetadata: [{ partitionId: 0, leader: Number(LEADER) }] };
+
 /** Of one partition. The leader names the replica to those who say where they are. */
 function clusterOf(fetchFromReplica: () => Promise<object>) {
   const asked: string[] = [];
@@ -18,6 +20,9 @@ function clusterOf(fetchFromReplica: () => Promise<object>) {
   const cluster = {
     findLeaderForPartitions: () => ({ [LEADER]: [0] }),
     findBroker: async ({ nodeId }: { nodeId: string }) => ({
+      // Asked for the topic's id, which brokers of no version that has one do not know.
+      lookupRequest: () => () => ({}),
+      connectionPool: { send: async () => ({ brokers: [], topicMetadata: [TOPIC] }) },
       fetch({ rackId }: { rackId: string }) {
         asked.push(`${nodeId} ${rackId}`.trim());
         return brokers[nodeId]?.(rackId);

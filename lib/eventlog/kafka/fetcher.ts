@@ -4,11 +4,11 @@
 
 import type { Broker, Cluster } from "kafkajs";
 import type { PartitionBounds, ReadOptions, StoredRecord } from "../log.ts";
+import { fetchFromBroker } from "./fetch.ts";
 import {
   arrival,
   createInbox,
   deliver,
-  type FetchedPartition,
   type Inbox,
   outOfRangeError,
   position,
@@ -16,13 +16,9 @@ import {
   take,
   wantsRecords,
 } from "./inbox.ts";
+import { readTopic } from "./metadata.ts";
 import { protocolErrorOf } from "./refusals.ts";
 
-const READ_COMMITTED = 1;
-/** How long a broker may hold a fetch open for a first record. A partition that joins in waits that long at most. */
-const FETCH_WAIT_MS = 250;
-const PARTITION_BYTES_MAX = 4 * 1024 * 1024;
-const FETCH_BYTES_MAX = 32 * 1024 * 1024;
 /** Rest between the fetches of a broker that answers with crumbs: batching is what makes reading cheap. */
 const CRUMB_BYTES = 64 * 1024;
 const CRUMB_REST_MS = 10;
@@ -42,6 +38,8 @@ export interface Feed {
   /** As Assignment.read. An abort of `signal` rejects with its reason. */
   read(options: ReadOptions, signal?: AbortSignal): Promise<StoredRecord[]>;
   bounds(): Promise<PartitionBounds>;
+  /** Id of the topic that is read, and that of the one that has its name now; undefined where brokers give none. */
+  topicIds(): Promise<{ read: string | undefined; now: string | undefined }>;
   close(): void;
 }
 
@@ -50,7 +48,10 @@ export interface Fetcher {
   close(): void;
 }
 
-/** Reads through `cluster`, which must be connected and stays the caller's to close. */
+/**
+ * Reads through `cluster`, which must be connected and stays the caller's to close. A topic is the one that was there at the
+ * first question about it: of another one of its name nothing is read, where brokers can tell them apart.
+ */
 export function createFetcher(cluster: Cluster, options: FetcherOptions): Fetcher {
   return new FetchLoop(cluster, options);
 }
@@ -60,6 +61,7 @@ class FetchLoop implements Fetcher {
   readonly #options: FetcherOptions;
   readonly #inboxes = new Set<Inbox>();
   readonly #busyNodes = new Set<string>();
+  readonly #topicIds = new Map<string, string | undefined>();
   #closed = false;
   #failingSince: number | undefined;
   /** A replica was asked in vain: till then leaders are not asked for one, or they would name the same again. */
@@ -97,7 +99,8 @@ class FetchLoop implements Fetcher {
     try {
       const broker = await this.#cluster.findBroker({ nodeId });
       const rack = performance.now() < this.#leadersUntilMs ? undefined : this.#options.rack;
-      const response = await fetchFromBroker(broker, group, rack);
+      for (const { topic } of group) if (!this.#topicIds.has(topic)) await this.#askTopicId(broker, topic);
+      const response = await fetchFromBroker(broker, group, this.#topicIds, rack);
       this.#failingSince = undefined;
       let bytes = 0;
       for (const { topicName, partitions } of response) {
@@ -139,6 +142,13 @@ class FetchLoop implements Fetcher {
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  async #askTopicId(broker: Broker, topic: string): Promise<string | undefined> {
+    const { id } = await readTopic(broker, topic);
+    // The first answer of all that ask counts.
+    if (!this.#topicIds.has(topic)) this.#topicIds.set(topic, id);
+    return id;
   }
 
   /** Reports a partition that answers with nothing although it has records. */
@@ -188,6 +198,11 @@ class FetchLoop implements Fetcher {
         return records;
       },
       bounds: () => fetchBounds(this.#cluster, topic, partition),
+      topicIds: async () => {
+        const broker = await this.#cluster.findBroker({ nodeId: leaderOf(this.#cluster, topic, partition) });
+        const now = await this.#askTopicId(broker, topic);
+        return { read: this.#topicIds.get(topic), now };
+      },
       close: () => {
         this.#inboxes.delete(inbox);
         inbox.waiter?.reject(new Error(`reading of ${topic}[${partition}] has ended`));
@@ -222,9 +237,7 @@ function groupByNode(cluster: Cluster, inboxes: Inbox[]): Map<string, Inbox[]> {
   const now = performance.now();
   for (const inbox of inboxes) {
     const { topic, partition, replica } = inbox;
-    const [leader] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
-    const nodeId = replica && replica.untilMs > now ? replica.nodeId : leader;
-    if (nodeId === undefined) throw new Error(`no leader is known for ${topic}[${partition}]`);
+    const nodeId = replica && replica.untilMs > now ? replica.nodeId : leaderOf(cluster, topic, partition);
     const group = byNode.get(nodeId);
     if (group === undefined) byNode.set(nodeId, [inbox]);
     else group.push(inbox);
@@ -232,25 +245,10 @@ function groupByNode(cluster: Cluster, inboxes: Inbox[]): Map<string, Inbox[]> {
   return byNode;
 }
 
-async function fetchFromBroker(
-  broker: Broker,
-  group: Inbox[],
-  rackId = "",
-): Promise<{ topicName: string; partitions: FetchedPartition[] }[]> {
-  const { responses } = await broker.fetch({
-    rackId,
-    // Up to the first transaction that is open, as the bounds are told.
-    isolationLevel: READ_COMMITTED,
-    maxWaitTime: FETCH_WAIT_MS,
-    minBytes: 1,
-    maxBytes: FETCH_BYTES_MAX,
-    topics: group.map(({ topic, partition, next }) => ({
-      topic,
-      partitions: [{ partition, fetchOffset: String(next), maxBytes: PARTITION_BYTES_MAX }],
-    })),
-  });
-  // patches.ts has replaced what reads them.
-  return responses as unknown as { topicName: string; partitions: FetchedPartition[] }[];
+function leaderOf(cluster: Cluster, topic: string, partition: number): string {
+  const [leader] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
+  if (leader === undefined) throw new Error(`no leader is known for ${topic}[${partition}]`);
+  return leader;
 }
 
 function outOfRange(error: unknown, group: Inbox[]): Inbox | undefined {

@@ -31,6 +31,8 @@ export interface Batch extends RecordBatch {
   bytes: number;
   /** A broker was sent it and has not said that it did not take it. */
   mayBeStored: boolean;
+  /** Of the topic that it was last sent to. */
+  topicId: string | undefined;
 }
 
 export interface Lane {
@@ -107,6 +109,7 @@ export function fillBatch(lane: Lane, identity: Identity): void {
     parts,
     bytes,
     mayBeStored: false,
+    topicId: undefined,
   };
 }
 

@@ -25,6 +25,7 @@ import {
 import type { Compression } from "./codecs.ts";
 import { consumeGroup } from "./consumer.ts";
 import { createFetcher } from "./fetcher.ts";
+import { readTopic } from "./metadata.ts";
 import { withNames } from "./names.ts";
 import { checkPresent } from "./present-topics.ts";
 import { createKafkaProducer, writeOf } from "./producer.ts";
@@ -52,6 +53,7 @@ const CALL_TIMEOUT_MS = 15_000;
 const CHECK_TIMEOUT_MS = 1_500;
 const CLOSE_TIMEOUT_MS = 5_000;
 const LEADER_POLL_MS = 100;
+const UNHEARD_MS_MAX = 2_000;
 const SETTLING_POLL_MS = 100;
 /** Of the time of a call, what brokers are given to settle: then their error is told, not that there was no answer. */
 const SETTLING_SHARE = 0.9;
@@ -144,6 +146,24 @@ export function createKafkaLog(options: KafkaLogOptions): OpenLog {
       ),
 
     epoch: async () => undefined,
+
+    topicId: (topic) =>
+      adminConnection.ask(
+        `read the id of ${topic}`,
+        `Describe on topic ${topic}`,
+        CALL_TIMEOUT_MS,
+        async ({ cluster }) => {
+          for (const begun = performance.now(); ; await pause(LEADER_POLL_MS)) {
+            try {
+              await cluster.addTargetTopic(topic);
+              return (await readTopic(await cluster.findControllerBroker(), topic)).id;
+            } catch (error) {
+              // One that was just made is unknown to some brokers for a moment.
+              if (!isUnheardOf(error) || performance.now() - begun > UNHEARD_MS_MAX) throw error;
+            }
+          }
+        },
+      ),
 
     check: () =>
       adminConnection.ask("take records", writeOf([...appendedTopics]), CHECK_TIMEOUT_MS, async ({ cluster }) => {

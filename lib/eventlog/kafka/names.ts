@@ -32,6 +32,7 @@ export function withNames(log: OpenLog, names: KafkaNames): OpenLog {
       }),
     tail: (topic, partition, options) => log.tail(named(topic), partition, options),
     bounds: (topic) => log.bounds(named(topic)),
+    topicId: (topic) => log.topicId(named(topic)),
     committed: (topic, group) => log.committed(named(topic), groupName(names, group)),
     async createTopics(topics) {
       const made = new Set(await log.createTopics(topics.map((spec) => ({ ...spec, topic: named(spec.topic) }))));

@@ -3,7 +3,7 @@
 
 import { createRequire } from "node:module";
 import type { Broker, Cluster } from "kafkajs";
-import { readRecordBatches } from "./record-batch-reader.ts";
+import { type FetchedRecord, readRecordBatches } from "./record-batch-reader.ts";
 import type { BrokerInternals } from "./requests.ts";
 
 /** What one successful join of a consumer group gave this member. */
@@ -65,6 +65,9 @@ const TIMEOUT_CHECK_INTERVAL_MS = 500;
 const JOIN_METHOD = "private:ConsumerGroup:join";
 
 const require = createRequire(import.meta.url);
+const { lookupCodecByAttributes } = require("kafkajs/src/protocol/message/compression") as {
+  lookupCodecByAttributes(attributes: number): Codec;
+};
 const hooksOfCluster = new WeakMap<Cluster, GroupHooks>();
 let patched = false;
 
@@ -262,22 +265,24 @@ function readFetchedRecords(): void {
   require(DECODE_MESSAGES);
   const loaded = require.cache[require.resolve(DECODE_MESSAGES)];
   const original = loaded?.exports as DecodeMessages | undefined;
-  const { lookupCodecByAttributes } = require("kafkajs/src/protocol/message/compression") as {
-    lookupCodecByAttributes(attributes: number): Codec;
-  };
   if (!loaded || typeof original !== "function" || typeof lookupCodecByAttributes !== "function") {
     throw new Error(`${DECODE_MESSAGES} is not what it was: the repairs of patches.ts are for kafkajs 2.2.4`);
   }
-  const decompressorOf = (attributes: number) => {
-    const codec = lookupCodecByAttributes(attributes);
-    return codec ? (records: Buffer) => codec.decompress(records) : undefined;
-  };
   const decodeMessages: DecodeMessages = async (decoder) => {
     const size = decoder.readInt32();
-    if (size <= 0 || !decoder.canReadBytes(size)) return [];
-    const bytes = decoder.readBytes(size);
-    if (bytes[MAGIC_AT] !== 2) throw new Error("the topic has records in a format older than Kafka 0.11");
-    return readRecordBatches(bytes, decompressorOf);
+    return size <= 0 || !decoder.canReadBytes(size) ? [] : readFetchedBatches(decoder.readBytes(size));
   };
   loaded.exports = decodeMessages;
+}
+
+/** The records of a fetch, with whatever codec they are compressed. */
+export async function readFetchedBatches(bytes: Buffer): Promise<FetchedRecord[]> {
+  if (bytes.length === 0) return [];
+  if (bytes[MAGIC_AT] !== 2) throw new Error("the topic has records in a format older than Kafka 0.11");
+  return readRecordBatches(bytes, decompressorOf);
+}
+
+function decompressorOf(attributes: number) {
+  const codec = lookupCodecByAttributes(attributes);
+  return codec ? (records: Buffer) => codec.decompress(records) : undefined;
 }

@@ -28,7 +28,8 @@ import {
   takeApart,
 } from "./lane.ts";
 import type { BrokerNode } from "./nodes.ts";
-import { protocolErrorOf } from "./refusals.ts";
+import type { ProduceRequest } from "./record-batch.ts";
+import { isWithoutTopic, protocolErrorOf } from "./refusals.ts";
 import { type Produced, produce } from "./requests.ts";
 import { createRoutes, type Routes } from "./routes.ts";
 
@@ -57,6 +58,8 @@ const NOT_TAKEN = new Set([
   "LEADER_NOT_AVAILABLE",
   "NOT_ENOUGH_REPLICAS",
   "UNKNOWN_TOPIC_OR_PARTITION",
+  "UNKNOWN_TOPIC_ID",
+  "INCONSISTENT_TOPIC_ID",
   "TOPIC_AUTHORIZATION_FAILED",
 ]);
 
@@ -173,7 +176,7 @@ class PipelinedProducer implements KafkaProducer {
         this.#isPrepared = true;
         return;
       } catch (error) {
-        const isUnknown = protocolErrorOf(error) === "UNKNOWN_TOPIC_OR_PARTITION";
+        const isUnknown = isWithoutTopic(error);
         const now = performance.now();
         const isEnough = isUnknown && now - begun > UNKNOWN_TOPIC_PATIENCE_MS;
         const isLast = this.#isAway || now + retryMs >= deadline;
@@ -240,6 +243,11 @@ class PipelinedProducer implements KafkaProducer {
       if (lane.sentTo !== undefined || lane.retryAt > now) continue;
       if (lane.batch === undefined && !this.#fill(lane, now)) continue;
       const leader = this.#routes.leader(lane.topic, lane.partition);
+      if (this.#mayBeInAnother(lane)) {
+        // What is in the topic that was deleted may be a row already, and would be a second one from here.
+        this.#giveUp(lane, new Error(`${lane.topic} was deleted and made again`), false);
+        continue;
+      }
       if (leader === undefined) {
         this.#setBack(lane, new Error(`${lane.topic}[${lane.partition}] has no leader`));
         continue;
@@ -256,6 +264,11 @@ class PipelinedProducer implements KafkaProducer {
     }
     for (const [leader, { topic, lanes }] of sending) void this.#send(leader, topic, lanes);
     if (this.#busy.size > 0) this.#watching ??= setInterval(() => this.#watch(), WATCH_MS);
+  }
+
+  #mayBeInAnother({ topic, batch }: Lane): boolean {
+    const now = this.#routes.of(topic)?.id;
+    return batch?.mayBeStored === true && batch.topicId !== undefined && now !== undefined && batch.topicId !== now;
   }
 
   #dropLate(lane: Lane, now: number): void {
@@ -290,10 +303,12 @@ class PipelinedProducer implements KafkaProducer {
   }
 
   async #send(leader: BrokerNode, topic: string, lanes: readonly Lane[]): Promise<void> {
+    const topicId = this.#routes.of(topic)?.id;
     const sent = lanes.flatMap((lane) => (lane.batch ? [{ lane, batch: lane.batch }] : []));
-    for (const { lane } of sent) {
+    for (const { lane, batch } of sent) {
       lane.sentTo = leader;
       lane.sentAt = performance.now();
+      batch.topicId = topicId;
     }
     const doubted = new Set(sent.filter(({ batch }) => batch.mayBeStored).map(({ batch }) => batch));
     let answers = new Map<number, Produced>();
@@ -302,7 +317,7 @@ class PipelinedProducer implements KafkaProducer {
       const batches = sent.map(({ batch }) => batch);
       const produced = await leader.ask((broker) => {
         for (const batch of batches) batch.mayBeStored = true;
-        return this.#produce(broker, topic, batches);
+        return this.#produce(broker, { topic, topicId, batches });
       });
       answers = new Map(produced.map((one) => [one.partition, one]));
     } catch (error) {
@@ -407,7 +422,7 @@ class PipelinedProducer implements KafkaProducer {
           part.call.settle(part.indexes, reason);
           part.call = undefined;
         }
-        const isUnknown = protocolErrorOf(lane.trouble) === "UNKNOWN_TOPIC_OR_PARTITION";
+        const isUnknown = isWithoutTopic(lane.trouble);
         const isLate = batch.parts.every(({ call }) => call === undefined);
         const isAlone =
           troubledAt !== undefined &&
@@ -435,10 +450,10 @@ class PipelinedProducer implements KafkaProducer {
     });
   }
 
-  #produce(broker: Broker, topic: string, batches: Parameters<typeof produce>[1]["batches"]): Promise<Produced[]> {
+  #produce(broker: Broker, what: Pick<ProduceRequest, "topic" | "topicId" | "batches">): Promise<Produced[]> {
     const timeoutMs = this.#requestTimeoutMs;
     const compression = compressorOf(this.#compression);
-    return produce(broker, { topic, batches, timeoutMs, timestampMs: Date.now(), compression });
+    return produce(broker, { ...what, timeoutMs, timestampMs: Date.now(), compression });
   }
 
   #unavailable(topic: string, count: number, cause: unknown): Error {

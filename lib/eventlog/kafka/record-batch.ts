@@ -1,7 +1,7 @@
 // Record batches (magic 2) and the produce request around them, written in one pass into one buffer. kafkajs assembles
 // each record from encoders of its own, which cost more than all the rest of the gateway; kafka-record-batch.test.ts
 // holds these bytes to kafkajs's, field for field.
-// Format: Kafka protocol guide, "Record Batch" and "Produce API", versions 3 to 8.
+// Format: Kafka protocol guide, "Record Batch" and "Produce API", versions 3 to 8, and 13 of a topic that is named by its id.
 
 import type { AppendRecord } from "../log.ts";
 import { crc32c } from "./crc32c.ts";
@@ -17,6 +17,8 @@ export interface RecordBatch {
 
 export interface ProduceRequest {
   topic: string;
+  /** The records go to this topic and to none that has taken its place. */
+  topicId?: string | undefined;
   batches: readonly RecordBatch[];
   timeoutMs: number;
   /** Create time of the records, milliseconds; a topic with LogAppendTime replaces it. */
@@ -35,6 +37,9 @@ const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
 /** Five varints of at most five bytes, attributes, timestamp delta. */
 const RECORD_FRAME_BYTES = 32;
+const TOPIC_ID_BYTES = 16;
+/** Of a varint whose bytes are all written, whatever its number. */
+const LONG_VARINT_BYTES = 5;
 const TRACE_HEADER = Buffer.from("traceparent");
 
 /** Room for the request's head in front of its body: kafkajs writes it there, with a client id of its own choice. */
@@ -42,27 +47,37 @@ export const HEAD_ROOM_BYTES = 512;
 
 /** Body of the request: what follows client id in a produce request. HEAD_ROOM_BYTES before it are free to be written. */
 export async function encodeProduceBody(request: ProduceRequest): Promise<Buffer> {
-  const { topic, batches, compression } = request;
+  const { topic, topicId, batches, compression } = request;
   const topicBytes = Buffer.byteLength(topic);
-  let bound = HEAD_ROOM_BYTES + 18 + topicBytes;
-  for (const batch of batches) bound += 8 + boundOf(batch);
+  let bound = HEAD_ROOM_BYTES + 18 + TOPIC_ID_BYTES + topicBytes;
+  for (const batch of batches) bound += 5 + LONG_VARINT_BYTES + boundOf(batch);
   // Not zeroed, and not from Node's pool: all of it is this request's.
   const buffer = Buffer.allocUnsafeSlow(bound);
-  let at = buffer.writeInt16BE(-1, HEAD_ROOM_BYTES); // no transaction
+  // No tagged fields in the head, no transaction.
+  let at = topicId ? buffer.writeInt16BE(0, HEAD_ROOM_BYTES) : buffer.writeInt16BE(-1, HEAD_ROOM_BYTES);
   at = buffer.writeInt16BE(ACKS_ALL, at);
   at = buffer.writeInt32BE(request.timeoutMs, at);
-  at = buffer.writeInt32BE(1, at); // topics
-  at = buffer.writeInt16BE(topicBytes, at);
-  at += buffer.write(topic, at);
-  at = buffer.writeInt32BE(batches.length, at);
+  if (topicId) {
+    at = buffer.writeUInt8(2, at); // one topic
+    at += buffer.write(topicId, at, "base64url");
+    at = writeLongVarint(buffer, at, batches.length + 1);
+  } else {
+    at = buffer.writeInt32BE(1, at); // topics
+    at = buffer.writeInt16BE(topicBytes, at);
+    at += buffer.write(topic, at);
+    at = buffer.writeInt32BE(batches.length, at);
+  }
   for (const batch of batches) {
-    const start = buffer.writeInt32BE(batch.partition, at) + 4;
+    const lengthAt = buffer.writeInt32BE(batch.partition, at);
+    const start = lengthAt + (topicId ? LONG_VARINT_BYTES : 4);
     let end = writeBatch(buffer, start, batch, request.timestampMs);
     if (compression) end = await compressBatch(buffer, start, end, compression);
     sealBatch(buffer, start, end);
-    buffer.writeInt32BE(end - start, at + 4);
-    at = end;
+    if (topicId) writeLongVarint(buffer, lengthAt, end - start + 1);
+    else buffer.writeInt32BE(end - start, lengthAt);
+    at = topicId ? buffer.writeUInt8(0, end) : end; // no tagged fields
   }
+  if (topicId) at = buffer.writeUInt16BE(0, at); // of the topic and of all neither
   return buffer.subarray(HEAD_ROOM_BYTES, at);
 }
 
@@ -149,6 +164,17 @@ function writeVarint(buffer: Buffer, start: number, value: number): number {
   }
   buffer[at++] = rest;
   return at;
+}
+
+/** Not zigzag, and as long as the largest, so that it can be written when what it counts is there. */
+function writeLongVarint(buffer: Buffer, start: number, value: number): number {
+  let rest = value;
+  for (let i = 0; i < LONG_VARINT_BYTES - 1; i++) {
+    buffer[start + i] = (rest & 0x7f) | 0x80;
+    rest >>>= 7;
+  }
+  buffer[start + LONG_VARINT_BYTES - 1] = rest;
+  return start + LONG_VARINT_BYTES;
 }
 
 function varintBytes(value: number): number {

@@ -6,9 +6,12 @@ const CREDENTIALS =
 const IN_SYNC = "too few replicas are in sync: check that all brokers of the cluster run";
 const ANY = "check that the brokers run and that KAFKA_BROKERS, KAFKA_SSL and KAFKA_SASL_* are right";
 
+const NO_TOPIC = "the topic does not exist: run `millrace migrate`";
+
 /** By the protocol's name. */
 const REMEDIES: Readonly<Record<string, string>> = {
-  UNKNOWN_TOPIC_OR_PARTITION: "the topic does not exist: run `millrace migrate`",
+  UNKNOWN_TOPIC_OR_PARTITION: NO_TOPIC,
+  UNKNOWN_TOPIC_ID: NO_TOPIC,
   NOT_ENOUGH_REPLICAS: IN_SYNC,
   NOT_ENOUGH_REPLICAS_AFTER_APPEND: IN_SYNC,
   KAFKA_STORAGE_ERROR: "a broker cannot write: check its disk",
@@ -18,6 +21,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
     "the cluster has rules for topics that this one breaks: check KAFKA_PARTITIONS and KAFKA_REPLICATION_FACTOR, or create it by hand",
 };
 
+const WITHOUT_TOPIC = new Set(["UNKNOWN_TOPIC_OR_PARTITION", "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID"]);
 const REFUSED_BY_ACL = /^(?:TOPIC|GROUP|CLUSTER|TRANSACTIONAL_ID)_AUTHORIZATION_FAILED$/;
 
 /** By what OpenSSL and Node call it, in code or message. */
@@ -40,6 +44,11 @@ const TLS_REMEDIES: readonly [RegExp, string][] = [
 export function protocolErrorOf(error: unknown): string | undefined {
   for (const each of causesOf(error)) if ("type" in each && typeof each.type === "string") return each.type;
   return undefined;
+}
+
+/** There is no such topic, or none with that id. */
+export function isWithoutTopic(error: unknown): boolean {
+  return WITHOUT_TOPIC.has(protocolErrorOf(error) ?? "");
 }
 
 /** Of the login that failed, if that is what happened. */

@@ -3,6 +3,7 @@
 
 import { createRequire } from "node:module";
 import type { Broker } from "kafkajs";
+import { FlexibleReader } from "./flexible.ts";
 import { encodeProduceBody, HEAD_ROOM_BYTES, type ProduceRequest } from "./record-batch.ts";
 
 export interface Produced {
@@ -12,80 +13,93 @@ export interface Produced {
   error: Error | undefined;
 }
 
-export interface TopicLeaders {
-  /** `host:port` by node id, of all brokers. */
-  addresses: ReadonlyMap<number, string>;
-  /** Node id by partition; -1: no leader. */
-  leaders: readonly number[];
-}
-
 interface Protocol {
   request: object;
   response: { decode(bytes: Buffer): Promise<unknown> };
+  requestTimeout?: number;
 }
 
 export interface BrokerInternals {
+  /** By API key; undefined before the broker is connected. */
+  versions?: Record<number, { maxVersion: number } | undefined> | null;
   lookupRequest(apiKey: number, versions: unknown): (fields: object) => Protocol;
   connectionPool: { send<T>(protocol: object): Promise<T> };
 }
 
 interface ProduceAnswer {
+  clientSideThrottleTime?: number;
   topics: { partitions: { partition: number; errorCode: number; baseOffset: string }[] }[];
 }
 
-interface MetadataAnswer {
-  brokers: { nodeId: number; host: string; port: number }[];
-  topicMetadata: {
-    topicErrorCode: number;
-    topic: string;
-    partitionMetadata: { partitionId: number; leader: number }[];
-  }[];
-}
-
 const PRODUCE_API_KEY = 0;
-const METADATA_API_KEY = 3;
+/** The first that has ids of topics. */
+const PRODUCE_VERSION = 13;
+
+/** Those that kafkajs does not know. */
+const TOPIC_ID_ERRORS: Readonly<Record<number, string>> = { 100: "UNKNOWN_TOPIC_ID", 103: "INCONSISTENT_TOPIC_ID" };
+const TOPIC_ID_MESSAGE = "The broker has no topic with this id: it was deleted";
 
 const require = createRequire(import.meta.url);
-const { requests } = require("kafkajs/src/protocol/requests") as { requests: { Produce: unknown; Metadata: unknown } };
+const { requests } = require("kafkajs/src/protocol/requests") as { requests: { Produce: unknown } };
 const { createErrorFromCode } = require("kafkajs/src/protocol/error") as { createErrorFromCode(code: number): Error };
 
 /** With acks=all and the body that record-batch.ts encodes. */
 export async function produce(broker: Broker, request: ProduceRequest): Promise<Produced[]> {
-  const body = await encodeProduceBody(request);
   const internals = broker as unknown as BrokerInternals;
-  const protocol = internals.lookupRequest(PRODUCE_API_KEY, requests.Produce)({ acks: -1 });
+  const isById = request.topicId !== undefined && hasVersion(internals, PRODUCE_API_KEY, PRODUCE_VERSION);
+  const body = await encodeProduceBody(isById ? request : { ...request, topicId: undefined });
+  const protocol = isById ? PRODUCE_BY_ID : internals.lookupRequest(PRODUCE_API_KEY, requests.Produce)({ acks: -1 });
   // All that kafkajs takes from an encoder is its bytes; what room there is before them patches.ts asks.
   const encode = async () => ({ buf: body, buffer: body, room: HEAD_ROOM_BYTES });
   const { topics } = await ask<ProduceAnswer>(internals, { ...protocol, request: { ...protocol.request, encode } });
   return topics.flatMap(({ partitions }) =>
     partitions.map(({ partition, errorCode, baseOffset }) => {
-      const error = errorCode === 0 ? undefined : createErrorFromCode(errorCode);
+      const error = errorCode === 0 ? undefined : errorOf(errorCode);
       return { partition, baseOffset: Number(baseOffset), error };
     }),
   );
 }
 
-/** Rejects when the topic as a whole is unknown or refused; a partition may have no leader. */
-export async function readLeaders(broker: Broker, topic: string): Promise<TopicLeaders> {
-  const internals = broker as unknown as BrokerInternals;
-  const fields = { topics: [topic], allowAutoTopicCreation: false };
-  const protocol = internals.lookupRequest(METADATA_API_KEY, requests.Metadata)(fields);
-  const { brokers, topicMetadata } = await ask<MetadataAnswer>(internals, protocol);
-  const found = topicMetadata.find((one) => one.topic === topic);
-  if (found !== undefined && found.topicErrorCode !== 0) throw createErrorFromCode(found.topicErrorCode);
-  if (found === undefined || found.partitionMetadata.length === 0)
-    throw new Error(`no partitions are known for ${topic}`);
-  const leaders = new Array<number>(found.partitionMetadata.length).fill(-1);
-  for (const { partitionId, leader } of found.partitionMetadata) leaders[partitionId] = leader;
-  const addresses = brokers.map(({ nodeId, host, port }) => [nodeId, addressOf(host, port)] as const);
-  return { addresses: new Map(addresses), leaders };
+const PRODUCE_BY_ID: Protocol = {
+  request: { apiKey: PRODUCE_API_KEY, apiVersion: PRODUCE_VERSION, apiName: "Produce" },
+  response: { decode: async (bytes) => decodeProduced(new FlexibleReader(bytes)) },
+};
+
+function decodeProduced(reader: FlexibleReader): ProduceAnswer {
+  const topics = reader.each(() => {
+    reader.topicId();
+    const partitions = reader.each(() => {
+      const [partition, errorCode, baseOffset] = [reader.int32(), reader.int16(), reader.int64()];
+      reader.int64(); // append time
+      reader.int64(); // where the log begins
+      reader.each(() => {
+        reader.int32(); // a record, and what is wrong with it
+        reader.text();
+        reader.skipTags();
+      });
+      reader.text(); // what is wrong with the batch
+      reader.skipTags();
+      return { partition, errorCode, baseOffset };
+    });
+    reader.skipTags();
+    return { partitions };
+  });
+  return { topics, clientSideThrottleTime: reader.int32() };
 }
 
-function ask<T>({ connectionPool }: BrokerInternals, protocol: Protocol): Promise<T> {
+/** With the protocol's name as `type`. */
+export function errorOf(code: number): Error {
+  const error = createErrorFromCode(code);
+  const type = TOPIC_ID_ERRORS[code];
+  return type === undefined ? error : Object.assign(error, { type, retriable: true, message: TOPIC_ID_MESSAGE });
+}
+
+export function hasVersion({ versions }: BrokerInternals, apiKey: number, version: number): boolean {
+  return (versions?.[apiKey]?.maxVersion ?? -1) >= version;
+}
+
+/** Resolves with the whole answer, whatever errors it has. */
+export function ask<T>({ connectionPool }: BrokerInternals, protocol: Protocol): Promise<T> {
   const { response } = protocol;
   return connectionPool.send<T>({ ...protocol, response: { ...response, parse: async (answer: T) => answer } });
-}
-
-function addressOf(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -2,15 +2,15 @@
 
 import type { Broker } from "kafkajs";
 import { isTransient, type KafkaConnection } from "./client.ts";
+import { readTopic, type TopicMetadata } from "./metadata.ts";
 import { type BrokerNode, createBrokerNode, firstAnswer } from "./nodes.ts";
-import { readLeaders, type TopicLeaders } from "./requests.ts";
 
 /** A broker that has not answered for so long is not waited for alone. */
 const HEDGE_MS = 150;
 
 export interface Routes {
   /** What is known now; `ageMs` since it was learned. */
-  of(topic: string): { leaders: readonly number[]; ageMs: number } | undefined;
+  of(topic: string): (Pick<TopicMetadata, "id" | "leaders"> & { ageMs: number }) | undefined;
   /** Undefined: nobody leads the partition, or nobody is known to. */
   leader(topic: string, partition: number): BrokerNode | undefined;
   /** Asks for the topic's leaders; calls of one moment share the answer. */
@@ -22,7 +22,7 @@ export interface Routes {
 
 export function createRoutes(connection: KafkaConnection, requestTimeoutMs: number): Routes {
   const nodes = new Map<string, BrokerNode>();
-  const known = new Map<string, TopicLeaders & { learnedAt: number }>();
+  const known = new Map<string, TopicMetadata & { learnedAt: number }>();
   const refreshing = new Map<string, Promise<void>>();
 
   function nodeAt(address: string): BrokerNode {
@@ -52,7 +52,7 @@ export function createRoutes(connection: KafkaConnection, requestTimeoutMs: numb
   }
 
   async function learn(topic: string): Promise<void> {
-    const found = await askAny((broker) => readLeaders(broker, topic));
+    const found = await askAny((broker) => readTopic(broker, topic));
     known.set(topic, { ...found, learnedAt: performance.now() });
     const current = new Set(connection.brokers);
     for (const { addresses } of known.values()) for (const address of addresses.values()) current.add(address);
@@ -66,7 +66,7 @@ export function createRoutes(connection: KafkaConnection, requestTimeoutMs: numb
   return {
     of(topic) {
       const found = known.get(topic);
-      return found && { leaders: found.leaders, ageMs: performance.now() - found.learnedAt };
+      return found && { id: found.id, leaders: found.leaders, ageMs: performance.now() - found.learnedAt };
     },
     leader(topic, partition) {
       const { leaders, addresses } = known.get(topic) ?? {};

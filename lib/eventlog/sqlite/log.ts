@@ -99,6 +99,7 @@ function createLog({ file, readOnly, logger }: SqliteLogOptions, worker: Worker,
           await call("commit", { topic, group, partition: 0, commit: { offset, metadata } });
         }),
       bounds: () => fenced(() => call("bounds", { topic })),
+      topicId: () => fenced(async () => undefined),
       read: (options) => fenced(() => read(topic, 0, options)),
     };
   }
@@ -142,6 +143,7 @@ function createLog({ file, readOnly, logger }: SqliteLogOptions, worker: Worker,
       await call("trim", { topic, partition, before });
     },
     epoch: () => call("epoch", {}),
+    topicId: async () => undefined,
     async check() {
       refuseReadOnly();
       await call("probe", {});
