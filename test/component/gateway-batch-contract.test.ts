@@ -162,6 +162,18 @@ describe("a body of the wrong form is 400", () => {
   });
 });
 
+it.each([
+  ["no batch", "{}", "batch: is required"],
+  ["no array", '{"batch":{}}', "batch: must be an array of events, not an object"],
+  ["no object", "[]", "body: must be an object with a batch array, not an array"],
+])("a body with %s is told what to send", async (_case, body, error) => {
+  const answer = await post({ body });
+  expect([answer.status, JSON.parse(answer.text)]).toEqual([
+    400,
+    { status: "error", error: `${error}; send {"batch": [...]}` },
+  ]);
+});
+
 describe("too much is 413", () => {
   it.each([
     ["bytes declared", { body: TOO_LARGE }],

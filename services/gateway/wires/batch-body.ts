@@ -2,6 +2,7 @@
 // judged for themselves.
 import { type JsonKind, textOf } from "#lib/events/json-cursor.ts";
 import { JsonNames } from "#lib/events/json-keys.ts";
+import { articled } from "#lib/events/properties.ts";
 import type { RuleFault } from "#lib/events/rule-fault.ts";
 import { faultError, type JsonReading, readJsonBody } from "../json-body.ts";
 import { NO_EVENTS, type Refused, refused, SEVERAL_KEYS } from "../refusals.ts";
@@ -31,7 +32,8 @@ interface EnvelopeFaults {
   historical?: () => Refused;
 }
 
-const NO_BATCH = () => wrongType("batch", "an array of events", "absent");
+const SHAPE = 'send {"batch": [...]}';
+const NO_BATCH = () => refused("invalid", { field: "batch", fault: `is required; ${SHAPE}` });
 const EMPTY_BATCH = () => refused("invalid", { field: "batch", fault: NO_EVENTS });
 
 /**
@@ -39,7 +41,7 @@ const EMPTY_BATCH = () => refused("invalid", { field: "batch", fault: NO_EVENTS 
  * have one. Of events beyond `maxEvents` nothing is kept.
  */
 export function readEnvelope(json: JsonReading, body: Uint8Array, maxEvents: number): Envelope {
-  if (body.length === 0) throw refused("body_invalid", { field: "body", fault: 'is empty; send {"batch": [...]}' });
+  if (body.length === 0) throw refused("body_invalid", { field: "body", fault: `is empty; ${SHAPE}` });
   return readJsonBody(json.cursor, body, behindMark(body), () => new Reading(json, maxEvents).envelope());
 }
 
@@ -73,7 +75,7 @@ class Reading {
     if (kind !== "object") {
       cursor.skip();
       cursor.close();
-      throw wrongType("body", "an object with a batch array", kind);
+      throw wrongShape("body", "an object with a batch array", kind);
     }
     cursor.enter();
     while (cursor.nextMember(ENVELOPE)) this.#member(cursor.name, cursor.kind());
@@ -105,7 +107,7 @@ class Reading {
     } else if (name === CHECK_STORED && kind === "boolean") {
       this.#checkStored = textOf(cursor.slice()) === "true";
     } else {
-      if (name === BATCH) this.#faults.batch = () => wrongType("batch", "an array of events", kind);
+      if (name === BATCH) this.#faults.batch = () => wrongShape("batch", "an array of events", kind);
       if (name === API_KEY) this.#faults.apiKey = () => wrongType("api_key", "a string", kind);
       if (name === HISTORICAL && kind !== "boolean") {
         this.#faults.historical = () => wrongType("historical_migration", "true or false", kind);
@@ -157,6 +159,11 @@ export function refuseWhenAllAre(events: readonly (object | RuleFault)[], indexO
   throw error;
 }
 
-function wrongType(field: string, wanted: string, kind: JsonKind | "absent"): Refused {
+/** Of what must be there. */
+function wrongShape(field: string, wanted: string, kind: JsonKind): Refused {
+  return refused("invalid", { field, fault: `must be ${wanted}, not ${articled(kind)}; ${SHAPE}` });
+}
+
+function wrongType(field: string, wanted: string, kind: JsonKind): Refused {
   return refused("invalid", { field, fault: typeMessage(wanted, kind) });
 }

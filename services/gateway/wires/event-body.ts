@@ -218,7 +218,6 @@ function wrongField(field: string, wanted: string, kind: JsonKind): RuleFault {
   return fault("invalid", field, typeMessage(wanted, kind));
 }
 
-export function typeMessage(wanted: string, kind: JsonKind | "absent"): string {
-  const given = kind === "absent" ? kind : articled(kind);
-  return `must be ${wanted}, not ${given}; leave it out if there is none`;
+export function typeMessage(wanted: string, kind: JsonKind): string {
+  return `must be ${wanted}, not ${articled(kind)}; leave it out if there is none`;
 }
