@@ -133,6 +133,8 @@ function mapRow(row: RawRow, { parser, mapper, idsOf }: ImportOptions, skipTo: n
 /** A mistyped column would import everything with the column's part missing: say so before the first event is sent. */
 function checkColumns({ parser, mapper, onNotice }: ImportOptions): void {
   const header = parser.columns();
+  // Rows that cannot be read have columns that nobody knows; each says itself what is wrong with it.
+  if (header === undefined && mapper.rows() === 0) return;
   for (const { name, required } of mapper.unseenColumns()) {
     if (header !== undefined && !header.includes(name)) {
       const more = header.length > namesShownMax ? ` and ${header.length - namesShownMax} more` : "";

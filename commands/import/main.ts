@@ -114,6 +114,9 @@ async function importFile(config: ImportConfig, signal: AbortSignal, { out, err,
     });
     const nobody = mapper.withoutDistinctId();
     if (nobody > 0) say(`${nobody} rows have no ${config.columns.distinctId}: their events are nobody's`);
+    const repeated = mapper.withRepeatedId();
+    if (repeated > 0)
+      say(`${repeated} rows have the ${config.columns.id} of a row before them: of each id one event is stored`);
     const missing = config.wait > 0 ? await waitUntilStored(config.url, config.wait, signal) : 0;
     if (missing)
       say(`${missing} events are on the log and not stored yet: millrace verify --wait 1m tells when they are`);

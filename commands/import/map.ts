@@ -35,15 +35,29 @@ export interface Mapper {
   map(fields: Fields, ids: IdOf): MappedRow;
   /** Columns that were named but that no row so far has had; a row without a required one is refused. */
   unseenColumns(): { name: string; required: boolean }[];
+  /** Rows so far that could be read. */
+  rows(): number;
   /** Rows so far without a distinct id, although a column for it was named. */
   withoutDistinctId(): number;
+  /** Rows so far whose id a row not far before them had: of all with one id, one event is stored. */
+  withRepeatedId(): number;
 }
+
+const IDS_REMEMBERED = 200_000;
 
 /** `event` is the name of every event that has none of its own. */
 export function createMapper(event: string | undefined, columns: ColumnNames, parseTime: TimeParser): Mapper {
   const unseen = new Set(Object.values(columns).filter((name) => name !== undefined));
   const named = [...unseen];
+  let rows = 0;
   let withoutDistinctId = 0;
+  let withRepeatedId = 0;
+  const givenIds = new Set<string>();
+  const remember = (id: string): void => {
+    if (givenIds.has(id)) withRepeatedId += 1;
+    if (givenIds.size >= IDS_REMEMBERED) givenIds.clear();
+    givenIds.add(id);
+  };
   const map = (fields: Fields, ids: IdOf): MappedRow => {
     const cell = (name: string | undefined): unknown =>
       name === undefined ? undefined : (fieldAt(fields, name) ?? undefined);
@@ -71,6 +85,7 @@ export function createMapper(event: string | undefined, columns: ColumnNames, pa
     const json = writeFields(propertiesOf(fields, named, columns.properties));
     message.propertiesKind = { case: "propertiesJson", value: json };
     if (columns.distinctId !== undefined && distinctId === "") withoutDistinctId += 1;
+    if (idText !== "") remember(idText);
     return { ok: true, event: message };
   };
   return {
@@ -79,8 +94,11 @@ export function createMapper(event: string | undefined, columns: ColumnNames, pa
         name,
         required: name === columns.time || (name === columns.eventColumn && event === undefined),
       })),
+    rows: () => rows,
     withoutDistinctId: () => withoutDistinctId,
+    withRepeatedId: () => withRepeatedId,
     map(fields, ids) {
+      rows += 1;
       try {
         return map(fields, ids);
       } catch (error) {

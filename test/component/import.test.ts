@@ -454,6 +454,27 @@ describe("a file that is not what it seems", () => {
     expect(gateway.arrivals.map(({ event }) => event.propertiesKind.value)).toEqual(expected);
   });
 
+  it("of which no row can be read says what is wrong with the rows, not that a column is not there", async () => {
+    await using gateway = await startGateway(() => "take");
+    const path = await file("two-in-a-line.ndjson", '{"at":1} {"at":2}\n["at"]\n');
+    const { code, err } = await run([path, "--event", "e", "--time", "at", "--url", gateway.url]);
+    expect(code).toBe(3);
+    expect(err).toMatch(/^refused line 1: .*\nrefused line 2: is not a JSON object\n/);
+    expect(err).not.toContain("none of the first rows");
+  });
+
+  it("whose ids repeat is said to become fewer events than it has rows", async () => {
+    await using gateway = await startGateway(() => "take");
+    const path = await file("by-user.csv", "user,n\nu1,1\nu2,2\nu1,3\n,4\n,5\nu1,6\n");
+    const { code, out, err } = await run([path, "--event", "e", "--id", "user", "--url", gateway.url]);
+    expect({ code, out, err }).toEqual({
+      code: 0,
+      out: expect.stringMatching(/^imported 6, refused 0/),
+      err: "2 rows have the user of a row before them: of each id one event is stored\n",
+    });
+    expect(gateway.ids().size).toBe(4);
+  });
+
   it("costs a row that is nested without end itself alone", async () => {
     await using gateway = await startGateway(() => "take");
     const rows = [5_000, 200_000].map((depth) => `{"a":${"[".repeat(depth)}${"]".repeat(depth)}}\n`);
