@@ -1,5 +1,5 @@
 // `npm run screenshots [-- FOLDER]`: pictures of the console over a standalone with made-up events, into docs/images/. With
-// --all every view in both themes at two widths, for a look at what a change has done.
+// --all every view in both themes at three widths, for a look at what a change has done.
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -53,7 +53,7 @@ const browser = await chromium.launch({
 });
 const all = VIEWS.flatMap((view) =>
   (["light", "dark"] as const).flatMap((theme) =>
-    [1280, 360].map((width) => ({ view, theme, width, file: `${view}-${theme}-${width}.png` })),
+    [1920, 1280, 360].map((width) => ({ view, theme, width, file: `${view}-${theme}-${width}.png` })),
   ),
 );
 const shown = SHOWN.map(([view, theme]) => ({ view, theme, width: 1280, file: `console-${view}.png` }));
