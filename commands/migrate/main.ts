@@ -18,7 +18,7 @@ const migrateSchema = z
     ...kafkaSettings,
     ...retentionSettings,
     newEpoch: argument().describe(
-      "The topic of events was deleted and created again: begin a new epoch, beside the rows of the old one.",
+      "Begin a new epoch of the topic of events, beside the rows of the old one, where a consumer halts and asks for it: the log was emptied, or made again on brokers that give topics no id.",
     ),
     newPointsEpoch: argument().describe("The same for the topic of points."),
     logLevel: oneOf(LOG_LEVELS, "info").describe("Minimum log level."),
