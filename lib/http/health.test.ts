@@ -137,7 +137,7 @@ it("says what to do when its port is taken", async () => {
   const port = server?.port ?? 0;
   const health = createHealth({ checks: [], registry: new Registry() });
   await expect(serveHealth({ host: "127.0.0.1", port, setting: "CONSUMER_PORT", health, logger })).rejects.toThrow(
-    `Cannot listen on 127.0.0.1:${port}: another process uses that port. Stop it, or set CONSUMER_PORT to another port (0 picks a free one).`,
+    `Cannot listen on 127.0.0.1:${port}: another process, or another setting of this one, uses that port. Free it, or set CONSUMER_PORT to another port (0 picks a free one).`,
   );
 });
 

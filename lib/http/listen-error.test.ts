@@ -6,7 +6,7 @@ const target = { host: "10.0.0.1", port: 80, setting: "PORT" };
 it.each([
   [
     "EADDRINUSE",
-    "Cannot listen on 10.0.0.1:80: another process uses that port. Stop it, or set PORT to another port (0 picks a free one).",
+    "Cannot listen on 10.0.0.1:80: another process, or another setting of this one, uses that port. Free it, or set PORT to another port (0 picks a free one).",
   ],
   [
     "EACCES",

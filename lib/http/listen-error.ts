@@ -16,7 +16,7 @@ function reasonAndRemedy(error: unknown, port: number, setting: string): string 
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   switch (code) {
     case "EADDRINUSE":
-      return `another process uses that port. Stop it, or set ${setting} to another port (0 picks a free one).`;
+      return `another process, or another setting of this one, uses that port. Free it, or set ${setting} to another port (0 picks a free one).`;
     case "EACCES":
       return `this user may not open port ${port}. Set ${setting} to a port above 1023, or grant CAP_NET_BIND_SERVICE.`;
     case "EADDRNOTAVAIL":

@@ -137,7 +137,7 @@ function whenClosed(socket: net.Socket): Promise<void> {
 describe("starting", () => {
   it("on a taken port fails with a sentence that says what to do", async () => {
     await expect(startTestGateway({ port: gateway.port })).rejects.toThrow(
-      `Cannot listen on 127.0.0.1:${gateway.port}: another process uses that port. Stop it, or set PORT to another port`,
+      `Cannot listen on 127.0.0.1:${gateway.port}: another process, or another setting of this one, uses that port. Free it, or set PORT to another port`,
     );
   });
 });
