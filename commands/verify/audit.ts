@@ -75,6 +75,8 @@ export interface Audit {
    */
   olderEpochs: { epoch: string; stored: number; alsoStored: number }[];
   partitions: PartitionAudit[];
+  /** Rows that are of no topic: nothing is claimed of them. */
+  unplaced: number;
   duplicateIds: { count: number; examples: DuplicateId[] };
 }
 
@@ -152,6 +154,7 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
     shards: shardsOf(warehouse).length,
     olderEpochs: await olderEpochs(warehouse, kind, epoch, stored),
     partitions,
+    unplaced: await stored.unplaced(),
     duplicateIds: await stored.duplicateIds(),
   };
 }

@@ -17,7 +17,8 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { createReader, type Reader, type Reading } from "./reading.ts";
 import type { LogIdentity } from "./stored.ts";
 
-export type FateKind = "row" | "duplicate" | "conflict" | "dead_letter" | "erased" | "aborted";
+/** "letter": a dead letter whose outcome is there, and only its bytes are not. */
+export type FateKind = "row" | "duplicate" | "conflict" | "dead_letter" | "letter" | "erased" | "aborted";
 
 export interface Fate {
   offset: number;
@@ -25,7 +26,7 @@ export interface Fate {
   kind: FateKind;
   /** JSONCompactEachRow line: of the topic's table for a row, of log_outcomes otherwise. */
   row: Uint8Array;
-  /** Line of dead_letters, for a dead letter. */
+  /** Line of dead_letters, for a dead letter and for what it lacks. */
   letter?: Uint8Array;
   /** What a row says about identity. */
   facts?: IdentityFacts | undefined;

@@ -15,8 +15,8 @@ import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { recomputeSlots, SLOT_MS, slotOf } from "#lib/points/slots.ts";
 import { type Warehouse, WarehouseError, warehouseOf } from "#lib/warehouse/warehouse.ts";
 import { storeFacts } from "./facts.ts";
-import { type Classifier, createClassifier, type Fate, type FateKind } from "./fate.ts";
-import type { LogIdentity, OffsetRange } from "./stored.ts";
+import { createClassifier, type Fate, type FateKind } from "./fate.ts";
+import { createStoredLog, type LogIdentity, type OffsetRange } from "./stored.ts";
 
 export interface RepairDeps {
   log: LogReader;
@@ -41,6 +41,8 @@ const readWaitMs = 5000;
 const roundsMax = 20;
 /** Time for an insert that was answered to show on the server that is asked. */
 const settleMs = 2000;
+/** Which letters there are is known, and what ClickHouse said of each is not. */
+const BYTES_LOST = "the letter was lost, and its bytes are from the log again";
 
 /**
  * Stores what is missing of the gaps, partition by partition and in ascending order, as the consumer would have, and
@@ -81,6 +83,14 @@ async function repairRange(
   result: RepairResult,
 ): Promise<void> {
   const classifier = createClassifier(warehouse, { ...identity, partition }, kind.table);
+  const stored = createStoredLog(warehouse, identity, kind.table);
+  const fatesOf = async (records: readonly StoredRecord[], first: number, last: number): Promise<Fate[]> => {
+    const classes = await stored.withoutBytes(partition, first, last);
+    return (await classifier.classify(records)).map((fate) => {
+      const errorClass = fate.kind === "erased" ? undefined : classes.get(fate.offset);
+      return errorClass === undefined ? fate : { ...fate.bury(errorClass, BYTES_LOST), kind: "letter" };
+    });
+  };
   let at = from;
   while (at <= to) {
     let records: StoredRecord[];
@@ -97,23 +107,23 @@ async function repairRange(
       result.lost.push({ partition, from: at, to, reason: "the log did not return them in time: run it again" });
       return;
     }
-    at = await storeRuns(records, last.offset === to, classifier, store, result);
+    const fates = await fatesOf(records, at, last.offset);
+    at = await storeRuns(fates, last.offset === to, store, result);
   }
 }
 
 /** Stores the runs of a window and returns where the next window begins. */
 async function storeRuns(
-  records: readonly StoredRecord[],
+  fates: readonly Fate[],
   endsGap: boolean,
-  classifier: Classifier,
   store: (run: readonly Fate[]) => Promise<void>,
   result: RepairResult,
 ): Promise<number> {
-  const runs = cutRuns(await classifier.classify(records));
+  const runs = cutRuns(fates);
   // The last run may go on behind the window. Unless it is all of it, it is cut again from its own first offset, so that
   // its end does not depend on what came before it.
   const whole = runs.length === 1 || endsGap ? runs : runs.slice(0, -1);
-  let next = records[0]?.offset ?? 0;
+  let next = fates[0]?.offset ?? 0;
   for (const run of whole) {
     await store(run);
     result.repaired += run.length;
@@ -168,7 +178,13 @@ function createRunStore(
   const insert = (table: string, columns: readonly string[], rows: Uint8Array, token: string): Promise<void> =>
     shard.insert({ table, columns, rows, token });
 
-  const countStored = (from: number, to: number): Promise<number> => stored.accounted(from, to + 1);
+  /** Of an outcome without its bytes, the bytes; beside it "erased", should its person have been erased since. */
+  const countStored = async (kind: FateKind, from: number, to: number): Promise<number> => {
+    if (kind === "letter") return (await stored.deadLetters(from, to)).size;
+    if (kind !== "erased") return stored.accounted(from, to + 1);
+    const { byOffset } = await stored.fates(from, to);
+    return [...byOffset.values()].filter((fate) => fate === "erased").length;
+  };
 
   const insertRun = async (run: readonly Fate[], token: string): Promise<void> => {
     const rows = Buffer.concat(run.map((fate) => fate.row));
@@ -183,6 +199,7 @@ function createRunStore(
     const kept = await stored.deadLetters(run[0]?.offset ?? 0, run.at(-1)?.offset ?? 0);
     const absent = letters.filter(({ offset }) => !kept.has(offset)).map(({ letter }) => letter);
     if (absent.length > 0) await insert("dead_letters", DEAD_LETTER_COLUMNS, Buffer.concat(absent), token);
+    if (run[0]?.kind === "letter") return;
     await insert("log_outcomes", OUTCOME_COLUMNS, rows, token);
   };
 
@@ -192,7 +209,7 @@ function createRunStore(
     const range = `${first.offset}-${last.offset}`;
     const place = `topic ${topic}, partition ${partition}: offsets ${range}`;
     for (let round = 1; round <= roundsMax; round += 1) {
-      const count = await countStored(first.offset, last.offset);
+      const count = await countStored(first.kind, first.offset, last.offset);
       if (count >= run.length) return;
       if (count > 0) throw new RepairConflictError(`${place} are being stored by another process: repair again`);
       try {
@@ -203,7 +220,7 @@ function createRunStore(
         await split(run, error);
         return;
       }
-      if ((await countStored(first.offset, last.offset)) > 0) return;
+      if ((await countStored(first.kind, first.offset, last.offset)) > 0) return;
       await sleep(settleMs);
     }
     throw new RepairConflictError(

@@ -86,6 +86,9 @@ function linesOf(finding: Finding): string[] {
     ...duplicateLines(audit),
     ...(audit.shards > 1 ? ["not covered: an id that is a row on two shards, of events with different keys"] : []),
     ...rollupLines(rollup),
+    ...(audit.unplaced > 0
+      ? [`not covered: ${audit.unplaced} rows of ${kind.table.name} that came from no topic: put in by hand`]
+      : []),
     ...audit.olderEpochs.map(({ epoch, stored, alsoStored }) =>
       alsoStored > 0
         ? `doubled: older epoch ${epoch} is of the same log: ${alsoStored} of its rows are rows of this epoch as well`

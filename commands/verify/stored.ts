@@ -92,6 +92,10 @@ export interface StoredLog {
   missing(partition: number, from: number, to: number): Promise<{ count: number; ranges: OffsetRange[] }>;
   doubled(partition: number, from: number, to: number): Promise<{ count: number; examples: DoubledOffset[] }>;
   countFrom(partition: number, from: number): Promise<number>;
+  /** By offset, of [from, to]: the error class of a dead letter of which the outcome is there and the bytes are not. */
+  withoutBytes(partition: number, from: number, to: number): Promise<Map<number, string>>;
+  /** Rows that no topic of Millrace has brought: inserted by hand, or copied. */
+  unplaced(): Promise<number>;
   /** Rows of another epoch that are rows of this one as well: the same record, stored under both. */
   alsoUnder(epoch: string): Promise<number>;
   /** Caller-made ids that are more than one row; of a cluster, on one shard. */
@@ -104,6 +108,12 @@ const ofLog = "log_epoch = {epoch:String} AND log_topic = {topic:String}";
 const ofPartition = `${ofLog} AND log_partition = {partition:UInt32}`;
 const inRange = `${ofPartition} AND log_offset >= {from:UInt64} AND log_offset < {to:UInt64}`;
 
+/** An outcome that promises the bytes of a record, which are not there, though they have not expired. */
+const withoutBytesIn = (
+  where: string,
+) => `outcome = 'dead_letter' AND log_time >= fromUnixTimestamp64Milli({lettersSince:Int64})
+    AND log_offset NOT IN (SELECT log_offset FROM dead_letters WHERE ${where})`;
+
 /**
  * Rows and outcomes together: the offset of each and what it is. "erased" is said before the row or the dead letter goes,
  * so while an erasure is not finished, it alone counts; after it, a row beside it is a fault. Said twice it is one.
@@ -115,25 +125,31 @@ function accounted(where: string, { name }: RowTable, { database }: Warehouse): 
   const unfinished = `SELECT toString(erasure_id) FROM ${erasures} FINAL WHERE finished_at IS NULL`;
   const remains = `${where} AND log_offset NOT IN (${erased} AND detail IN (${unfinished}))`;
   return `(SELECT log_offset AS o, 'row' AS kind FROM ${name} WHERE ${remains}
-    UNION ALL SELECT log_offset AS o, outcome AS kind FROM log_outcomes WHERE ${remains} AND outcome != 'erased'
+    UNION ALL SELECT log_offset AS o, outcome AS kind FROM log_outcomes
+      WHERE ${remains} AND outcome != 'erased' AND NOT (${withoutBytesIn(where)})
     UNION ALL SELECT DISTINCT log_offset AS o, 'erased' AS kind FROM log_outcomes WHERE ${where} AND outcome = 'erased')`;
 }
 
 type Ask = <Row>(from: Warehouse, sql: string, params?: Record<string, unknown>) => Promise<Row[]>;
 
 export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: RowTable): StoredLog {
-  const ask: Ask = (from, sql, params = {}) =>
-    from.query(sql, { maxSeconds: querySecondsMax, params: { ...log, ...params } });
   const shardOf = (partition: number) => warehouseOf(warehouse, partition);
   const shards = shardsOf(warehouse);
+  const keptBy = async (tables: readonly string[]): Promise<number | undefined> => {
+    const each = await Promise.all(shards.map((shard) => keptSince(shard, tables)));
+    const limited = each.filter((since) => since !== undefined);
+    return limited.length === 0 ? undefined : Math.max(...limited);
+  };
+  let lettersKept: Promise<number | undefined> | undefined;
+  const ask: Ask = async (from, sql, params = {}) => {
+    lettersKept ??= keptBy(["dead_letters"]);
+    const lettersSince = Math.ceil((await lettersKept) ?? 0);
+    return from.query(sql, { maxSeconds: querySecondsMax, params: { ...log, lettersSince, ...params } });
+  };
   const accountedIn = (where: string) => accounted(where, table, warehouse);
 
   return {
-    async keptSince() {
-      const each = await Promise.all(shards.map((shard) => keptSince(shard, [table.name, "log_outcomes"])));
-      const limited = each.filter((since) => since !== undefined);
-      return limited.length === 0 ? undefined : Math.max(...limited);
-    },
+    keptSince: () => keptBy([table.name, "log_outcomes"]),
     async extents(sinceMs = 0) {
       const where = `${ofLog} AND log_time >= fromUnixTimestamp64Milli({since:Int64})`;
       const select = (from: string) =>
@@ -238,6 +254,19 @@ export function createStoredLog(warehouse: Warehouse, log: LogIdentity, table: R
         { partition, from },
       );
       return Number(row?.n ?? 0);
+    },
+    async withoutBytes(partition, from, to) {
+      const rows = await ask<{ o: string; detail: string }>(
+        shardOf(partition),
+        `SELECT toString(log_offset) AS o, detail FROM log_outcomes WHERE ${inRange} AND ${withoutBytesIn(inRange)}`,
+        { partition, from, to: to + 1 },
+      );
+      return new Map(rows.map(({ o, detail }) => [Number(o), detail]));
+    },
+    async unplaced() {
+      const sql = `SELECT toString(count()) AS n FROM ${table.name} WHERE log_topic != {topic:String}`;
+      const each = await Promise.all(shards.map((shard) => ask<{ n: string }>(shard, sql)));
+      return each.reduce((sum, [row]) => sum + Number(row?.n ?? 0), 0);
     },
     async alsoUnder(other) {
       const place = "log_partition, log_offset, log_time";

@@ -405,6 +405,39 @@ describe("a lost outcome", () => {
     expect([await system.select(outcomes), await system.select(letters)]).toEqual(before);
   });
 
+  it("that has its line, and only the bytes of its dead letter not, is missing, and has them again from the log", async () => {
+    await using system = await startSystem(mixed);
+    await system.remove("events_raw", "log_offset = 7");
+    const place = `'${system.epoch}', '${EVENTS_TOPIC}', 0, 7, now64(3)`;
+    await system.warehouse.command(
+      `INSERT INTO log_outcomes (log_epoch, log_topic, log_partition, log_offset, log_time, outcome, detail)
+       VALUES (${place}, 'dead_letter', 'clickhouse_27')`,
+    );
+    const outcomes = "SELECT log_offset, outcome, detail FROM log_outcomes ORDER BY log_offset";
+    const before = await system.select(outcomes);
+    for (const time of [1, 2]) {
+      await system.remove("dead_letters", "1");
+      const { code, out } = await system.verify();
+      expect({ time, code, out }).toMatchObject({ code: 1, out: expect.stringContaining("3 missing, 0 doubled") });
+      expect(await system.verify("--repair")).toMatchObject({
+        code: 0,
+        out: expect.stringMatching(/^repaired 3 offsets$/m),
+      });
+      const [, , , , , bytes, , refused] = mixed.map(({ value }) => Buffer.from(value).toString("base64"));
+      expect(
+        await system.select(
+          "SELECT log_offset, error_class AS c, value_base64 AS v FROM dead_letters ORDER BY log_offset",
+        ),
+      ).toEqual([
+        { log_offset: "5", c: "undecodable", v: bytes },
+        { log_offset: "7", c: "clickhouse_27", v: refused },
+        { log_offset: "8", c: "undecodable", v: bytes },
+      ]);
+    }
+    expect(await system.select(outcomes)).toEqual(before);
+    expect(await system.select("SELECT 1 FROM events_raw WHERE log_offset = 7")).toEqual([]);
+  });
+
   it("comes back with rows that were lost around it", async () => {
     await using system = await startSystem(mixed);
     await system.remove("log_outcomes", "1");
@@ -488,6 +521,15 @@ describe("too much", () => {
     expect(out).toContain("the log ends at 100, but offsets up to 500");
     expect(out).toContain("--new-epoch");
   });
+});
+
+it("rows that no topic has brought are named and not counted", async () => {
+  await using system = await startSystem(hundred);
+  await system.warehouse.command("INSERT INTO events_raw (event, log_time) VALUES ('by hand', now64(3))");
+  const { code, out } = await system.verify();
+  expect(code).toBe(0);
+  expect(out).toContain("not covered: 1 rows of events_raw that came from no topic: put in by hand\n");
+  expect(out).toContain("verify: 100 offsets accounted for, 0 missing, 0 doubled\n");
 });
 
 it("rows of an older epoch are named and not counted", async () => {
