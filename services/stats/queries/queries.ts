@@ -104,12 +104,12 @@ const UINT32_MAX = 4_294_967_295;
 
 /**
  * What points_rollup has, from its first column: FINAL is asked for those metrics only of which a row was deleted. What is not
- * rolled up yet is among the points themselves.
+ * rolled up yet is among the points themselves. Without GLOBAL, a cluster refuses a Distributed table within another.
  */
 const DELETED_SQL = "SELECT metric FROM points_5m WHERE is_deleted = 1";
 const METRICS_SQL = `SELECT DISTINCT metric AS n FROM (
-    SELECT metric FROM points_5m WHERE metric NOT IN (${DELETED_SQL})
-    UNION ALL SELECT metric FROM points_rollup WHERE metric IN (${DELETED_SQL})
+    SELECT metric FROM points_5m WHERE metric GLOBAL NOT IN (${DELETED_SQL})
+    UNION ALL SELECT metric FROM points_rollup WHERE metric GLOBAL IN (${DELETED_SQL})
     UNION ALL SELECT metric FROM points_all WHERE log_time >= (
       SELECT min(if(updated_at < now64(3) - INTERVAL 10 SECOND, next_slot, previous_slot)) FROM rollup_progress FINAL)
   ) WHERE n != '' ORDER BY n`;
