@@ -4,7 +4,7 @@
 import { execFileSync, type StdioOptions, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
-import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -87,8 +87,7 @@ function formattedBy(own: readonly string[] = []): string {
 async function copyStorage(options: StorageOptions = {}): Promise<KafkaStorage> {
   const { directory, config, port, data } = await configure(options);
   const formatted = formattedBy(options.format);
-  await mkdir(data);
-  for (const name of await readdir(formatted)) await copyFile(join(formatted, name), join(data, name));
+  await cp(formatted, data, { recursive: true });
   const meta = await readFile(join(formatted, META), "utf8");
   // A cluster of its own: what is told apart by the cluster's id must not be taken for that of another test.
   const { id = 1, clusterId = newId() } = options.node ?? {};
@@ -117,8 +116,7 @@ async function formatOnce(place: string, own: readonly string[] = []): Promise<v
     const tool = ["kafka.tools.StorageTool", "format", "-t", newId(), "-c", config, ...own];
     await runJava(tool, "formatting Kafka's storage");
     const staging = `${place}.${process.pid}`;
-    await mkdir(staging, { recursive: true });
-    for (const name of await readdir(data)) await copyFile(join(data, name), join(staging, name));
+    await cp(data, staging, { recursive: true });
     await moveInto(staging, place);
   } finally {
     await rm(directory, { recursive: true, force: true });
