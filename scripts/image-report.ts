@@ -1,6 +1,6 @@
 // `npm run image:report`: what is in the image and how big, without Docker. Follows the Dockerfile: its npm command in an
-// empty directory, the build of the package, its COPY lines, its entry point. Fails when a package is in it that only development or an optional
-// dependency needs, or when a service does not get as far as its settings.
+// empty directory, the build of the package, its COPY lines, its entry point. Fails when a package is in it that only
+// development or an optional dependency needs, or when a service does not get as far as its settings.
 import { spawn } from "node:child_process";
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -28,7 +28,7 @@ export async function checkLog(config: DoctorConfig, owner: AsyncDisposableStack
   owner.defer(() => inspection.close());
   const brokers = await inspection.brokers();
   const account = config.kafkaSaslMechanism === "none" ? "" : ", which know the account";
-  const what = `Kafka at ${config.kafkaBrokers.join(", ")}: ${brokers} brokers${account}`;
+  const what = `Kafka at ${config.kafkaBrokers.join(", ")}: ${brokers} ${brokers === 1 ? "broker" : "brokers"}${account}`;
   return { status: "ok", what, value: { log, kafka: { inspection, brokers } } };
 }
 

@@ -34,7 +34,7 @@ export async function resetFault(
 
 /** Of a log that was emptied or replaced. */
 export function resetRemedy({ newEpochFlag }: StoredTopic): string {
-  return `if the topic was deleted or recreated, run \`millrace migrate ${newEpochFlag}\` and restart the consumers; if the log was restored from a backup, restore ClickHouse with it`;
+  return `if the topic was deleted or recreated, run \`millrace migrate ${newEpochFlag}\`; if the log was restored from a backup, restore ClickHouse with it`;
 }
 
 /** Of a log that has removed records before they were stored. */
