@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { LogReader } from "#lib/eventlog/log.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { appendedAt, resetFault, stillHeld, storedHeads } from "./same-log.ts";
+import { appendedAt, holdsAnyStored, resetFault, storedHeads } from "./same-log.ts";
 import type { StoredTopic } from "./stored-topics.ts";
 
 interface RecordedEpoch {
@@ -99,9 +99,9 @@ async function goesOn(
   epoch: string,
 ): Promise<boolean> {
   const { topic } = kind;
-  const heads = await storedHeads(warehouse, kind, epoch);
   // It was another topic's: this one is a copy of that, as after moving to another cluster, only when it is seen to be.
-  if (isBound(recorded, epoch)) return (await stillHeld(log, topic, heads)) !== undefined;
+  if (isBound(recorded, epoch)) return holdsAnyStored(log, warehouse, kind, epoch);
+  const heads = await storedHeads(warehouse, kind, epoch);
   for (const bounds of await log.bounds(topic)) {
     const { partition } = bounds;
     const fault = await resetFault(heads.get(partition), bounds, (at) => appendedAt(log, topic, partition, at));

@@ -7,7 +7,7 @@ import { type ClickHouseConfig, clickhouseOptions } from "#lib/warehouse/clickho
 import { migrate } from "#lib/warehouse/migrate.ts";
 import { applyPromoted } from "#lib/warehouse/promoted-columns.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
-import { recordEpoch, recordedEpoch, settleEpoch } from "./epochs.ts";
+import { recordEpoch, recordedEpoch } from "./epochs.ts";
 import { stillHeld, storedHeads, TRIMMED_REMEDY } from "./same-log.ts";
 import { STORED_TOPICS } from "./stored-topics.ts";
 
@@ -44,16 +44,15 @@ export async function prepareStores({ config, log, warehouse, logger, newEpochs 
     // Its one partition is a lease.
     { topic: ALERTS_TOPIC, partitions: 1 },
   ]);
-  for (const kind of epochs ? STORED_TOPICS : []) {
-    const { topic } = kind;
+  for (const { topic } of epochs ? STORED_TOPICS : []) {
     const topicId = await log.topicId(topic);
     // A topic this run has made begins at offset 0, whatever was stored under an older one of its name. An epoch that
-    // came since the look above is that of somebody who does the same.
+    // came since the look above is that of somebody who does the same. Of the others consumers find out whether the log
+    // goes on: they may read it, and who migrates may not.
     const isBegun = newEpochs.includes(topic) || created.includes(topic);
     const before = epochs?.get(topic);
     const { epoch, isNew } = await recordEpoch(warehouse, topic, topicId, (present) => isBegun && present === before);
     if (isNew) logger.info({ topic, epoch }, "new epoch recorded");
-    else await settleEpoch({ log, warehouse, kind, topicId, logger });
   }
   logger.info({ migrations: applied.length, topics: created.length }, "tables and topics are in place");
 }

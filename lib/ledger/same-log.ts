@@ -1,5 +1,11 @@
 // Whether the log is still the one whose records are stored, and what to do when it is not, or when it has let records go.
-import { type LogReader, OffsetOutOfRangeError, type PartitionBounds } from "#lib/eventlog/log.ts";
+import {
+  type LogReader,
+  LogUnavailableError,
+  OffsetOutOfRangeError,
+  type PartitionBounds,
+  type StoredRecord,
+} from "#lib/eventlog/log.ts";
 import { shardsOf, type Warehouse } from "#lib/warehouse/warehouse.ts";
 import { PROGRESS_OF_LOG } from "./progress.ts";
 import type { StoredTopic } from "./stored-topics.ts";
@@ -48,24 +54,38 @@ export const COMPACTED_REMEDY =
 /** By partition; a partition of which nothing is stored is absent. Looks from the noted progress upwards. */
 export async function storedHeads(
   warehouse: Warehouse,
+  kind: Pick<StoredTopic, "topic" | "table">,
+  epoch: string,
+  signal?: AbortSignal,
+): Promise<Map<number, Head>> {
+  const progress = await warehouse.query<{ p: number; next: string }>(PROGRESS_OF_LOG, {
+    params: { epoch, topic: kind.topic },
+    signal,
+  });
+  const nexts = new Map(progress.map(({ p, next }) => [Number(p), Number(next)]));
+  const isFromProgress =
+    "log_offset + 1 >= transform(log_partition, {partitions:Array(UInt32)}, {offsets:Array(UInt64)}, toUInt64(0))";
+  return headsWhere(warehouse, kind, epoch, isFromProgress, nexts, signal);
+}
+
+/** The highest that are stored, of the rows and outcomes for which `condition` is true, which knows `offsets` by partition. */
+async function headsWhere(
+  warehouse: Warehouse,
   { topic, table }: Pick<StoredTopic, "topic" | "table">,
   epoch: string,
+  condition: string,
+  offsets: ReadonlyMap<number, number>,
   signal?: AbortSignal,
 ): Promise<Map<number, Head>> {
   const select = (from: string) =>
     `SELECT log_partition AS p, log_offset AS o, toUnixTimestamp64Milli(log_time) AS t FROM ${from}
-     WHERE log_epoch = {epoch:String} AND log_topic = {topic:String}
-       AND log_offset + 1 >= transform(log_partition, {partitions:Array(UInt32)}, {nexts:Array(UInt64)}, toUInt64(0))`;
-  const progress = await warehouse.query<{ p: number; next: string }>(PROGRESS_OF_LOG, {
-    params: { epoch, topic },
-    signal,
-  });
-  const [partitions, nexts] = [progress.map(({ p }) => Number(p)), progress.map(({ next }) => Number(next))];
+     WHERE log_epoch = {epoch:String} AND log_topic = {topic:String} AND ${condition}`;
+  const params = { epoch, topic, partitions: [...offsets.keys()], offsets: [...offsets.values()] };
   const ofShards = shardsOf(warehouse).map((shard) =>
     shard.query<{ p: number; head: string; ms: string }>(
       `SELECT p, toString(max(o)) AS head, toString(argMax(t, o)) AS ms
        FROM (${select(table.name)} UNION ALL ${select("log_outcomes")}) GROUP BY p ORDER BY p`,
-      { params: { epoch, topic, partitions, nexts }, signal },
+      { params, signal },
     ),
   );
   const rows = (await Promise.all(ofShards)).flat();
@@ -88,6 +108,38 @@ export async function stillHeld(
   return undefined;
 }
 
+/**
+ * Whether the log has a record that is stored: the last of a partition, or where the log ends before it, as a copy does
+ * that was made while records came, the last that the log has. Rejects when that cannot be told for want of an answer.
+ */
+export async function holdsAnyStored(
+  log: LogReader,
+  warehouse: Warehouse,
+  kind: Pick<StoredTopic, "topic" | "table">,
+  epoch: string,
+): Promise<boolean> {
+  const { topic } = kind;
+  const heads = await storedHeads(warehouse, kind, epoch);
+  const bounds = await log.bounds(topic);
+  const lasts = new Map(
+    bounds.filter(({ start, end }) => end > start).map(({ partition, end }) => [partition, end - 1]),
+  );
+  const isLast =
+    "has({partitions:Array(UInt32)}, log_partition) AND log_offset = transform(log_partition, {partitions:Array(UInt32)}, {offsets:Array(UInt64)}, toUInt64(0))";
+  const atLasts = await headsWhere(warehouse, kind, epoch, isLast, lasts);
+  let silent: string | undefined;
+  for (const { partition, start, end } of bounds) {
+    const head = heads.get(partition);
+    const known = head && head.offset < end ? head : atLasts.get(partition);
+    if (!known || known.offset < start) continue;
+    const found = await recordAt(log, topic, partition, known.offset);
+    if (found === "silent") silent = `${topic}[${partition}] does not send offset ${known.offset}`;
+    else if (found?.appendTimeMs === known.appendTimeMs) return true;
+  }
+  if (silent !== undefined) throw new LogUnavailableError(silent);
+  return false;
+}
+
 /** Undefined when the log no longer has the record, or does not answer in time. */
 export async function appendedAt(
   log: LogReader,
@@ -95,9 +147,20 @@ export async function appendedAt(
   partition: number,
   offset: number,
 ): Promise<number | undefined> {
+  const found = await recordAt(log, topic, partition, offset);
+  return found === "silent" ? undefined : found?.appendTimeMs;
+}
+
+/** Undefined: the log no longer has it. */
+async function recordAt(
+  log: LogReader,
+  topic: string,
+  partition: number,
+  offset: number,
+): Promise<StoredRecord | "silent" | undefined> {
   const read = { from: offset, maxRecords: 1, maxBytes: 1, maxWaitMs: READ_WAIT_MS };
   try {
-    return (await log.tail(topic, partition, read))[0]?.appendTimeMs;
+    return (await log.tail(topic, partition, read))[0] ?? "silent";
   } catch (error) {
     if (error instanceof OffsetOutOfRangeError) return undefined;
     throw error;

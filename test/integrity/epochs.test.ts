@@ -1,6 +1,7 @@
 // Which epoch of a topic counts, when several migrations run at once, and when somebody asks for a new one.
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
 import { currentEpoch, settleEpoch } from "#lib/ledger/epochs.ts";
 import { prepareStores, SameLogError } from "#lib/ledger/prepare-stores.ts";
@@ -141,6 +142,28 @@ describe("the epoch of a topic with an id", () => {
     expect(await settled(moved, warehouse)).toBe("old");
     expect(await currentEpoch(moved, warehouse, EVENTS_TOPIC)).toBe("old");
     expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe("old");
+  });
+
+  it("is the same in a copy that ends before the last stored record, and not doubted while the log does not answer", async () => {
+    const { warehouse, log } = await storedUnder("lagging");
+    await recordOld(warehouse, "old");
+    expect(await settled(log, warehouse)).toBe("old");
+    const copy = {
+      ...log,
+      topicId: async () => "of the copy",
+      bounds: async () => [{ partition: 0, start: 0, end: 2 }],
+    };
+    const silent = { ...copy, tail: async () => [] };
+    await expect(settled(silent, warehouse)).rejects.toBeInstanceOf(LogUnavailableError);
+    expect(await settled(copy, warehouse)).toBe("old");
+  });
+
+  it("takes no reading of records for who migrates, whom the brokers' ACLs may not allow it", async () => {
+    const { warehouse, log } = await storedUnder("unread");
+    await recordOld(warehouse, "old");
+    const tail = () => Promise.reject(new LogUnavailableError("grant it Read and Describe"));
+    await prepare({ ...log, tail }, warehouse);
+    expect(await settled(log, warehouse)).toBe("old");
   });
 });
 
