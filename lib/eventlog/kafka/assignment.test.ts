@@ -1,10 +1,11 @@
 import { expect, it } from "vitest";
 import { AssignmentLostError } from "../log.ts";
 import { type AssignmentDeps, createAssignment } from "./assignment.ts";
+import type { Feed } from "./fetcher.ts";
 
 const READ = { from: 0, maxRecords: 1, maxBytes: 1, maxWaitMs: 0 };
 
-function held(leaseHolds: boolean) {
+function held(leaseHolds: boolean, ids: Awaited<ReturnType<Feed["topicIds"]>> = { read: "one", now: "another" }) {
   const abandoned: Error[] = [];
   const holding = createAssignment("t", 0, {
     group: "g",
@@ -12,7 +13,7 @@ function held(leaseHolds: boolean) {
     feed: {
       read: async () => [],
       bounds: () => Promise.reject(new Error("unused")),
-      topicIds: async () => ({ read: "one", now: "another" }),
+      topicIds: async () => ids,
       close: () => undefined,
     },
     leaseHolds: () => leaseHolds,
@@ -36,6 +37,12 @@ it("another topic of the same name ends the membership", async () => {
   const { assignment, abandoned } = held(true);
   await expect(assignment.topicId()).rejects.toBeInstanceOf(AssignmentLostError);
   expect(abandoned).toEqual([new Error("the topic was deleted and made again")]);
+});
+
+it("a broker that gives no ids, beside one that does, ends nothing", async () => {
+  const { assignment, abandoned } = held(true, { read: "one", now: undefined });
+  expect(await assignment.topicId()).toBe("one");
+  expect(abandoned).toEqual([]);
 });
 
 it("a call of a holder whose lease is over ends the membership and is refused", async () => {

@@ -80,6 +80,7 @@ export function patchKafkajs(): void {
   calmTimeoutCheck(queue);
   hookJoins(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "joinAndSync"));
   keepIdentity(prototypeOf<ConsumerGroup>("consumer/consumerGroup.js", "leave"));
+  askEachForVersions(prototypeOf<BrokerPool>("cluster/brokerPool.js", "connect"));
   readFetchedRecords();
   writeHeadsInPlace(prototypeOf<Encoder>("protocol/encoder.js", "writeEncoder"));
 }
@@ -217,6 +218,24 @@ async function askMemberId(group: ConsumerGroup): Promise<string> {
     if (name !== "KafkaJSMemberIdRequired" || memberId === undefined) throw error;
     return memberId;
   }
+}
+
+interface BrokerPool {
+  /** Those of the first broker, which all brokers found through it are taken to know. */
+  versions: BrokerInternals["versions"];
+  connect(): Promise<void>;
+}
+
+/**
+ * kafkajs asks the first broker alone which requests it knows. While a cluster is upgraded others know fewer, and close the
+ * connection on one that they do not know; without an answer for all, each is asked when it is connected.
+ */
+function askEachForVersions(pool: BrokerPool): void {
+  const original = pool.connect;
+  pool.connect = async function (this: BrokerPool): Promise<void> {
+    await original.call(this);
+    this.versions = null;
+  };
 }
 
 interface Encoder {
