@@ -14,9 +14,14 @@ interface RecordedEpoch {
   generation: number;
 }
 
-/** The topic's epoch; undefined when none was ever recorded. */
-export async function currentEpoch(log: LogReader, warehouse: Warehouse, topic: string): Promise<string | undefined> {
-  return (await log.epoch()) ?? epochOf(await recordedEpochs(warehouse, topic), await log.topicId(topic));
+/** The topic's epoch; undefined when none was ever recorded. `topicId`: of the one that is meant, if not who has the name now. */
+export async function currentEpoch(
+  log: LogReader,
+  warehouse: Warehouse,
+  topic: string,
+  topicId?: string,
+): Promise<string | undefined> {
+  return (await log.epoch()) ?? epochOf(await recordedEpochs(warehouse, topic), topicId ?? (await log.topicId(topic)));
 }
 
 /** What was recorded last, whatever the log is now. */

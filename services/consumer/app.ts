@@ -9,7 +9,7 @@ import {
   LogUnavailableError,
 } from "#lib/eventlog/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
-import { settleEpoch } from "#lib/ledger/epochs.ts";
+import { currentEpoch, settleEpoch } from "#lib/ledger/epochs.ts";
 import { createProgressKeeper } from "#lib/ledger/progress.ts";
 import { appendedAt } from "#lib/ledger/same-log.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
@@ -117,7 +117,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     let epoch: string | undefined;
     const noting = { ...deps, epoch: async () => (epoch = await deps.epoch(assignment)) };
     // For the log that was found there a partition can be halted, not for one that has taken its place since.
-    const isAnother = async () => epoch !== (await deps.epoch(assignment));
+    const isAnother = async () => epoch !== (await currentEpoch(log, warehouse, topic, await assignment.topicId()));
     while (!assignment.lost.aborted && !stopping.signal.aborted) {
       try {
         return await consumePartition(assignment, noting);

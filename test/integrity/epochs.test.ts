@@ -10,6 +10,7 @@ import type { Warehouse } from "#lib/warehouse/warehouse.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { createStage, eventRecord } from "../kit/consumer.ts";
 import { createScriptedLog, type ScriptedLog } from "../kit/scripted-log.ts";
+import { until } from "../kit/until.ts";
 
 let clickhouse: TestClickHouse;
 beforeAll(async () => {
@@ -90,7 +91,7 @@ describe("the epoch of a topic with an id", () => {
     const consumer = stage.start();
     await stage.drained();
     await consumer[Symbol.asyncDispose]();
-    return { warehouse, log: stage.log };
+    return { warehouse, stage, log: stage.log };
   }
 
   it("is the id, and another one for a topic that was made again, whoever asks", async () => {
@@ -156,6 +157,24 @@ describe("the epoch of a topic with an id", () => {
     const silent = { ...copy, tail: async () => [] };
     await expect(settled(silent, warehouse)).rejects.toBeInstanceOf(LogUnavailableError);
     expect(await settled(copy, warehouse)).toBe("old");
+  });
+
+  it("is asked for while a partition is halted without looking through what is stored", async () => {
+    const { warehouse, stage, log } = await storedUnder("halted");
+    await recordOld(warehouse, "old");
+    log.wipe(EVENTS_TOPIC);
+    let searches = 0;
+    const query: Warehouse["query"] = (sql, options) => {
+      if (sql.includes("argMax")) searches += 1;
+      return warehouse.query(sql, options);
+    };
+    const consumer = stage.start({
+      log: (own) => ({ ...own, epoch: async () => undefined }),
+      warehouse: (own) => ({ ...own, query }),
+    });
+    await until(() => consumer.warnings.some(({ msg }) => msg === "partition halted"), "the partition is halted");
+    expect(searches).toBe(1);
+    await consumer[Symbol.asyncDispose]();
   });
 
   it("takes no reading of records for who migrates, whom the brokers' ACLs may not allow it", async () => {
