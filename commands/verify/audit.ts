@@ -1,9 +1,10 @@
 // The audit of one topic: every offset of the log is exactly one of a row in its table or a line in log_outcomes. It
 // reads what is stored and what the log says about itself; no counter of a service takes part in it.
 
-import type { LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
+import type { Commit, LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { decodeCommit } from "#lib/ledger/marker.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { firstSlotFrom } from "#lib/points/slots.ts";
 import { shardCountFault, shardOrderFault } from "#lib/warehouse/cluster/shards.ts";
@@ -142,7 +143,7 @@ export async function auditLog(options: AuditOptions): Promise<Audit> {
   const partitions: PartitionAudit[] = [];
   for (const partition of [...new Set([...bounds.keys(), ...extents.keys()])].sort((a, b) => a - b)) {
     const known = bounds.get(partition) ?? { partition, start: 0, end: 0 };
-    const claim = claimOf(committed.get(partition)?.offset, progress.get(partition), known);
+    const claim = claimOf(offsetOf(committed.get(partition), epoch), progress.get(partition), known);
     const evidence = { extent: extents.get(partition), given: given.get(partition), keptMs };
     const from = await lowestClaimed(options, known, evidence, claim.to);
     const notStored = await waiting(options, known, claim.to);
@@ -186,6 +187,11 @@ async function olderEpochs(
     return { epoch: older, stored, alsoStored: await storedLog.alsoUnder(older) };
   });
   return Promise.all(each);
+}
+
+/** A commit that names another epoch says nothing of this log: its consumer will not go on from there. */
+function offsetOf(commit: Commit | undefined, epoch: string): number | undefined {
+  return commit && (decodeCommit(commit)?.epoch ?? epoch) === epoch ? commit.offset : undefined;
 }
 
 function claimOf(

@@ -165,14 +165,14 @@ async function store(log: OpenLog, warehouse: Warehouse, epoch: string, from = 0
   await insert("dead_letters", [...place, "error_class", "error", "key_base64", "value_base64"], letters);
 }
 
-async function commit(log: OpenLog, offset: number): Promise<void> {
+async function commit(log: OpenLog, offset: number, metadata = ""): Promise<void> {
   const done = new AbortController();
   await log.consume({
     topic: EVENTS_TOPIC,
     group: CONSUMER_GROUP,
     signal: done.signal,
     async onAssigned(assignment) {
-      await assignment.commit({ offset, metadata: "" });
+      await assignment.commit({ offset, metadata });
       done.abort();
     },
   });
@@ -231,6 +231,17 @@ describe("a log that is accounted for", () => {
     });
     await system.log.append(EVENTS_TOPIC, [record(idOf(101), 101)]);
     expect((await system.verify("--wait", "100ms")).code).toBe(3);
+  });
+
+  it("claims nothing for a commit that was made for another log of the topic's name, and repairs nothing", async () => {
+    await using system = await startSystem(hundred.slice(0, 3));
+    await commit(system.log, 3, JSON.stringify({ epoch: "another" }));
+    await system.remove("events_raw", "1");
+    expect(await system.verify("--repair")).toMatchObject({
+      code: 3,
+      out: expect.stringMatching(/verify: 0 offsets .* 3 not stored yet/),
+    });
+    expect(await system.select("SELECT log_offset FROM events_raw")).toEqual([]);
   });
 
   it("with nothing stored of it is clean, and says how much waits", async () => {
