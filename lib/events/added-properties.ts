@@ -93,7 +93,7 @@ const MEMBER_BYTES_MIN = 5;
 const [END, COMMA, SPACE] = [0x7d, 0x2c, 0x20];
 const [OPEN_BRACE, OPEN_BRACKET] = [0x7b, 0x5b];
 
-/** A property of the caller's own by the same name stays; of two `$set` one is made, in which the added one counts. Do not call it while `cursor` is within another text. */
+/** A property of the caller's own by the same name stays; of two `$set` or `$set_once` one is made, in which the added one counts. Do not call it while `cursor` is within another text. */
 export function withAdded(
   own: CheckedProperties = EMPTY,
   added: readonly Added[],

@@ -134,7 +134,7 @@ async function insert(
     table: "log_epochs",
     columns: ["log_topic", "log_epoch", "topic_id", "generation"],
     rows: Buffer.from(`${JSON.stringify([topic, epoch, topicId, generation])}\n`),
-    // The same twice is one.
+    // On one server, which has no window of tokens here, the same may be there twice: that changes nothing.
     token: JSON.stringify([topic, epoch, topicId]),
   });
 }
