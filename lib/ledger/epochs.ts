@@ -66,17 +66,18 @@ export async function settleEpoch(question: EpochQuestion): Promise<string | und
 
 /**
  * Begins a new incarnation, unless somebody else is just doing so, and resolves with the epoch that counts. `isWanted` is
- * told the epoch there is, and says whether another one is to begin.
+ * told the epoch there is, and whether it is known to be that of this topic id, and says whether another one is to begin.
  */
 export async function recordEpoch(
   warehouse: Warehouse,
   topic: string,
   topicId: string | undefined,
-  isWanted: (present: string | undefined) => boolean,
+  isWanted: (present: string, isOfTopic: boolean) => boolean,
 ): Promise<{ epoch: string; isNew: boolean }> {
   const recorded = await recordedEpochs(warehouse, topic);
   const present = epochOf(recorded, topicId);
-  if (present !== undefined && !isWanted(present)) return { epoch: present, isNew: false };
+  const isOfTopic = recorded.some((one) => one.topicId !== "" && one.topicId === topicId);
+  if (present !== undefined && !isWanted(present, isOfTopic)) return { epoch: present, isNew: false };
   const own = topicId === undefined || recorded.some(({ epoch }) => epoch === topicId) ? randomUUID() : topicId;
   const generation = (recorded[0]?.generation ?? 0) + 1;
   await insert(warehouse, topic, { epoch: own, topicId: topicId ?? "", generation });

@@ -47,11 +47,12 @@ export async function prepareStores({ config, log, warehouse, logger, newEpochs 
   for (const { topic } of epochs ? STORED_TOPICS : []) {
     const topicId = await log.topicId(topic);
     // A topic this run has made begins at offset 0, whatever was stored under an older one of its name. An epoch that
-    // came since the look above is that of somebody who does the same. Of the others consumers find out whether the log
-    // goes on: they may read it, and who migrates may not.
-    const isBegun = newEpochs.includes(topic) || created.includes(topic);
+    // came since the look above is that of somebody who does the same, and one that is of the new topic by now is that of a
+    // consumer. Of the others consumers find out whether the log goes on: they may read it, and who migrates may not.
     const before = epochs?.get(topic);
-    const { epoch, isNew } = await recordEpoch(warehouse, topic, topicId, (present) => isBegun && present === before);
+    const { epoch, isNew } = await recordEpoch(warehouse, topic, topicId, (present, isOfTopic) => {
+      return present === before && (newEpochs.includes(topic) || (created.includes(topic) && !isOfTopic));
+    });
     if (isNew) logger.info({ topic, epoch }, "new epoch recorded");
   }
   logger.info({ migrations: applied.length, topics: created.length }, "tables and topics are in place");

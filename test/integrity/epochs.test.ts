@@ -159,6 +159,20 @@ describe("the epoch of a topic with an id", () => {
     expect(await settled(copy, warehouse)).toBe("old");
   });
 
+  it("that a consumer has found for a topic is not replaced by the migration that has made the topic", async () => {
+    await clickhouse.migrate("made");
+    const warehouse = clickhouse.warehouse("made");
+    await recordOld(warehouse, "old");
+    const log = createScriptedLog({ partitions: 1, givesTopicIds: true });
+    const createTopics: ScriptedLog["createTopics"] = async (specs) => {
+      const made = await log.createTopics(specs);
+      await settled(log, warehouse);
+      return made;
+    };
+    await prepare({ ...log, createTopics }, warehouse);
+    expect(await currentEpoch(log, warehouse, EVENTS_TOPIC)).toBe("old");
+  });
+
   it("is asked for while a partition is halted without looking through what is stored", async () => {
     const { warehouse, stage, log } = await storedUnder("halted");
     await recordOld(warehouse, "old");
