@@ -4,7 +4,6 @@
 import type { Commit, LogReader, PartitionBounds } from "#lib/eventlog/log.ts";
 import { POINTS_TOPIC } from "#lib/events/topics.ts";
 import { currentEpoch } from "#lib/ledger/epochs.ts";
-import { decodeCommit } from "#lib/ledger/marker.ts";
 import type { StoredTopic } from "#lib/ledger/stored-topics.ts";
 import { firstSlotFrom } from "#lib/points/slots.ts";
 import { shardCountFault, shardOrderFault } from "#lib/warehouse/cluster/shards.ts";
@@ -191,7 +190,8 @@ async function olderEpochs(
 
 /** A commit that names another epoch says nothing of this log: its consumer will not go on from there. */
 function offsetOf(commit: Commit | undefined, epoch: string): number | undefined {
-  return commit && (decodeCommit(commit)?.epoch ?? epoch) === epoch ? commit.offset : undefined;
+  const named = /"epoch":"([^"]*)"/.exec(commit?.metadata ?? "")?.[1] ?? epoch;
+  return named === epoch ? commit?.offset : undefined;
 }
 
 function claimOf(
