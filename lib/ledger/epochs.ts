@@ -1,6 +1,7 @@
 // Which incarnation of a topic is being written. A log may know it itself (SQLite). Of the others it is in log_epochs: that of
 // a topic with an id is the id, unless it was already being stored when ids were not kept (docs/decisions/epoch-of-topic-id.md).
 import { randomUUID } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
 import type { LogReader } from "#lib/eventlog/log.ts";
 import type { Logger } from "#lib/process/log.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -27,6 +28,16 @@ export async function currentEpoch(
 /** What was recorded last, whatever the log is now. */
 export async function recordedEpoch(warehouse: Warehouse, topic: string): Promise<string | undefined> {
   return (await recordedEpochs(warehouse, topic))[0]?.epoch;
+}
+
+/** Longer, and people are told what was recorded last instead. */
+const ANSWER_MS_MAX = 1_000;
+
+/** For people, who see what is stored also while the log does not answer: then the epoch that was recorded last. */
+export function epochToTell(log: LogReader, warehouse: Warehouse, topic: string): Promise<string | undefined> {
+  const recorded = () => recordedEpoch(warehouse, topic);
+  const late = setTimeout(ANSWER_MS_MAX, undefined, { ref: false }).then(recorded);
+  return Promise.race([currentEpoch(log, warehouse, topic).catch(recorded), late]);
 }
 
 export interface EpochQuestion {

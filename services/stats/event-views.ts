@@ -5,7 +5,7 @@ import { ReceiptService } from "#gen/millrace/stats/v1/receipts_pb.ts";
 import { StatusService } from "#gen/millrace/stats/v1/status_pb.ts";
 import { TailService } from "#gen/millrace/stats/v1/tail_pb.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { epochToTell } from "#lib/ledger/epochs.ts";
 import type { StatsParts } from "./app.ts";
 import type { StatsConfig } from "./config.ts";
 import type { EventAccess } from "./event-access.ts";
@@ -48,7 +48,7 @@ export function createEventViews(
   const whyWaiting = (partition: number) => monitor.whyWaiting(EVENTS_TOPIC, partition);
   const where = createWhere(createReceipts({ log, warehouse, refusals, whyWaiting }));
   const tails = createTails({ log, logger, maxTails: config.statsMaxTails });
-  const tail = { tails, epoch: async () => (await currentEpoch(log, warehouse, EVENTS_TOPIC).catch(() => "")) ?? "" };
+  const tail = { tails, epoch: async () => (await epochToTell(log, warehouse, EVENTS_TOPIC).catch(() => "")) ?? "" };
   return {
     tails,
     register(router, hangUp) {

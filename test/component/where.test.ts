@@ -7,6 +7,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Receipt, ReceiptSchema, ReceiptService, ReceiptState } from "#gen/millrace/stats/v1/receipts_pb.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
+import { createReceipts } from "../../services/stats/receipts/receipts.ts";
 import { startTestClickHouse, type TestClickHouse } from "../kit/clickhouse.ts";
 import { eventRecord, idOf, poisonRecord } from "../kit/consumer.ts";
 import { type DeadLetterStage, startDeadLetterStage, valuelessRecord } from "../kit/dead-letters.ts";
@@ -80,6 +81,14 @@ describe("an event", () => {
       expect((await toldAlike(name)).sightings[0]?.position?.name).toBe(stage.nameOf(1));
     }
     expect((await toldAlike(idOf(999))).since).toBeDefined();
+  });
+
+  it("is found where it is stored while the log does not answer", async () => {
+    const log = { ...stage.log, epoch: async () => undefined, topicId: () => new Promise<undefined>(() => {}) };
+    const refusals = { ask: async () => ({ refused: [], sums: [], gaps: [] }) };
+    const receipts = createReceipts({ log, warehouse: stage.warehouse, refusals, whyWaiting: () => "" });
+    const [receipt] = await receipts.where([{ kind: "id", text: idOf(1) }]);
+    expect(receipt?.state).toBe(ReceiptState.STORED);
   });
 
   it("sent twice is stored once, and each position says which it is", async () => {

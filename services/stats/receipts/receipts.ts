@@ -4,7 +4,7 @@ import { type Receipt, ReceiptSchema, ReceiptState, type Sighting } from "#gen/m
 import { type LogReader, LogUnavailableError } from "#lib/eventlog/log.ts";
 import type { LogPlace } from "#lib/events/replay-record.ts";
 import { EVENTS_TOPIC } from "#lib/events/topics.ts";
-import { currentEpoch } from "#lib/ledger/epochs.ts";
+import { epochToTell } from "#lib/ledger/epochs.ts";
 import { createPositionNames } from "#lib/ledger/position-name.ts";
 import { type Warehouse, WarehouseError } from "#lib/warehouse/warehouse.ts";
 import { CLICKHOUSE_AWAY } from "../refusals.ts";
@@ -68,7 +68,7 @@ export function createReceipts({ log, warehouse, refusals, whyWaiting }: Receipt
   async function gather(asked: readonly Asked[], signal: AbortSignal | undefined): Promise<Evidence> {
     const gaps = new Set<string>();
     const [current, known] = await Promise.all([
-      currentEpoch(log, warehouse, EVENTS_TOPIC).catch(noting(gaps, undefined)),
+      epochToTell(log, warehouse, EVENTS_TOPIC).catch(noting(gaps, undefined)),
       storedEpochs(warehouse, signal).catch(noting<string[]>(gaps, [])),
     ]);
     const epochs = [...new Set([...(current === undefined ? [] : [current]), ...known])];
