@@ -75,6 +75,17 @@ export async function settleEpoch(question: EpochQuestion): Promise<string | und
   return epoch;
 }
 
+/** `settleEpoch`, once for all partitions of a topic that ask at a time: it may look through all that is stored. */
+export function settlingTogether(): typeof settleEpoch {
+  const underWay = new Map<string, ReturnType<typeof settleEpoch>>();
+  return (question) => {
+    const name = `${question.kind.topic} ${question.topicId}`;
+    const begun = underWay.get(name) ?? settleEpoch(question).finally(() => underWay.delete(name));
+    underWay.set(name, begun);
+    return begun;
+  };
+}
+
 /**
  * Begins a new incarnation, unless somebody else is just doing so, and resolves with the epoch that counts. `isWanted` is
  * told the epoch there is, and whether it is known to be that of this topic id, and says whether another one is to begin.

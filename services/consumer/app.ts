@@ -9,7 +9,7 @@ import {
   LogUnavailableError,
 } from "#lib/eventlog/log.ts";
 import type { HealthCheck } from "#lib/http/health.ts";
-import { currentEpoch, settleEpoch } from "#lib/ledger/epochs.ts";
+import { currentEpoch, settlingTogether } from "#lib/ledger/epochs.ts";
 import { createProgressKeeper } from "#lib/ledger/progress.ts";
 import { appendedAt } from "#lib/ledger/same-log.ts";
 import { type Clock, systemClock } from "#lib/process/clock.ts";
@@ -68,6 +68,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
   const halted = new Map<string, string>();
   const rebuilding = new Map<string, string>();
   const running = new Set<Promise<void>>();
+  const settle = settlingTogether();
   const depsOf = (kind: TopicKind): PartitionDeps => ({
     kind,
     warehouse,
@@ -80,7 +81,7 @@ export function startConsumer(config: BatchConfig, parts: ConsumerParts): Consum
     idWindow: { ageMsMax: config.idWindow, offsetsMax: config.idWindowCount },
     identity: kind.hasIdentity ? identity : undefined,
     rollup: kind.isRolledUp ? rollup : undefined,
-    epoch: async (assignment) => settleEpoch({ log, warehouse, kind, topicId: await assignment.topicId(), logger }),
+    epoch: async (assignment) => settle({ log, warehouse, kind, topicId: await assignment.topicId(), logger }),
     arrivedAt: (partition, offset) => appendedAt(log, kind.topic, partition, offset),
     onWaiting(assignment, reason) {
       const { topic, partition } = assignment;

@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LogUnavailableError } from "#lib/eventlog/log.ts";
 import { EVENTS_TOPIC, POINTS_TOPIC } from "#lib/events/topics.ts";
-import { currentEpoch, settleEpoch } from "#lib/ledger/epochs.ts";
+import { currentEpoch, settleEpoch, settlingTogether } from "#lib/ledger/epochs.ts";
 import { prepareStores, SameLogError } from "#lib/ledger/prepare-stores.ts";
 import { STORED_EVENTS } from "#lib/ledger/stored-topics.ts";
 import type { Warehouse } from "#lib/warehouse/warehouse.ts";
@@ -93,6 +93,27 @@ describe("the epoch of a topic with an id", () => {
     await consumer[Symbol.asyncDispose]();
     return { warehouse, stage, log: stage.log };
   }
+
+  it("is settled once for all partitions that ask at a time, and anew for those that ask later", async () => {
+    const { warehouse, log } = await storedUnder("settled_together");
+    await recordOld(warehouse, "old");
+    const looks: string[] = [];
+    const watched: Warehouse = {
+      ...warehouse,
+      query(sql, options) {
+        looks.push(sql);
+        return warehouse.query(sql, options);
+      },
+    };
+    const settle = settlingTogether();
+    const question = { log, warehouse: watched, kind, topicId: await idOf(log), logger };
+    expect(await Promise.all(Array.from({ length: 6 }, () => settle(question)))).toEqual(Array(6).fill("old"));
+    const heads = looks.filter((sql) => sql.includes("events_raw"));
+    expect(heads.length).toBe(1);
+    const before = looks.length;
+    expect(await settle(question)).toBe("old");
+    expect(looks.length).toBeGreaterThan(before);
+  });
 
   it("is the id, and another one for a topic that was made again, whoever asks", async () => {
     await clickhouse.migrate("ids");
