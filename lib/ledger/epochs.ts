@@ -34,10 +34,15 @@ export async function recordedEpoch(warehouse: Warehouse, topic: string): Promis
 const ANSWER_MS_MAX = 1_000;
 
 /** For people, who see what is stored also while the log does not answer: then the epoch that was recorded last. */
-export function epochToTell(log: LogReader, warehouse: Warehouse, topic: string): Promise<string | undefined> {
+export async function epochToTell(log: LogReader, warehouse: Warehouse, topic: string): Promise<string | undefined> {
+  const answered = new AbortController();
   const recorded = () => recordedEpoch(warehouse, topic);
-  const late = setTimeout(ANSWER_MS_MAX, undefined, { ref: false }).then(recorded);
-  return Promise.race([currentEpoch(log, warehouse, topic).catch(recorded), late]);
+  const late = setTimeout(ANSWER_MS_MAX, undefined, { signal: answered.signal }).then(recorded);
+  try {
+    return await Promise.race([currentEpoch(log, warehouse, topic).catch(recorded), late]);
+  } finally {
+    answered.abort();
+  }
 }
 
 export interface EpochQuestion {
