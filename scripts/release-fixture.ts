@@ -11,7 +11,7 @@ import { createStorage } from "../test/kit/kafka-java.ts";
 import { childrenOf } from "../test/kit/os-processes.ts";
 import { spawnMillrace } from "../test/kit/processes.ts";
 import { must } from "../test/kit/sdk-packages.ts";
-import { startStandalone, temporaryDirectory } from "../test/kit/standalone.ts";
+import { askClickHouse, startStandalone, temporaryDirectory } from "../test/kit/standalone.ts";
 import { until } from "../test/kit/until.ts";
 
 const FIXTURES = fileURLToPath(new URL("../test/fixtures", import.meta.url));
@@ -122,10 +122,7 @@ async function startOnKafka(
   const [enginePid = 0] = await childrenOf(clickhouse.pid);
   return {
     url: `http://127.0.0.1:${port}`,
-    async query(sql) {
-      const answer = await fetch(clickhouseUrl, { method: "POST", body: sql });
-      return (await answer.text()).trimEnd();
-    },
+    query: (sql) => askClickHouse(clickhouseUrl, sql),
     enginePid,
     async kill() {
       await Promise.all([gateway, consumer, clickhouse].map((service) => service.stop("SIGKILL")));

@@ -8,7 +8,7 @@ import { kafkaForTests, startOn } from "../kit/kafka.ts";
 import { createStorageFrom } from "../kit/kafka-java.ts";
 import { spawnMillrace } from "../kit/processes.ts";
 import { must } from "../kit/sdk-packages.ts";
-import { runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
+import { askClickHouse, runMillrace, startStandalone, temporaryDirectory } from "../kit/standalone.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures", import.meta.url));
 const kafka = kafkaForTests();
@@ -43,10 +43,7 @@ it.skipIf(!kafka.available).each(ofKafka)(
     const migrated = await runMillrace(["migrate"], env);
     expect(migrated, migrated.stdout + migrated.stderr).toMatchObject({ code: 0 });
     await using consumer = spawnMillrace(["consumer"], env);
-    await expectEachOnce(facts, env, async (sql) => {
-      const answer = await fetch(String(url), { method: "POST", body: sql });
-      return (await answer.text()).trimEnd();
-    });
+    await expectEachOnce(facts, env, (sql) => askClickHouse(String(url), sql));
     expect(await consumer.stop("SIGTERM")).toBe(0);
   },
 );

@@ -49,14 +49,17 @@ export async function startStandalone(options: StandaloneOptions): Promise<Runni
     ...addresses,
     dataDir,
     env: { DATA_DIR: dataDir, CLICKHOUSE_URL: clickhouseUrl, MILLRACE_URL: url },
-    async query(sql) {
-      const answer = await fetch(clickhouseUrl, { method: "POST", body: sql });
-      const body = await answer.text();
-      if (!answer.ok) throw new Error(body);
-      return body.trimEnd();
-    },
+    query: (sql) => askClickHouse(clickhouseUrl, sql),
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
+}
+
+/** The answer's text, without its last line break. Rejects with what ClickHouse says is wrong. */
+export async function askClickHouse(url: string, sql: string): Promise<string> {
+  const answer = await fetch(url, { method: "POST", body: sql });
+  const body = await answer.text();
+  if (!answer.ok) throw new Error(body);
+  return body.trimEnd();
 }
 
 interface Addresses {
